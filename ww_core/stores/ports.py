@@ -1,0 +1,534 @@
+"""What the domain asks of a graph store, a vector store and a doorbell, as Protocols.
+
+The graph store is the record: every piece of work is first a fact in it. The vector store holds derived data and can be
+rebuilt. All calls are blocking and thread-safe; a call that returns has been durable. Every multi-row call is one
+atomic step and safe to repeat. Adapters raise ``StoreUnavailable`` where the store cannot be reached, and nothing
+of their own drivers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum, StrEnum
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ww_core.models import (
+    Counts,
+    DeadLetter,
+    Episode,
+    Run,
+    SessionInfo,
+    State,
+    Vector,
+)
+
+# ---------------------------------------------------------------------------------------------- shared
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Which episodes are meant. Empty parts do not restrict; parts are joined by AND, values of a part by OR."""
+
+    sessions: tuple[str, ...] = ()
+    since: datetime | None = None
+    """Inclusive."""
+    until: datetime | None = None
+    """Exclusive."""
+    outcomes: tuple[str, ...] = ()
+    context: Mapping[str, str] = field(default_factory=dict)
+    """Top-level context keys and the text of their (scalar) values; all must match."""
+    cells: tuple[str, ...] = ()
+    """Cluster ids: members, and unclustered episodes routed to them (vector store only)."""
+    uncelled: bool = False
+    """With ``cells``: also points that no run has looked at yet."""
+    episode_ids: tuple[str, ...] = ()
+    archived: bool | None = False
+    """None: archived or not."""
+
+
+# ----------------------------------------------------------------------------------------- graph store
+
+
+class Added(Enum):
+    """What became of one episode handed to ``add``."""
+
+    CREATED = "created"
+    DUPLICATE = "duplicate"
+    """Same id, same content: nothing changed."""
+    CONFLICT = "conflict"
+    """Same id, other content or session: refused."""
+    ERASED = "erased"
+    """The id was forgotten for good: refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddResult:
+    """``state`` is the state of the row that holds the id now."""
+
+    outcome: Added
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An episode leased to one worker. ``generation`` rises with every claim of the row."""
+
+    episode: Episode
+    token: str
+    generation: int
+    deliveries: int
+    """How often the row was claimed since it last made progress."""
+    alone: bool
+    """The row was handed out by itself because earlier leases that held it expired."""
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """Where a run puts an episode. ``cluster_id`` None: unclustered; ``nearest`` routes it all the same."""
+
+    episode_id: str
+    cluster_id: str | None
+    nearest: str | None
+    distance: float
+    """1 - cosine to the centroid of ``cluster_id``, else of ``nearest``."""
+    duplicate_of: str | None = None
+
+
+class Dirty(StrEnum):
+    """Derived data of an embedded episode that no longer matches the record."""
+
+    PAYLOAD = "payload"
+    """Metadata, cell, archive flag in the vector store's payload."""
+    CONTEXT = "context"
+    """A neighbour in the session arrived or changed: the context vectors are stale."""
+
+
+@dataclass(frozen=True, slots=True)
+class DirtyRow:
+    """``version`` identifies the change: clearing is a compare-and-swap on it."""
+
+    episode: Episode
+    version: int
+
+
+class GraphStore(Protocol):
+    """Episodes, outbox, clusters and runs. The record."""
+
+    def ping(self) -> None:
+        """Return if the store answers. Raises StoreUnavailable."""
+
+    def close(self) -> None: ...
+
+    # -- episodes
+
+    def add(self, episodes: Sequence[Episode]) -> list[AddResult]:
+        """Write new episodes as pending, one result each in input order; one bad item refuses no other.
+
+        Every episode has an id, a timestamp and valid fields. Two items with one id in a call are handled in order.
+        """
+
+    def get(self, episode_ids: Sequence[str]) -> dict[str, Episode]:
+        """The episodes that exist and are not erased, with state, cluster and nearest as the current run sees them."""
+
+    def list(
+        self,
+        where: Where,
+        *,
+        after: tuple[datetime, int, str] | None = None,
+        limit: int = 500,
+        newest_first: bool = False,
+        states: Sequence[State] = (),
+    ) -> list[Episode]:
+        """One page ordered by (timestamp, position, episode_id); ``after`` is the key of the last row of the page before."""
+
+    def sessions(self) -> list[SessionInfo]: ...
+
+    def neighbours(self, episode_id: str, *, before: int, after: int) -> list[Episode]:
+        """The episode with its neighbours in its session's order."""
+
+    def update(
+        self,
+        episode_id: str,
+        *,
+        content: str | None = None,
+        timestamp: datetime | None = None,
+        context: Mapping[str, Any] | None = None,
+        outcome: str | None = None,
+        importance: float | None = None,
+    ) -> Episode:
+        """Change what is given. New content makes the row pending again and voids any lease; anything else marks the
+        payload dirty. Raises NotFound."""
+
+    def counts(self, session_id: str | None = None) -> Counts: ...
+
+    def stored_mark(self) -> int:
+        """A number that rises with every row written; ``settled(mark)`` refers to it."""
+
+    def settled(self, mark: int) -> bool:
+        """Whether every row written up to ``mark`` is neither pending nor leased."""
+
+    def oldest_pending(self) -> float | None:
+        """Age in seconds of the oldest pending or leased row, None if there is none."""
+
+    # -- outbox
+
+    def claim(self, limit: int, *, token: str, lease_seconds: float) -> list[Claim]:
+        """Lease up to ``limit`` pending rows that are due, oldest first, in one atomic step.
+
+        Raises the generation and the deliveries of each. Rows whose lease expired before are handed out in halves of
+        the group they were lost in, and finally alone. An empty answer does not prove that nothing is pending.
+        """
+
+    def extend(self, token: str, *, lease_seconds: float) -> int:
+        """Renew the lease of every row that still carries ``token``; how many there are."""
+
+    def mark_embedded(self, token: str, windows: Mapping[str, int]) -> set[str]:
+        """Mark rows embedded (id -> number of windows) where the token still matches; the ids that were marked.
+
+        Their payload is marked dirty where the row has a cluster cell or an archive flag to restore, and the context of
+        the episode and of its session neighbours is marked dirty.
+        """
+
+    def release(self, token: str, episode_ids: Sequence[str], *, delay_seconds: float = 0.0) -> int:
+        """Give leased rows back as pending without counting an attempt; due again after the delay."""
+
+    def fail(
+        self,
+        token: str,
+        episode_id: str,
+        *,
+        error: str,
+        traceback: str,
+        max_attempts: int,
+        delay_seconds: float,
+    ) -> State | None:
+        """Count an attempt of a row held alone: pending again after the delay, or dead at ``max_attempts``.
+
+        None where the token no longer matches.
+        """
+
+    def expire_leases(self, *, max_attempts: int) -> int:
+        """Free rows whose lease ran out, by the store's own clock. A row lost ``max_attempts`` times alone becomes dead
+        with the error ``WorkerLost``. How many rows were freed or buried."""
+
+    def reopen(self, episode_ids: Sequence[str]) -> int:
+        """Make embedded rows pending again (their points are missing); how many."""
+
+    def dead_letters(self, *, limit: int = 100, after: str | None = None) -> list[DeadLetter]:
+        """By episode id."""
+
+    def replay(self, episode_ids: Sequence[str] | None = None) -> int:
+        """Make dead rows pending with fresh attempts; None means all."""
+
+    def has_work(self) -> bool:
+        """Whether a row is pending and due."""
+
+    # -- dirty flags
+
+    def dirty(self, kind: Dirty, limit: int) -> list[DirtyRow]: ...
+
+    def clear_dirty(self, kind: Dirty, versions: Mapping[str, int]) -> None:
+        """Clear the flag of each id where its version is still the given one."""
+
+    # -- erasure
+
+    def tombstone(
+        self, *, episode_ids: Sequence[str] = (), session_id: str | None = None
+    ) -> tuple[list[str], int]:
+        """Erase content, context, memberships, dead letters, labels and medoids made of the episodes; leave a permanent
+        tombstone whose vectors are still to be removed. Returns the ids erased now and the memberships removed."""
+
+    def unfinished_tombstones(self, limit: int) -> list[str]:
+        """Erased ids whose vectors may still exist."""
+
+    def finish_tombstones(self, episode_ids: Sequence[str]) -> None: ...
+
+    # -- consolidation
+
+    def request_run(self, session_id: str, *, window: str | None = None) -> Run:
+        """The session's run of that window, made in state ``requested`` if it does not exist; without a window the
+        session's requested run, or a new one."""
+
+    def requested_runs(self, limit: int) -> list[Run]: ...
+
+    def start_run(self, run_id: str, *, token: str, lease_seconds: float) -> Run:
+        """Requested -> running under a lease. Raises Busy where another run of the session holds a live lease, NotFound.
+        A running run whose lease expired is taken over and starts anew."""
+
+    def extend_run(self, run_id: str, *, token: str, lease_seconds: float, progress: float) -> bool:
+        """False where the token is void: stop and change nothing."""
+
+    def finish_run(self, run: Run, *, token: str) -> bool:
+        """Record the end of a run that publishes nothing (failed, cancelled, nothing new)."""
+
+    def unconsolidated(
+        self, session_id: str, *, limit: int, after: tuple[datetime, int, str] | None = None
+    ) -> list[Episode]:
+        """Embedded episodes of the session that the current run has no membership for, in session order."""
+
+    def count_unconsolidated(self, session_id: str | None = None) -> dict[str, int]:
+        """New episodes by session."""
+
+    def memberships(
+        self, session_id: str, *, after: str | None = None, limit: int = 1000, cluster_id: str | None = None
+    ) -> list[Membership]:
+        """Of the current run, by episode id."""
+
+    def stage(self, run_id: str, *, token: str, memberships: Sequence[Membership]) -> bool:
+        """Write memberships of a run that is not visible yet; only what differs from the current run need be staged.
+        Repeating is harmless. False where the token is void."""
+
+    def publish(self, run: Run, *, token: str) -> bool:
+        """Write the run's clusters and make it the session's current run, in one step. False where the token is void."""
+
+    def current_run(self, session_id: str) -> Run | None:
+        """The visible run with its clusters."""
+
+    def run(self, run_id: str) -> Run: ...
+
+    def runs(self, session_id: str | None = None, *, limit: int = 50) -> list[Run]:
+        """Newest first, without clusters."""
+
+    # -- small durable facts (beat ticks, sweep cursors, rolling figures)
+
+    def get_fact(self, key: str) -> str | None: ...
+
+    def put_fact(self, key: str, value: str) -> None: ...
+
+
+# ---------------------------------------------------------------------------------------- vector store
+
+
+@dataclass(frozen=True, slots=True)
+class SparseVector:
+    """``indices`` uint32 (m,), ascending; ``values`` float32 (m,)."""
+
+    indices: NDArray[np.uint32]
+    values: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What makes vectors comparable; the collection is named by its digest."""
+
+    model: str
+    revision: str
+    dimension: int
+    pooling: str
+    normalised: bool
+
+    def digest(self) -> str:
+        """12 hexadecimal characters."""
+        from hashlib import sha256
+
+        parts = (self.model, self.revision, str(self.dimension), self.pooling, str(self.normalised))
+        return sha256("\x1f".join(parts).encode()).hexdigest()[:12]
+
+
+CONTENT = "content"
+CONTEXT = "context"
+CENTROID = "centroid"
+DENSE_NAMES: tuple[str, ...] = (CONTENT, CONTEXT, CENTROID)
+BM25 = "bm25"
+BM25_CONTEXT = "bm25_context"
+SPARSE_NAMES: tuple[str, ...] = (BM25, BM25_CONTEXT)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One window of one episode. Its id is a UUID5 of namespace, episode id and window."""
+
+    episode_id: str
+    window: int
+    windows: int
+    generation: int
+    session_id: str
+    timestamp: datetime
+    dense: Mapping[str, Vector]
+    """By name, each (d,)."""
+    sparse: Mapping[str, SparseVector] = field(default_factory=dict)
+    outcome: str | None = None
+    context: Mapping[str, str] = field(default_factory=dict)
+    """The scalar top-level values of the episode's context, as text."""
+    importance: float = 0.5
+    cells: tuple[str, ...] = ()
+    archived: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PointChange:
+    """New values for every point of an episode; None leaves a part as it is. Points that do not exist stay absent."""
+
+    episode_id: str
+    dense: Mapping[str, Vector] = field(default_factory=dict)
+    sparse: Mapping[str, SparseVector] = field(default_factory=dict)
+    timestamp: datetime | None = None
+    outcome: str | None = None
+    context: Mapping[str, str] | None = None
+    importance: float | None = None
+    cells: tuple[str, ...] | None = None
+    archived: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One episode found, with its best window's score (cosine -1 to 1 for dense, BM25 >= 0 for sparse)."""
+
+    episode_id: str
+    window: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """One signal of a query: ``using`` names the vector."""
+
+    using: str
+    vector: Vector | SparseVector
+    where: Where = Where()
+    limit: int = 10
+    exact: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Centroid:
+    """Of one cluster in one run; ``vector`` (d,) unit length."""
+
+    cluster_id: str
+    session_id: str
+    run_id: str
+    vector: Vector
+    radius: float
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVector:
+    """``vector`` is the normalised mean of the windows' ``content`` vectors."""
+
+    episode_id: str
+    vector: Vector
+
+
+class VectorStore(Protocol):
+    """Points by episode, and the centroids of runs. Derived data."""
+
+    def ping(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def ensure(self, fingerprint: Fingerprint) -> None:
+        """Create the collection, or check that the one there holds vectors of this fingerprint. Raises ConfigurationError
+        naming both models."""
+
+    def upsert(self, points: Sequence[Point]) -> None:
+        """Write points where none of a higher or equal generation is stored, and drop windows of older generations of the
+        same episodes. Waits until the write is applied."""
+
+    def change(self, changes: Sequence[PointChange]) -> None:
+        """Update vectors and payload of existing points, never replacing them."""
+
+    def delete(self, episode_ids: Sequence[str]) -> int:
+        """Remove all points of the episodes; how many points there were."""
+
+    def search(self, searches: Sequence[Search]) -> list[list[Hit]]:
+        """One list per search, best first, each episode at most once."""
+
+    def generations(self, episode_ids: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """(generation, number of points) of each episode that has points."""
+
+    def vectors(self, episode_ids: Sequence[str]) -> list[StoredVector]:
+        """In the order asked; ids without points are left out."""
+
+    def walk(
+        self, *, after: str | None = None, limit: int = 1000
+    ) -> tuple[list[tuple[str, int]], str | None]:
+        """A page of (episode id, window) over all points and the cursor of the next page, None at the end."""
+
+    def count(self, where: Where | None = None) -> int:
+        """Points, centroids not counted."""
+
+    def put_centroids(self, centroids: Sequence[Centroid]) -> None: ...
+
+    def centroids(self, session_id: str, run_id: str) -> list[Centroid]: ...
+
+    def drop_centroids(self, session_id: str, *, keep_runs: Sequence[str]) -> None: ...
+
+    def info(self) -> Mapping[str, Any]:
+        """Sizes and health for ``status``: backend, points, and what the store reports of itself."""
+
+
+# -------------------------------------------------------------------------------------------- doorbell
+
+
+class Queue(StrEnum):
+    """The task queues, by what their consumers need."""
+
+    EMBED = "ww.embed"
+    QUERY = "ww.query"
+    CONSOLIDATE = "ww.consolidate"
+    MAINTAIN = "ww"
+
+
+class Doorbell(Protocol):
+    """Wakes whoever embeds. Losing a ring costs time, never an episode: the sweep rings again."""
+
+    def ring(self) -> None:
+        """Return at once; never raises, never talks to the network on this thread."""
+
+    def close(self) -> None: ...
+
+
+# ---------------------------------------------------------------------------------------------- encoder
+
+
+class Encoder(Protocol):
+    """A loaded model."""
+
+    @property
+    def fingerprint(self) -> Fingerprint: ...
+
+    @property
+    def window_tokens(self) -> int:
+        """Word pieces of one window, special tokens not counted."""
+
+    def encode(self, texts: Sequence[str]) -> Vector:
+        """float32 (n, d), unit rows; texts beyond one window are the caller's mistake and are cut."""
+
+    def windows(self, text: str) -> list[str]:
+        """The text as overlapping windows that each fit the model; at least one."""
+
+
+__all__ = [
+    "BM25",
+    "BM25_CONTEXT",
+    "CENTROID",
+    "CONTENT",
+    "CONTEXT",
+    "DENSE_NAMES",
+    "SPARSE_NAMES",
+    "AddResult",
+    "Added",
+    "Centroid",
+    "Claim",
+    "Dirty",
+    "DirtyRow",
+    "Doorbell",
+    "Encoder",
+    "Fingerprint",
+    "GraphStore",
+    "Hit",
+    "Membership",
+    "Point",
+    "PointChange",
+    "Queue",
+    "Search",
+    "SparseVector",
+    "StoredVector",
+    "VectorStore",
+    "Where",
+]
