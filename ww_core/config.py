@@ -35,16 +35,12 @@ class Settings(BaseSettings):
 
     # -- embedding
     embedding_model: str = Field("all-MiniLM-L6-v2", description="sentence-transformers name or path")
-    embedding_device: Literal["auto", "cpu", "cuda", "mps"] = Field(
-        "auto", description="where the model runs"
-    )
+    embedding_device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where the model runs")
     embedding_batch_size: int | None = Field(
         None, ge=1, le=4096, description="texts, upper bound of one forward pass; unset: 64 on cuda, 8 on cpu"
     )
     embedding_fp16: bool = Field(False, description="half precision (cuda and mps only)")
-    embedding_threads: int | None = Field(
-        None, ge=1, le=1024, description="CPU threads of the model; unset: all cores"
-    )
+    embedding_threads: int | None = Field(None, ge=1, le=1024, description="CPU threads of the model; unset: all cores")
     embedding_cache_size: int = Field(
         1000, ge=0, le=10_000_000, description="texts whose embedding is kept; 0 turns the cache off"
     )
@@ -63,9 +59,7 @@ class Settings(BaseSettings):
     # -- Neo4j
     neo4j_pool_size: int = Field(50, ge=1, le=10_000, description="connections")
     neo4j_max_transaction_retry: int = Field(3, ge=0, le=100, description="retries of one transaction")
-    neo4j_acquisition_timeout: float = Field(
-        30, gt=0, le=3600, description="seconds to wait for a connection"
-    )
+    neo4j_acquisition_timeout: float = Field(30, gt=0, le=3600, description="seconds to wait for a connection")
 
     # -- recall
     hierarchical_search: bool | Literal["auto"] = Field("auto", description="search clusters first")
@@ -86,9 +80,7 @@ class Settings(BaseSettings):
 
     # -- buffers
     working_memory_size: int = Field(4, ge=1, description="episodes a session has in mind; 4 to 7")
-    ca1_buffer_size: int = Field(
-        50, ge=1, description="accepted, not yet embedded, findable at once; 25 to 100"
-    )
+    ca1_buffer_size: int = Field(50, ge=1, description="accepted, not yet embedded, findable at once; 25 to 100")
     episode_buffer_size: int = Field(100, ge=1, description="a session's latest; 50 to 200")
     error_history_size: int = Field(500, ge=1, description="failures kept; 100 to 1000")
 

@@ -168,9 +168,7 @@ class Cluster:
     created_at: datetime | None = None
 
 
-RunStatus: TypeAlias = Literal[
-    "requested", "running", "done", "failed", "cancelled", "rolled_back", "dry_run"
-]
+RunStatus: TypeAlias = Literal["requested", "running", "done", "failed", "cancelled", "rolled_back", "dry_run"]
 
 
 @dataclass(frozen=True, slots=True)

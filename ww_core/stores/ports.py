@@ -135,7 +135,7 @@ class GraphStore(Protocol):
     def get(self, episode_ids: Sequence[str]) -> dict[str, Episode]:
         """The episodes that exist and are not erased, with state, cluster and nearest as the current run sees them."""
 
-    def list(
+    def page(
         self,
         where: Where,
         *,
@@ -144,7 +144,7 @@ class GraphStore(Protocol):
         newest_first: bool = False,
         states: Sequence[State] = (),
     ) -> list[Episode]:
-        """One page ordered by (timestamp, position, episode_id); ``after`` is the key of the last row of the page before."""
+        """One page ordered by (timestamp, position, episode_id); ``after`` is the last row of the page before."""
 
     def sessions(self) -> list[SessionInfo]: ...
 
@@ -237,9 +237,7 @@ class GraphStore(Protocol):
 
     # -- erasure
 
-    def tombstone(
-        self, *, episode_ids: Sequence[str] = (), session_id: str | None = None
-    ) -> tuple[list[str], int]:
+    def tombstone(self, *, episode_ids: Sequence[str] = (), session_id: str | None = None) -> tuple[list[str], int]:
         """Erase content, context, memberships, dead letters, labels and medoids made of the episodes; leave a permanent
         tombstone whose vectors are still to be removed. Returns the ids erased now and the memberships removed."""
 
@@ -257,8 +255,10 @@ class GraphStore(Protocol):
     def requested_runs(self, limit: int) -> list[Run]: ...
 
     def start_run(self, run_id: str, *, token: str, lease_seconds: float) -> Run:
-        """Requested -> running under a lease. Raises Busy where another run of the session holds a live lease, NotFound.
-        A running run whose lease expired is taken over and starts anew."""
+        """Requested -> running under a lease. A running run whose lease expired is taken over and starts anew.
+
+        Raises NotFound, and Busy where another run of the session holds a live lease.
+        """
 
     def extend_run(self, run_id: str, *, token: str, lease_seconds: float, progress: float) -> bool:
         """False where the token is void: stop and change nothing."""
@@ -284,7 +284,10 @@ class GraphStore(Protocol):
         Repeating is harmless. False where the token is void."""
 
     def publish(self, run: Run, *, token: str) -> bool:
-        """Write the run's clusters and make it the session's current run, in one step. False where the token is void."""
+        """Write the run's clusters and make it the session's current run, in one step.
+
+        False where the token is void.
+        """
 
     def current_run(self, session_id: str) -> Run | None:
         """The visible run with its clusters."""
@@ -422,12 +425,14 @@ class VectorStore(Protocol):
     def close(self) -> None: ...
 
     def ensure(self, fingerprint: Fingerprint) -> None:
-        """Create the collection, or check that the one there holds vectors of this fingerprint. Raises ConfigurationError
-        naming both models."""
+        """Create the collection, or check that the one there holds vectors of this fingerprint.
+
+        Raises ConfigurationError naming both models.
+        """
 
     def upsert(self, points: Sequence[Point]) -> None:
-        """Write points where none of a higher or equal generation is stored, and drop windows of older generations of the
-        same episodes. Waits until the write is applied."""
+        """Write points where none of a higher or equal generation is stored, and drop windows of older generations
+        of the same episodes. Waits until the write is applied."""
 
     def change(self, changes: Sequence[PointChange]) -> None:
         """Update vectors and payload of existing points, never replacing them."""
@@ -444,9 +449,7 @@ class VectorStore(Protocol):
     def vectors(self, episode_ids: Sequence[str]) -> list[StoredVector]:
         """In the order asked; ids without points are left out."""
 
-    def walk(
-        self, *, after: str | None = None, limit: int = 1000
-    ) -> tuple[list[tuple[str, int]], str | None]:
+    def walk(self, *, after: str | None = None, limit: int = 1000) -> tuple[list[tuple[str, int]], str | None]:
         """A page of (episode id, window) over all points and the cursor of the next page, None at the end."""
 
     def count(self, where: Where | None = None) -> int:
