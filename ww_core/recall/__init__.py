@@ -1,0 +1,1 @@
+"""Finding the episodes that answer a query: candidates, fusion, rerank, hierarchy."""

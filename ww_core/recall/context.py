@@ -1,0 +1,82 @@
+"""What surrounds an episode in its session: stretches, and the texts that the context vectors are made of.
+
+A *stretch* is a run of episodes without a long gap in time: one sitting of a conversation, one burst of work. Context
+never crosses a stretch: what was said days apart explains nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from ww_core.models import Episode
+
+MAX_GAP = timedelta(minutes=30)
+"""A longer pause between two episodes of a session starts a new stretch."""
+DENSE_REACH = 1
+"""Neighbours on each side whose text goes into the dense ``context`` vector."""
+LEXICAL_REACH = 2
+"""Neighbours on each side whose text goes into the sparse ``bm25_context`` vector."""
+NEIGHBOUR_CHARS = 600
+"""Of a neighbour's text only the part next to the episode is context, so that long neighbours do not drown it."""
+
+
+def stretches(episodes: Sequence[Episode], *, max_gap: timedelta = MAX_GAP) -> list[int]:
+    """The number of the stretch, from 0, that each episode of one session lies in; episodes in session order."""
+    numbers: list[int] = []
+    for i, episode in enumerate(episodes):
+        if i == 0:
+            numbers.append(0)
+            continue
+        numbers.append(numbers[-1] + (0 if _joined(episodes[i - 1], episode, max_gap) else 1))
+    return numbers
+
+
+def surroundings(
+    episode: Episode, neighbours: Sequence[Episode], *, reach: int, max_gap: timedelta = MAX_GAP
+) -> tuple[tuple[Episode, ...], tuple[Episode, ...]]:
+    """The episodes before and after ``episode`` in its own stretch, at most ``reach`` on each side.
+
+    ``neighbours`` is what ``GraphStore.neighbours`` returns: session order, the episode itself among them.
+    """
+    ids = [other.episode_id for other in neighbours]
+    if episode.episode_id not in ids:
+        return (), ()
+    here = ids.index(episode.episode_id)
+    before: list[Episode] = []
+    last = episode
+    for other in reversed(neighbours[max(0, here - reach) : here]):
+        if not _joined(other, last, max_gap):
+            break
+        before.append(other)
+        last = other
+    after: list[Episode] = []
+    last = episode
+    for other in neighbours[here + 1 : here + 1 + reach]:
+        if not _joined(last, other, max_gap):
+            break
+        after.append(other)
+        last = other
+    return tuple(reversed(before)), tuple(after)
+
+
+def context_text(
+    episode: Episode, neighbours: Sequence[Episode], *, reach: int = DENSE_REACH, max_gap: timedelta = MAX_GAP
+) -> str:
+    """The episode's text between its neighbours', one a line, in session order."""
+    before, after = surroundings(episode, neighbours, reach=reach, max_gap=max_gap)
+    lines = [other.content[-NEIGHBOUR_CHARS:] for other in before]
+    lines.append(episode.content)
+    lines.extend(other.content[:NEIGHBOUR_CHARS] for other in after)
+    return "\n".join(lines)
+
+
+def lexical_context_text(episode: Episode, neighbours: Sequence[Episode], *, max_gap: timedelta = MAX_GAP) -> str:
+    """The text whose terms make the ``bm25_context`` vector."""
+    return context_text(episode, neighbours, reach=LEXICAL_REACH, max_gap=max_gap)
+
+
+def _joined(earlier: Episode, later: Episode, max_gap: timedelta) -> bool:
+    if earlier.timestamp is None or later.timestamp is None:
+        return True
+    return later.timestamp - earlier.timestamp <= max_gap
