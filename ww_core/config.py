@@ -5,17 +5,50 @@ Precedence: keyword or command-line option, ``T4DM_*`` environment variable, t4d
 
 from __future__ import annotations
 
+import os
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from ww_core.config_errors import configuration_error, is_secret
+from ww_core.config_layers import Layer, collect, resolve
+from ww_core.errors import ConfigurationError
+from ww_core.masking import MASK, mask
+
+GUIDE_RANGES: Mapping[str, tuple[int, int]] = {
+    "working_memory_size": (4, 7),  # Cowan's limit
+    "ca1_buffer_size": (25, 100),
+    "episode_buffer_size": (50, 200),
+    "error_history_size": (100, 1000),
+}
+"""The recommended sizes of the buffers, in entries; outside them a SettingsWarning is given."""
+
+SCHEMES: Mapping[str, tuple[str, ...]] = {
+    "redis_url": ("redis", "rediss", "redis+socket", "sentinel"),
+    "qdrant_url": ("http", "https"),
+    "neo4j_uri": ("bolt", "bolt+s", "bolt+ssc", "neo4j", "neo4j+s", "neo4j+ssc"),
+}
+
+
+class SettingsWarning(UserWarning):
+    """A setting is possible but outside what is recommended."""
 
 
 class Settings(BaseSettings):
-    """All settings. A key nobody knows is an error that names the nearest known one."""
+    """All settings, immutable and hashable. A key nobody knows is an error that names the nearest known one.
 
-    model_config = SettingsConfigDict(env_prefix="T4DM_", extra="forbid", frozen=True)
+    ``Settings(key=value, ...)`` reads every source, as ``Settings.load`` does; keywords are the strongest.
+    Raises ConfigurationError, which names the key, its value, its range and its place.
+    """
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True, validate_default=True, hide_input_in_errors=True)
+
+    _layers: tuple[Layer, ...] = PrivateAttr(default=())
+    _sources: dict[str, str] = PrivateAttr(default_factory=dict)
 
     # -- where things are
     data_dir: Path = Field(Path("~/.world-weaver"), description="directory of the embedded stores")
@@ -23,69 +56,214 @@ class Settings(BaseSettings):
         "ww", pattern=r"^[a-z][a-z0-9_-]{0,31}$", description="separates deployments on shared servers"
     )
     preset: Literal["small", "medium", "large", "very-large"] | None = Field(
-        None, description="scaling tier whose values replace the defaults"
+        None, description="scaling tier whose values replace the defaults: 10 000, 100 000, 1 000 000 episodes, or more"
     )
     redis_url: SecretStr | None = Field(None, description="Celery broker; unset: tasks run in this process")
     qdrant_url: SecretStr | None = Field(None, description="Qdrant server; unset: qdrant-edge in data_dir")
     qdrant_api_key: SecretStr | None = Field(None, description="API key of the Qdrant server")
     neo4j_uri: SecretStr | None = Field(None, description="Neo4j server; unset: SQLite in data_dir")
-    neo4j_user: str = Field("neo4j", description="Neo4j user")
+    neo4j_user: str = Field("neo4j", min_length=1, description="Neo4j user")
     neo4j_password: SecretStr | None = Field(None, description="Neo4j password")
     neo4j_database: str | None = Field(None, description="Neo4j database; unset: the user's home database")
 
     # -- embedding
-    embedding_model: str = Field("all-MiniLM-L6-v2", description="sentence-transformers name or path")
-    embedding_device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where the model runs")
+    embedding_model: str = Field("all-MiniLM-L6-v2", min_length=1, description="sentence-transformers name or path")
+    embedding_device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "auto", description="where the model runs; auto: cuda, else mps, else cpu"
+    )
     embedding_batch_size: int | None = Field(
         None, ge=1, le=4096, description="texts, upper bound of one forward pass; unset: 64 on cuda, 8 on cpu"
     )
-    embedding_fp16: bool = Field(False, description="half precision (cuda and mps only)")
+    embedding_fp16: bool = Field(False, description="half precision, twice as fast on cuda and mps; an error on cpu")
     embedding_threads: int | None = Field(None, ge=1, le=1024, description="CPU threads of the model; unset: all cores")
     embedding_cache_size: int = Field(
-        1000, ge=0, le=10_000_000, description="texts whose embedding is kept; 0 turns the cache off"
+        1000, ge=0, le=10_000_000, description="texts whose embedding is kept, 1.5 kB each; 0 turns the cache off"
     )
-    embedding_cache_ttl: float = Field(3600, gt=0, description="seconds an embedding is kept")
-    embedding_claim_size: int = Field(512, ge=1, le=100_000, description="episodes leased at a time")
+    embedding_cache_ttl: float = Field(
+        3600, gt=0, le=31_536_000, description="seconds an embedding is kept before it is computed again"
+    )
+    embedding_claim_size: int = Field(
+        512, ge=1, le=100_000, description="episodes leased at a time; what a killed worker leaves to others"
+    )
     embedding_mode: Literal["local", "remote"] = Field(
-        "local", description="where queries are embedded: in this process, or by the query pool"
+        "local", description="where queries are embedded: in this process, or by the query pool (needs redis_url)"
     )
 
     # -- Qdrant
-    qdrant_timeout: float = Field(30, gt=0, le=3600, description="seconds")
-    qdrant_grpc: bool = Field(True, description="open the gRPC channel")
-    qdrant_prefer_grpc: bool = Field(True, description="use gRPC for data; needs qdrant_grpc")
-    qdrant_pool_size: int = Field(10, ge=1, le=1000, description="connections")
+    qdrant_timeout: float = Field(30, gt=0, le=3600, description="seconds until a request to the server fails")
+    qdrant_grpc: bool = Field(True, description="open the gRPC channel, faster than HTTP")
+    qdrant_prefer_grpc: bool = Field(
+        default_factory=lambda data: bool(data.get("qdrant_grpc", True)),
+        description="use gRPC for data; needs qdrant_grpc, and follows it where unset",
+    )
+    qdrant_pool_size: int = Field(10, ge=1, le=1000, description="connections kept to the server")
 
     # -- Neo4j
-    neo4j_pool_size: int = Field(50, ge=1, le=10_000, description="connections")
-    neo4j_max_transaction_retry: int = Field(3, ge=0, le=100, description="retries of one transaction")
-    neo4j_acquisition_timeout: float = Field(30, gt=0, le=3600, description="seconds to wait for a connection")
+    neo4j_pool_size: int = Field(50, ge=1, le=10_000, description="connections kept to the server")
+    neo4j_max_transaction_retry: int = Field(
+        3, ge=0, le=100, description="retries of one transaction that the server asks to repeat"
+    )
+    neo4j_acquisition_timeout: float = Field(
+        30, gt=0, le=3600, description="seconds to wait for a free connection of the pool"
+    )
 
     # -- recall
-    hierarchical_search: bool | Literal["auto"] = Field("auto", description="search clusters first")
-    cluster_selection_k: int = Field(3, ge=1, le=1000, description="clusters searched by hierarchical search")
+    hierarchical_search: bool | Literal["auto"] = Field(
+        "auto", description="search the nearest clusters only; auto: where that pays"
+    )
+    cluster_selection_k: int = Field(
+        3, ge=1, le=1000, description="clusters searched by hierarchical search; more find more and cost more"
+    )
 
     # -- consolidation
-    consolidation_min_cluster_size: int | Literal["auto"] = Field(
-        "auto", description="smallest cluster, episodes (2 or more)"
+    consolidation_min_cluster_size: Annotated[int, Field(ge=2, le=100_000)] | Literal["auto"] = Field(
+        "auto", description="episodes in the smallest cluster; auto: 5 for small samples, about 10 at 3 000"
     )
-    consolidation_min_samples: int | Literal["auto"] = Field(
-        "auto", description="HDBSCAN's density neighbourhood, episodes (1 or more)"
+    consolidation_min_samples: Annotated[int, Field(ge=1, le=100_000)] | Literal["auto"] = Field(
+        "auto", description="episodes, HDBSCAN's density neighbourhood; auto: 3 for small samples, about 5 at 3 000"
     )
     consolidation_max_samples: int = Field(
-        2000, ge=10, le=1_000_000, description="episodes clustered by one run, the cap"
+        2000, ge=10, le=1_000_000, description="episodes clustered by one run; the cap, as the cost is quadratic"
     )
-    consolidation_interval: float = Field(3600, gt=0, description="seconds between runs")
-    consolidation_batch_size: int = Field(500, ge=1, le=1_000_000, description="episodes assigned at a time")
+    consolidation_interval: float = Field(
+        3600, gt=0, le=31_536_000, description="seconds between the scheduled runs of a session"
+    )
+    consolidation_batch_size: int = Field(
+        500, ge=1, le=1_000_000, description="episodes assigned to clusters at a time; bounds the memory of a run"
+    )
 
     # -- buffers
-    working_memory_size: int = Field(4, ge=1, description="episodes a session has in mind; 4 to 7")
-    ca1_buffer_size: int = Field(50, ge=1, description="accepted, not yet embedded, findable at once; 25 to 100")
-    episode_buffer_size: int = Field(100, ge=1, description="a session's latest; 50 to 200")
-    error_history_size: int = Field(500, ge=1, description="failures kept; 100 to 1000")
+    working_memory_size: int = Field(4, ge=1, le=10_000, description="episodes a session has in mind; 4 to 7")
+    ca1_buffer_size: int = Field(
+        50, ge=1, le=1_000_000, description="episodes accepted, not yet embedded, findable at once; 25 to 100"
+    )
+    episode_buffer_size: int = Field(
+        100, ge=1, le=1_000_000, description="a session's latest episodes, for context and duplicates; 50 to 200"
+    )
+    error_history_size: int = Field(
+        500, ge=1, le=1_000_000, description="recent failures kept, which feed the error rate; 100 to 1000"
+    )
 
     # -- work
-    hooks: tuple[str, ...] = Field((), description="modules with hooks that workers import")
+    hooks: tuple[str, ...] = Field((), description="modules with hooks that workers import; a list, or names by commas")
     task_max_attempts: int = Field(3, ge=1, le=100, description="failures of one text before it is dead")
-    result_expires: float = Field(3600, gt=0, description="seconds task results are kept")
-    log_format: Literal["text", "json"] = Field("text", description="how log lines look")
+    result_expires: float = Field(3600, gt=0, le=31_536_000, description="seconds the results of tasks are kept")
+    log_format: Literal["text", "json"] = Field("text", description="log lines for people, or one JSON object each")
+
+    def __init__(self, *, _layers: Sequence[Layer] | None = None, **overrides: Any) -> None:
+        fields = type(self).model_fields
+        layers = _layers
+        if layers is None:
+            layers = collect(config=None, overrides=overrides, origin="keyword", environ=os.environ, known=fields)
+        entries = resolve(layers)
+        try:
+            super().__init__(**{key: entry.value for key, entry in entries.items()})
+        except ValidationError as error:
+            raise configuration_error(error, entries, fields) from None
+        self._layers = tuple(layers)
+        self._sources = {key: entries[key].where if key in entries else "default" for key in fields}
+        self._check_together()
+
+    @classmethod
+    def load(cls, *, config: Path | None = None, origin: str = "keyword", **overrides: Any) -> Settings:
+        """Read every source. ``config``: the settings file; ``origin``: how ``sources`` names the keywords."""
+        fields = cls.model_fields
+        return cls(_layers=collect(config=config, overrides=overrides, origin=origin, environ=os.environ, known=fields))
+
+    def replace(self, **overrides: Any) -> Settings:
+        """These settings with some keys changed; the sources that made them are not read again."""
+        keywords = collect(
+            config=None, overrides=overrides, origin="keyword", environ={}, known=type(self).model_fields
+        )
+        return type(self)(_layers=(keywords[0], *self._layers))
+
+    def sources(self) -> Mapping[str, str]:
+        """Where each value came from: ``keyword``, a variable, ``FILE:LINE``, ``preset NAME`` or ``default``."""
+        return dict(self._sources)
+
+    def shown(self) -> dict[str, Any]:
+        """Every value as JSON, fit to be printed: secrets hidden, URLs without their passwords."""
+        values: dict[str, Any] = self.model_dump(mode="json")
+        for key, field in type(self).model_fields.items():
+            value = getattr(self, key)
+            if is_secret(field) and value is not None:
+                values[key] = mask(value.get_secret_value()) if key in SCHEMES else MASK
+        return values
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Settings) and self.__dict__ == other.__dict__
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.__dict__.values()))
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """One source: the layers are merged before, because each value must know its place."""
+        return (init_settings,)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_bool_as_number(cls, value: Any, info: Any) -> Any:
+        if isinstance(value, bool) and "bool" not in str(cls.model_fields[info.field_name].annotation):
+            raise ValueError("must not be true or false")
+        return value
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @field_validator("hooks", mode="before")
+    @classmethod
+    def _split_names(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(name.strip() for name in value.split(",") if name.strip())
+        return value
+
+    @field_validator("redis_url", "qdrant_url", "neo4j_uri", "qdrant_api_key", "neo4j_password", mode="before")
+    @classmethod
+    def _blank_is_unset(cls, value: Any) -> Any:
+        return None if isinstance(value, str) and not value.strip() else value
+
+    @field_validator("redis_url", "qdrant_url", "neo4j_uri")
+    @classmethod
+    def _known_scheme(cls, value: SecretStr | None, info: Any) -> SecretStr | None:
+        schemes = SCHEMES[info.field_name]
+        if value is None or (info.field_name == "qdrant_url" and value.get_secret_value() == ":memory:"):
+            return value
+        scheme, separator, rest = value.get_secret_value().partition("://")
+        if scheme.lower() not in schemes or not separator or not rest:
+            raise ValueError(f"must be a URL that starts with {', '.join(f'{name}://' for name in schemes)}")
+        return value
+
+    def _check_together(self) -> None:
+        where = self._sources
+        if self.embedding_fp16 and self.embedding_device == "cpu":
+            raise ConfigurationError(
+                f"embedding_fp16 = true ({where['embedding_fp16']}) with embedding_device = cpu "
+                f"({where['embedding_device']}): half precision needs cuda or mps",
+                hint="set embedding_fp16 to false, or another device",
+            )
+        if self.qdrant_prefer_grpc and not self.qdrant_grpc:
+            raise ConfigurationError(
+                f"qdrant_prefer_grpc = true ({where['qdrant_prefer_grpc']}) with qdrant_grpc = false "
+                f"({where['qdrant_grpc']}): there is no gRPC channel to prefer",
+                hint="set qdrant_grpc to true, or qdrant_prefer_grpc to false",
+            )
+        if self.embedding_mode == "remote" and self.redis_url is None:
+            raise ConfigurationError(
+                f"embedding_mode = remote ({where['embedding_mode']}) without redis_url: nobody could be asked",
+                hint="set redis_url, or embedding_mode to local",
+            )
+        for key, (low, high) in GUIDE_RANGES.items():
+            size = getattr(self, key)
+            if not low <= size <= high:
+                message = f"{key} = {size} ({where[key]}) is outside the recommended {low} to {high}"
+                warnings.warn(message, SettingsWarning, stacklevel=3)

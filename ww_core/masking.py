@@ -1,0 +1,27 @@
+"""Hide passwords and keys in text that people will see."""
+
+from __future__ import annotations
+
+import re
+
+MASK = "***"
+
+# Everything up to the last @ of a word is user information: a password may itself hold an @ or a slash.
+_USER_INFO = re.compile(r"(?P<scheme>\b[a-z][a-z0-9+.-]*://)(?P<info>[^\s\"'<>]*)@", re.IGNORECASE)
+_QUERY = re.compile(r"(?P<key>[?&;](?:password|passwd|pwd|secret|token|api[_-]?key)=)[^&;\s\"'<>]+", re.IGNORECASE)
+
+
+def mask(text: str) -> str:
+    """``text`` with the password of every URL in it replaced; user, host, port and path stay readable.
+
+    >>> mask("redis://:hunter2@cache:6379/0 is away")
+    'redis://:***@cache:6379/0 is away'
+    >>> mask("https://token@host/?api_key=abc")
+    'https://***@host/?api_key=***'
+    """
+
+    def hide(match: re.Match[str]) -> str:
+        user, colon, _ = match["info"].partition(":")
+        return f"{match['scheme']}{user if colon else ''}{colon}{MASK}@"
+
+    return _QUERY.sub(rf"\g<key>{MASK}", _USER_INFO.sub(hide, text))
