@@ -54,7 +54,7 @@ PRESETS: dict[str, tuple[Switch, ...]] = {
     "large": _LARGE,
     "very-large": _VERY_LARGE,
 }
-"""In episodes: ``small`` to 10 000 (the defaults), ``medium`` to 100 000, ``large`` to 1 000 000, ``very-large`` above."""
+"""Episodes: ``small`` to 10 000 (the defaults), ``medium`` to 100 000, ``large`` to 1 000 000, ``very-large`` above."""
 
 
 def switches(preset: str, given: Collection[str]) -> tuple[Switch, ...]:
