@@ -1,0 +1,250 @@
+"""What this process measures: stages, counters and gauges over a sliding window."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from ww_core.errors import Busy, EpisodeConflict, InvalidInput, NotFound
+from ww_core.observability.history import ErrorHistory
+from ww_core.observability.sketch import Sketch
+
+log = logging.getLogger(__name__)
+
+WINDOW_SECONDS = 300.0
+"""How far back latencies and rates look: the alert's five minutes."""
+SLICES = 10
+"""The window moves in steps of a tenth."""
+
+ATTEMPTS = "attempts"
+"""Counter: stores, recalls and task attempts."""
+FAILURES = "failures"
+"""Counter: those of them that failed other than by the caller's mistake."""
+CALLERS_MISTAKES = (InvalidInput, NotFound, EpisodeConflict, Busy)
+
+
+@dataclass(slots=True)
+class _Slice:
+    start: float
+    sketches: dict[str, Sketch] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StageFigures:
+    """Latency of one stage over the window, milliseconds; nan where nothing was measured."""
+
+    count: int
+    mean: float
+    p50: float
+    p95: float
+    p99: float
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The figures at one moment; ``float("nan")`` where nothing was measured, never an invented 0.
+
+    Latencies are milliseconds, rates and utilisations are shares of 1, depths are counts.
+    """
+
+    recall_latency_p50: float
+    recall_latency_p95: float
+    recall_latency_p99: float
+    cache_hit_rate: float
+    neo4j_pool_util: float
+    qdrant_queue_depth: float
+    error_rate: float
+    store_latency_p50: float
+    store_latency_p95: float
+    store_latency_p99: float
+    lag_p95: float
+    """Store to findable, milliseconds."""
+    stages: Mapping[str, StageFigures]
+    counters: Mapping[str, int]
+    """Totals since the process started."""
+    gauges: Mapping[str, float]
+    errors: int
+    """Failures in the Error History."""
+
+
+class Metrics:
+    """Thread-safe figures of one process; memory is bounded by the number of distinct names, not by traffic.
+
+    ``clock`` is monotonic seconds. Names are dotted words such as ``recall`` or ``recall.fusion``.
+    """
+
+    def __init__(
+        self,
+        *,
+        window_seconds: float = WINDOW_SECONDS,
+        error_history_size: int = 500,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
+        self._step = window_seconds / SLICES
+        self.errors = ErrorHistory(error_history_size)
+        self._probes: dict[str, Callable[[], float]] = {}
+        self._gauges: dict[str, float] = {}
+        self._start()
+
+    def _start(self) -> None:
+        self._lock = threading.Lock()
+        self._slices: deque[_Slice] = deque(maxlen=SLICES + 1)
+        self._totals: dict[str, int] = {}
+
+    def reset(self) -> None:
+        """Forget everything measured (a forked child starts at nothing, so that figures never count twice)."""
+        self._start()
+        self._gauges = {}
+        self._probes = {}
+        self.errors = ErrorHistory(self.errors.size)
+
+    # -- measuring
+
+    def observe(self, stage: str, seconds: float) -> None:
+        """Count one duration of a stage."""
+        with self._lock:
+            sketches = self._current().sketches
+            sketch = sketches.get(stage)
+            if sketch is None:
+                sketch = sketches[stage] = Sketch()
+            sketch.add(seconds)
+
+    def increment(self, name: str, n: int = 1) -> None:
+        """Add ``n`` to a counter."""
+        with self._lock:
+            counts = self._current().counts
+            counts[name] = counts.get(name, 0) + n
+            self._totals[name] = self._totals.get(name, 0) + n
+
+    def set_gauge(self, name: str, value: float) -> None:
+        """Set a figure that goes up and down."""
+        self._gauges[name] = value
+
+    def probe(self, name: str, read: Callable[[], float]) -> None:
+        """Read a gauge when it is asked for; the last probe of a name counts."""
+        self._probes[name] = read
+
+    def drop_probe(self, name: str, read: Callable[[], float]) -> None:
+        """Take a probe back, where it is still the one in force."""
+        if self._probes.get(name) == read:
+            del self._probes[name]
+
+    @contextmanager
+    def timer(self, stage: str) -> Iterator[None]:
+        """Measure the block as one duration of the stage, also where it raises."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.observe(stage, time.perf_counter() - start)
+
+    @contextmanager
+    def operation(self, action: str, n: int = 1) -> Iterator[None]:
+        """Measure the block, and count it (as ``n``) in the error rate; a caller's mistake is no failure."""
+        start = time.perf_counter()
+        try:
+            yield
+        except CALLERS_MISTAKES:
+            self.increment(ATTEMPTS, n)
+            raise
+        except Exception as error:
+            self.increment(ATTEMPTS, n)
+            self.failed(action, error, n)
+            raise
+        else:
+            self.increment(ATTEMPTS, n)
+        finally:
+            self.observe(action, time.perf_counter() - start)
+
+    def failed(self, action: str, error: BaseException, n: int = 1) -> None:
+        """Count ``n`` failures (not attempts) and keep one in the Error History."""
+        self.increment(FAILURES, n)
+        self.errors.add(action, error)
+
+    def _current(self) -> _Slice:
+        now = self._clock()
+        if not self._slices or now - self._slices[-1].start >= self._step:
+            self._slices.append(_Slice(now))
+        return self._slices[-1]
+
+    # -- reading
+
+    def _live(self) -> list[_Slice]:
+        oldest = self._clock() - self._step * SLICES
+        return [s for s in self._slices if s.start + self._step > oldest]
+
+    def sketch(self, stage: str) -> Sketch:
+        """The stage's latencies over the window."""
+        merged = Sketch()
+        with self._lock:
+            for piece in self._live():
+                if stage in piece.sketches:
+                    merged.merge(piece.sketches[stage])
+        return merged
+
+    def window(self, name: str) -> int:
+        """What was counted under ``name`` in the window."""
+        with self._lock:
+            return sum(s.counts.get(name, 0) for s in self._live())
+
+    def total(self, name: str) -> int:
+        """What was counted under ``name`` since the process started."""
+        with self._lock:
+            return self._totals.get(name, 0)
+
+    def gauges(self) -> dict[str, float]:
+        """All gauges, probes read now."""
+        values = dict(self._gauges)
+        for name, read in list(self._probes.items()):
+            try:
+                values[name] = float(read())
+            except (
+                Exception
+            ):  # a probe reads foreign objects (drivers, closed stores); a figure must never break its reader
+                log.debug("gauge could not be read", extra={"action": "metrics.probe", "gauge": name}, exc_info=True)
+                values[name] = math.nan
+        return values
+
+    def dump(self) -> dict[str, object]:
+        """The window as JSON values, for another process to merge with ``load``."""
+        with self._lock:
+            stages = sorted({name for s in self._live() for name in s.sketches})
+            window: dict[str, int] = {}
+            for piece in self._live():
+                for name, n in piece.counts.items():
+                    window[name] = window.get(name, 0) + n
+            totals = dict(self._totals)
+        gauges = {name: value for name, value in self.gauges().items() if math.isfinite(value)}
+        return {
+            "sketches": {name: self.sketch(name).dump() for name in stages},
+            "window": window,
+            "totals": totals,
+            "gauges": gauges,
+            "errors": len(self.errors.latest()),
+        }
+
+    def snapshot(self) -> Snapshot:
+        """The figures now."""
+        from ww_core.observability.summary import summarise
+
+        return summarise([self.dump()])
+
+
+_process = Metrics()
+
+
+def process_metrics() -> Metrics:
+    """The one Metrics of this process."""
+    return _process
+
+
+os.register_at_fork(after_in_child=_process.reset)

@@ -1,0 +1,71 @@
+"""From what one or several processes measured to the figures that people read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ww_core.observability.metrics import ATTEMPTS, FAILURES, Snapshot, StageFigures
+from ww_core.observability.sketch import Sketch
+
+CACHE_HITS = "embedding_cache_hits"
+CACHE_TOTAL = "embedding_cache_total"
+POOL_UTIL = "neo4j_pool_util"
+QUEUE_DEPTH = "qdrant_queue_depth"
+LAG = "lag"
+"""Stage: store to findable."""
+
+SUMMED = frozenset({CACHE_HITS, CACHE_TOTAL, QUEUE_DEPTH})
+"""Gauges that add up over processes; of the others the worst (largest) is shown."""
+
+
+def summarise(dumps: Iterable[Mapping[str, Any]]) -> Snapshot:
+    """Merge what ``Metrics.dump`` gave, one or many, into one snapshot."""
+    sketches: dict[str, Sketch] = {}
+    window: dict[str, int] = {}
+    totals: dict[str, int] = {}
+    gauges: dict[str, float] = {}
+    errors = 0
+    for dump in dumps:
+        for name, data in dump["sketches"].items():
+            sketches.setdefault(name, Sketch()).merge(Sketch.load(data))
+        for name, n in dump["window"].items():
+            window[name] = window.get(name, 0) + n
+        for name, n in dump["totals"].items():
+            totals[name] = totals.get(name, 0) + n
+        for name, value in dump["gauges"].items():
+            if name in SUMMED:
+                gauges[name] = gauges.get(name, 0.0) + value
+            else:
+                gauges[name] = max(gauges.get(name, -math.inf), value)
+        errors += dump["errors"]
+    stages = {name: _figures(sketch) for name, sketch in sorted(sketches.items())}
+    nothing = _figures(Sketch())
+    recall, store = stages.get("recall", nothing), stages.get("store", nothing)
+    return Snapshot(
+        recall_latency_p50=recall.p50,
+        recall_latency_p95=recall.p95,
+        recall_latency_p99=recall.p99,
+        cache_hit_rate=_share(gauges.get(CACHE_HITS, 0.0), gauges.get(CACHE_TOTAL, 0.0)),
+        neo4j_pool_util=gauges.get(POOL_UTIL, math.nan),
+        qdrant_queue_depth=gauges.get(QUEUE_DEPTH, math.nan),
+        error_rate=_share(window.get(FAILURES, 0), window.get(ATTEMPTS, 0)),
+        store_latency_p50=store.p50,
+        store_latency_p95=store.p95,
+        store_latency_p99=store.p99,
+        lag_p95=stages.get(LAG, nothing).p95,
+        stages=stages,
+        counters=totals,
+        gauges=gauges,
+        errors=errors,
+    )
+
+
+def _figures(sketch: Sketch) -> StageFigures:
+    p50, p95, p99 = (1000 * sketch.quantile(q) for q in (0.5, 0.95, 0.99))
+    return StageFigures(sketch.count, 1000 * sketch.mean(), p50, p95, p99)
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else math.nan
