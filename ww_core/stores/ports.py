@@ -151,6 +151,10 @@ class GraphStore(Protocol):
     def neighbours(self, episode_id: str, *, before: int, after: int) -> list[Episode]:
         """The episode with its neighbours in its session's order."""
 
+    def around(self, episode_ids: Sequence[str], *, reach: int) -> dict[str, tuple[str | None, ...]]:
+        """Ids of the neighbours of each episode that exists: from ``reach`` before it to ``reach`` after it in its
+        session's order, the episode itself left out; None beyond either end of the session."""
+
     def update(
         self,
         episode_id: str,
@@ -291,6 +295,10 @@ class GraphStore(Protocol):
 
     def current_run(self, session_id: str) -> Run | None:
         """The visible run with its clusters."""
+
+    def current_runs(self, session_ids: Sequence[str] = ()) -> dict[str, str]:
+        """Run id by session, of the sessions that have a visible run (all sessions where none is named). Pointers
+        only: cheap enough for every query."""
 
     def run(self, run_id: str) -> Run: ...
 
