@@ -1,0 +1,171 @@
+"""What the rest of the system asks for embeddings: one service per settings, with a cache in front of the model."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from ww_core.config import Settings
+from ww_core.embedding.backends import unit
+from ww_core.embedding.cache import EmbeddingCache
+from ww_core.embedding.encoder import Kind, ModelOptions, TextEncoder, TokenVectors, shared
+from ww_core.embedding.source import ModelSource, locate
+from ww_core.errors import ConfigurationError, InvalidInput
+from ww_core.models import Vector
+from ww_core.stores.ports import Fingerprint
+
+_Key = tuple[str, str]  # (prompt, text); the model is the service's own
+
+
+class EmbeddingService:
+    """Embeds texts with the model of the settings. Thread-safe; survives fork (the child loads its own model).
+
+    Nothing is loaded before the first text: ``fingerprint``, ``dimension`` and ``cache_stats`` read files at most. The
+    model is shared by all services of the process that ask for the same one.
+
+    Raises ConfigurationError for settings that contradict each other. Every method that embeds raises
+    ModelUnavailable where the model cannot be loaded or the device gives out (``OutOfMemory``), TextRefused
+    (InvalidInput) for what is no valid text, and EncodingFailed where the model fails on these texts.
+    """
+
+    def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> None:
+        if settings.embedding_fp16 and settings.embedding_device == "cpu":
+            raise ConfigurationError(
+                "embedding_fp16 is true but embedding_device is cpu",
+                hint="half precision needs cuda or mps: set embedding_fp16: false",
+            )
+        self._settings = settings
+        self._options = ModelOptions(
+            device=settings.embedding_device, fp16=settings.embedding_fp16, threads=settings.embedding_threads
+        )
+        self._cache: EmbeddingCache[_Key] = EmbeddingCache(
+            settings.embedding_cache_size, settings.embedding_cache_ttl, clock=clock
+        )
+        self._bulk = threading.Lock()
+        _services.add(self)
+
+    # -- what it is
+
+    @property
+    def source(self) -> ModelSource:
+        """The model's directory and configuration. Raises ModelUnavailable where there is none."""
+        return locate(self._settings.embedding_model)
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """What makes this model's vectors comparable; read from the model's files without loading it."""
+        return self.source.fingerprint
+
+    @property
+    def dimension(self) -> int:
+        return self.source.dimension
+
+    @property
+    def device(self) -> str:
+        """``cpu``, ``cuda`` or ``mps``: where the model runs. Loads it."""
+        return self._encoder().device
+
+    @property
+    def window_tokens(self) -> int:
+        """Word pieces of one window, special tokens not counted. Loads the model."""
+        return self._encoder().window_tokens
+
+    def warm(self) -> None:
+        """Load the model and run it once, so that the next text does not wait."""
+        self._encoder().encode(["warm"])
+
+    def close(self) -> None:
+        """Forget what is cached. The model stays, for other services of this process."""
+        self._cache.clear()
+
+    # -- embedding
+
+    def encode(self, texts: str | Sequence[str]) -> Vector:
+        """float32 (n, d), unit rows, through the cache. A long text is the unit mean of its windows."""
+        return self._cached([texts] if isinstance(texts, str) else list(texts), "document")
+
+    def encode_query(self, text: str) -> Vector:
+        """float32 (d,), unit length, through the cache."""
+        row: Vector = self._cached([text], "query")[0]
+        return row
+
+    def embed_windows(self, texts: Sequence[str]) -> list[Vector]:
+        """float32 (w, d), unit rows, one per window, for each text.
+
+        The bulk path: it reads the cache and leaves it as it is, and one bulk runs at a time in this process.
+        """
+        texts = list(texts)
+        _check(texts)
+        keys = [self._key(text, "document") for text in texts]
+        known = self._cache.peek(keys)
+        missing = list(dict.fromkeys(text for text, key in zip(texts, keys, strict=True) if key not in known))
+        with self._bulk:
+            made = dict(zip(missing, self._encode(missing, "document"), strict=True)) if missing else {}
+        return [
+            made[text] if text in made else known[key][np.newaxis].copy() for text, key in zip(texts, keys, strict=True)
+        ]
+
+    def windows(self, text: str) -> list[str]:
+        """``text`` as overlapping slices that each fit the model; ``[text]`` where it fits."""
+        return self._encoder().windows(text)
+
+    def token_vectors(self, texts: Sequence[str], *, kind: Kind = "document") -> list[TokenVectors]:
+        """Every word piece of each text with its vector (not cached), for late interaction."""
+        _check(texts)
+        return self._encoder().token_vectors(texts, kind=kind)
+
+    def cache_stats(self) -> Mapping[str, float]:
+        """``hits``, ``misses``, ``total``, ``hit_rate`` and more, as EmbeddingCache.stats describes them."""
+        return self._cache.stats()
+
+    # -- inside
+
+    def _encoder(self) -> TextEncoder:
+        return shared(self.source, self._options)
+
+    def _key(self, text: str, kind: Kind) -> _Key:
+        return (self.source.prompts.get(kind, ""), text)
+
+    def _cached(self, texts: list[str], kind: Kind) -> Vector:
+        _check(texts)
+        if not texts:
+            return np.empty((0, self.dimension), dtype=np.float32)
+        keys = [self._key(text, kind) for text in texts]
+
+        def compute(missing: list[_Key]) -> list[Vector]:
+            return [_mean(rows) for rows in self._encode([text for _, text in missing], kind)]
+
+        return np.stack(self._cache.fetch(keys, compute))
+
+    def _encode(self, texts: Sequence[str], kind: Kind) -> list[Vector]:
+        return self._encoder().encode_windows(texts, kind=kind, rows=self._settings.embedding_batch_size)
+
+
+def _check(texts: Sequence[str]) -> None:
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InvalidInput(f"text {index} is {type(text).__name__}, not str")
+
+
+def _mean(rows: Vector) -> Vector:
+    mean: Vector = rows[0] if len(rows) == 1 else unit(rows.mean(axis=0, keepdims=True))[0]
+    return mean
+
+
+_services: weakref.WeakSet[EmbeddingService] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for service in list(_services):
+        service._bulk = threading.Lock()
+        service._cache.reset_after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+__all__ = ["EmbeddingService"]

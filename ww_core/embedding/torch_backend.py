@@ -1,0 +1,126 @@
+"""The reference way to run a model: sentence-transformers on torch, on any device it knows."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ww_core.embedding.source import ModelSource
+from ww_core.embedding.tokens import Batch
+from ww_core.errors import ConfigurationError, ModelUnavailable
+from ww_core.models import Vector
+
+_load_lock = threading.Lock()
+
+
+def pick_device(wanted: str) -> str:
+    """``wanted``, or for ``auto`` the best device there is. Raises ConfigurationError for one that is not there."""
+    import torch
+
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if wanted == "auto":
+        return next(device for device in ("cuda", "mps", "cpu") if there[device])
+    if not there[wanted]:
+        raise ConfigurationError(
+            f"embedding_device is {wanted}, but torch finds no such device",
+            hint="set embedding_device: auto, or install a torch build for it",
+        )
+    return wanted
+
+
+class TorchBackend:
+    """A SentenceTransformer whose forward pass is fed ready-made word pieces."""
+
+    def __init__(self, model: Any, device: str, *, bf16: bool = False) -> None:
+        self._model = model
+        self._bf16 = bf16
+        self.device = device
+        self.name = "torch-bf16" if bf16 else "torch"
+
+    @classmethod
+    def load(cls, source: ModelSource, *, device: str, fp16: bool, threads: int | None) -> TorchBackend:
+        """Load from the model's directory only. Raises ModelUnavailable; OutOfMemory is the caller's to tell."""
+        import torch
+        from sentence_transformers import SentenceTransformer
+
+        if device == "cuda" and torch.cuda._is_in_bad_fork():
+            raise ModelUnavailable(
+                "CUDA cannot be used in a forked process whose parent used it",
+                hint="start the process with spawn (worker_pool_start_method)",
+            )
+        with _load_lock:
+            if threads is not None:
+                torch.set_num_threads(threads)
+            progress: Any = import_module("transformers.utils.logging")
+            progress.disable_progress_bar()  # it would write to the stderr of a command that prints JSON
+            try:
+                model = SentenceTransformer(str(source.directory), device=device, local_files_only=True)
+            except (OSError, ValueError, KeyError, ImportError) as error:
+                raise ModelUnavailable(
+                    f"model in {source.directory} cannot be loaded: {type(error).__name__}: {error}",
+                    hint="embedding_model must be a directory that sentence-transformers can load",
+                ) from error
+        model.eval()
+        return cls(model.half() if fp16 else model, device)
+
+    def with_bf16(self) -> TorchBackend:
+        """The same weights, run under bfloat16 autocast."""
+        return TorchBackend(self._model, self.device, bf16=True)
+
+    @property
+    def model(self) -> Any:
+        """The SentenceTransformer itself."""
+        return self._model
+
+    def run(self, batches: Iterable[Batch]) -> Iterator[Vector]:
+        # One batch is always under way on the device while the one before is fetched, and the next is being tokenised.
+        under_way: Any = None
+        for batch in batches:
+            launched = self._forward(batch)["sentence_embedding"]
+            if under_way is not None:
+                yield _numpy(under_way)
+            under_way = launched
+            if self.device == "cpu":
+                yield _numpy(under_way)
+                under_way = None
+        if under_way is not None:
+            yield _numpy(under_way)
+
+    def token_states(self, batch: Batch) -> NDArray[np.float32]:
+        return _numpy(self._forward(batch)["token_embeddings"])
+
+    def _forward(self, batch: Batch) -> Any:
+        import torch
+
+        features = {
+            "input_ids": torch.from_numpy(batch.ids).to(self.device, non_blocking=True),
+            "attention_mask": torch.from_numpy(batch.mask).to(self.device, non_blocking=True),
+        }
+        precision = torch.autocast(self.device, dtype=torch.bfloat16) if self._bf16 else nullcontext()
+        with torch.inference_mode(), precision:
+            return self._model(features)
+
+
+def single_threaded_after_fork() -> None:
+    """Make torch safe in a forked child: its OpenMP threads stayed with the parent, and waiting for them hangs."""
+    import sys
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(1)
+
+
+def _numpy(tensor: Any) -> Vector:
+    result: Vector = tensor.float().cpu().numpy()
+    return result
+
+
+__all__ = ["TorchBackend", "pick_device", "single_threaded_after_fork"]
