@@ -1,0 +1,1 @@
+"""The thin way in: validate, write as pending, ring."""
