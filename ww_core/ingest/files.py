@@ -1,0 +1,179 @@
+"""Read episodes from files, directories and standard input, line by line, in bounded memory."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, TypeAlias
+
+from ww_core.errors import InvalidInput
+from ww_core.ingest.csv_rows import rows
+from ww_core.ingest.identity import LineIds
+from ww_core.ingest.records import MAX_RECORD_BYTES, Record, lines, paragraphs
+
+STDIN = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where something was read: a path (``-`` for standard input) and a line from 1."""
+
+    path: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{'standard input' if self.path == STDIN else self.path}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One episode as the file tells it: ``item`` has store's keywords, an id, and the line's number as ``position``."""
+
+    place: Place
+    item: Mapping[str, Any]
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A line that is no episode, with why, and its bytes as they stood there (read them at once)."""
+
+    place: Place
+    error: InvalidInput
+    raw: Iterable[bytes]
+
+
+Parsed: TypeAlias = Mapping[str, Any] | InvalidInput
+_Format: TypeAlias = Callable[[IO[bytes]], Iterator[tuple[Record, Parsed]]]
+
+
+def read_files(paths: Sequence[str], *, session_id: str, stdin: IO[bytes]) -> Iterator[Found | Refused]:
+    """Every episode of every path, in order; ``session_id`` is for lines that name none.
+
+    ``-`` is standard input: lines of JSON where it starts with ``{``, else paragraphs. Raises InvalidInput before
+    anything is read where a path does not exist or is of no known kind.
+    """
+    for path in list(_expand(paths)):
+        if path == STDIN:
+            yield from _read(path, stdin, _sniff(stdin), session_id)
+        else:
+            try:
+                stream = open(path, "rb")  # noqa: SIM115 - closed below, the error is translated here
+            except OSError as error:
+                raise InvalidInput(f"cannot read {path!r}: {error.strerror}") from error
+            with stream:
+                yield from _read(path, stream, _FORMATS[Path(path).suffix.lower()], session_id)
+
+
+def _expand(paths: Sequence[str]) -> Iterator[str]:
+    for path in paths:
+        if path == STDIN:
+            yield path
+        elif os.path.isdir(path):
+            found = sorted(
+                os.path.join(folder, name)
+                for folder, _, names in os.walk(path)
+                for name in names
+                if Path(name).suffix.lower() in _FORMATS and not name.startswith(".")
+            )
+            if not found:
+                raise InvalidInput(f"directory {path!r} holds no {', '.join(_FORMATS)} file")
+            yield from found
+        elif not os.path.exists(path):
+            raise InvalidInput(f"no such file: {path!r}")
+        elif Path(path).suffix.lower() not in _FORMATS:
+            raise InvalidInput(
+                f"{path!r} is of no known kind", hint=f"use {', '.join(_FORMATS)}, a directory, or - for standard input"
+            )
+        else:
+            yield path
+
+
+def _read(path: str, stream: IO[bytes], parse: _Format, session_id: str) -> Iterator[Found | Refused]:
+    ids = LineIds()
+    try:
+        for record, parsed in parse(stream):
+            place = Place(path, record.line)
+            if isinstance(parsed, InvalidInput):
+                yield Refused(place, parsed, record.overlong or (record.data,))
+                if record.overlong is not None:
+                    record.overlong.close()
+                continue
+            item = {"session_id": session_id, **parsed, "position": record.line}
+            if item.get("session_id") is None:
+                item["session_id"] = session_id
+            content = item.get("content")
+            if item.get("episode_id") is None and isinstance(content, str):
+                timestamp = item.get("timestamp")
+                item["episode_id"] = ids.of(
+                    session_id=str(item["session_id"]),
+                    timestamp=None if timestamp is None else str(timestamp),
+                    content=content,
+                )
+            yield Found(place, item, record.data)
+    finally:
+        ids.close()
+
+
+def _sniff(stdin: IO[bytes]) -> _Format:
+    """By the first character, where the stream lets us look ahead."""
+    head = stdin.peek(4096) if hasattr(stdin, "peek") else b"{"
+    return _jsonl if head.removeprefix(codecs.BOM_UTF8).lstrip()[:1] in (b"{", b"[") else _text
+
+
+def _jsonl(stream: IO[bytes]) -> Iterator[tuple[Record, Parsed]]:
+    for record in lines(stream):
+        text = decode(record)
+        if isinstance(text, InvalidInput):
+            yield record, text
+        elif text.strip():
+            yield record, _json_object(text)
+
+
+def _json_object(text: str) -> Parsed:
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        return InvalidInput("the line is not JSON that can be read: nested too deeply")
+    except ValueError as error:
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else "a number is too long"
+        return InvalidInput(f"the line is not JSON: {reason}")
+    if not isinstance(value, dict):
+        return InvalidInput(f"the line is a JSON {type(value).__name__}, not an object with a content")
+    if "position" in value:
+        return InvalidInput("unknown key 'position'", hint="the line's number is the position")
+    return value
+
+
+def _text(stream: IO[bytes]) -> Iterator[tuple[Record, Parsed]]:
+    for record in paragraphs(stream):
+        text = decode(record)
+        yield record, text if isinstance(text, InvalidInput) else {"content": text.strip()}
+
+
+def decode(record: Record) -> str | InvalidInput:
+    """The record's text, or why it has none."""
+    if record.overlong is not None:
+        return InvalidInput(f"{record.overlong.size} bytes are more than a line may have ({MAX_RECORD_BYTES})")
+    data = record.data.removeprefix(codecs.BOM_UTF8) if record.line == 1 else record.data
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return InvalidInput(f"not UTF-8: byte 0x{data[error.start]:02x} at {error.start + 1}")
+
+
+def _csv(stream: IO[bytes]) -> Iterator[tuple[Record, Parsed]]:
+    return rows(lines(stream), decode)
+
+
+_FORMATS: Mapping[str, _Format] = {
+    ".jsonl": _jsonl,
+    ".ndjson": _jsonl,
+    ".csv": _csv,
+    ".txt": _text,
+    ".md": _text,
+}
