@@ -152,7 +152,8 @@ class Medoid:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A group of episodes of one session, as one run sees it."""
+    """A group of episodes of one session, as one run sees it. With ``change`` gone its size is 0 and the next run
+    does not know it: readers of the current clusters leave it out."""
 
     cluster_id: str
     session_id: str
@@ -166,6 +167,14 @@ class Cluster:
     radius: float = 0.0
     """Largest distance (1 - cosine) from the centroid at which an episode still belongs, range 0 to 2."""
     created_at: datetime | None = None
+    exemplars: tuple[str, ...] = ()
+    """Episode ids, a fair draw of the members, that stand for the cluster in later runs."""
+    cohesion: float = 0.0
+    """Mean cosine of the members to the centroid, range 0 to 1; with ``size`` it lets the centroid take in more."""
+    clustered_size: int = 0
+    """Members when it was last clustered, not only assigned to: growth since then is what may split or merge it."""
+    strays: int = 0
+    """Episodes since then that were nearest to it and fitted badly: what drift is measured by."""
 
 
 RunStatus: TypeAlias = Literal["requested", "running", "done", "failed", "cancelled", "rolled_back", "dry_run"]
