@@ -114,6 +114,44 @@ class Settings(BaseSettings):
     cluster_selection_k: int = Field(
         3, ge=1, le=1000, description="clusters searched by hierarchical search; more find more and cost more"
     )
+    hierarchical_min_episodes: int = Field(
+        50_000, ge=0, le=1_000_000_000, description="episodes from which auto searches clusters first"
+    )
+    hierarchical_gap_sample: float = Field(
+        0.01, ge=0, le=1, description="share of hierarchical queries that also run flat to measure what is missed"
+    )
+    hierarchical_gap_limit: float = Field(
+        0.1, ge=0, le=1, description="share of results missed above which auto goes back to flat search"
+    )
+    recall_candidates: int = Field(
+        100, ge=1, le=10_000, description="episodes that each signal proposes; more find more and cost more"
+    )
+    rerank_candidates: int = Field(100, ge=1, le=10_000, description="best candidates that are read and reranked")
+    recall_weight_content: float = Field(1.0, ge=0, le=10, description="weight of the text's meaning (dense)")
+    recall_weight_context: float = Field(
+        0.2, ge=0, le=10, description="weight of the meaning of the text with its neighbours (dense)"
+    )
+    recall_weight_bm25: float = Field(0.0, ge=0, le=10, description="weight of the text's words")
+    recall_weight_bm25_context: float = Field(
+        0.4, ge=0, le=10, description="weight of the words of the text with its neighbours"
+    )
+    recall_weight_neighbours: float = Field(
+        1.0, ge=0, le=10, description="weight of what the neighbours in the session score (0.2 and 0.1 of it)"
+    )
+    recall_weight_speaker: float = Field(
+        0.8, ge=0, le=10, description="weight of the query naming exactly this episode's speaker"
+    )
+    recall_weight_date: float = Field(
+        0.8, ge=0, le=10, description="weight of the episode's month and year being those the query names"
+    )
+    recall_weight_recency: float = Field(
+        0.1, ge=0, le=10, description="weight of retrievability: how recently it happened or was recalled"
+    )
+    recall_weight_outcome: float = Field(0.0, ge=0, le=10, description="weight of success over failure")
+    recall_weight_importance: float = Field(0.2, ge=0, le=10, description="weight of the stored importance")
+    recall_weight_cluster: float = Field(
+        0.0, ge=0, le=10, description="weight of the query's similarity to the episode's cluster"
+    )
 
     # -- consolidation
     consolidation_min_cluster_size: Annotated[int, Field(ge=2, le=100_000)] | Literal["auto"] = Field(

@@ -6,6 +6,7 @@ seconds unless a name ends in ``_ms``; vectors are float32 numpy arrays whose ro
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -272,3 +273,15 @@ class Verification:
 
     ok: bool
     checks: tuple[Check, ...]
+
+
+def scalar_context(context: Mapping[str, Any]) -> dict[str, str]:
+    """The top-level values of a context that filters compare, as text: text as it is, numbers, true, false and null as
+    in JSON. Lists and objects are no scalars and are left out."""
+    texts: dict[str, str] = {}
+    for key, value in context.items():
+        if isinstance(value, str):
+            texts[key] = value
+        elif value is None or isinstance(value, bool | int | float):
+            texts[key] = json.dumps(value)
+    return texts
