@@ -9,7 +9,7 @@ import os
 import threading
 import weakref
 from collections import OrderedDict, deque
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol
 
 from ww_core.models import Episode
@@ -158,9 +158,9 @@ class Buffers:
         self.ca1 = CA1Buffer(ca1)
         self.episodes = EpisodeBuffer(episode_buffer)
 
-    def stored(self, episodes: Collection[Episode]) -> None:
+    def stored(self, episodes: Sequence[Episode]) -> None:
         """Episodes that were just acknowledged, in input order."""
-        self.ca1.add(episodes)
+        self.ca1.add(episodes[-self.ca1.size :])
         self.episodes.add(episodes)
         self.working_memory.attend(episodes)
 

@@ -29,12 +29,15 @@ from ww_core.models import (
 EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 """Exclusive. Outside these a timestamp is a slip of units (milliseconds for seconds) or of a parser."""
+MAX_POSITION = 2**53 - 1
+"""The largest whole number that JSON readers keep exact."""
 MAX_SHOWN = 60
 """Characters of a refused value that an error repeats."""
 
 KEYS = ("content", "session_id", "timestamp", "context", "outcome", "importance", "episode_id")
 MESSAGE_KEYS = ("role", "name")
 """Beside ``content`` in chat messages; both are kept in the context."""
+_ALLOWED = frozenset((*KEYS, *MESSAGE_KEYS, "position"))
 
 
 def shown(value: object) -> str:
@@ -210,7 +213,7 @@ def checked(item: Episode, *, position: int, episode_id: str, now: datetime) -> 
 
 def _mapped(item: Mapping[Any, Any], *, position: int, episode_id: str, now: datetime, session_id: str) -> Episode:
     for key in item:
-        if key not in KEYS and key not in MESSAGE_KEYS:
+        if key not in _ALLOWED:
             near = _near(key, KEYS) if isinstance(key, str) else ""
             raise InvalidInput(f"unknown key {shown(key)}", hint=f"known keys are {', '.join(KEYS)} and role{near}")
     if "content" not in item:
@@ -225,6 +228,9 @@ def _mapped(item: Mapping[Any, Any], *, position: int, episode_id: str, now: dat
     own_id, moment = item.get("episode_id"), item.get("timestamp")
     own_session, weight = item.get("session_id"), item.get("importance")
     text = item["content"]
+    place = item.get("position", position)
+    if isinstance(place, bool) or not isinstance(place, int) or not 0 <= place <= MAX_POSITION:
+        raise InvalidInput(f"position must be a whole number from 0 to {MAX_POSITION}, not {shown(place)}")
     return Episode(
         content=content(_parts(text) if "role" in item and isinstance(text, list | tuple) else text),
         episode_id=episode_id if own_id is None else identifier("episode_id", own_id),
@@ -233,7 +239,7 @@ def _mapped(item: Mapping[Any, Any], *, position: int, episode_id: str, now: dat
         context=context(given),
         outcome=outcome(item.get("outcome")),
         importance=DEFAULT_IMPORTANCE if weight is None else importance(weight),
-        position=position,
+        position=place,
     )
 
 
