@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 import tracemalloc
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from ww_core.errors import InvalidInput
 from ww_core.ingest.feed import CHUNK_EPISODES, Ingested, feed
 from ww_core.ingest.files import Found, Place, Refused, read_files
 from ww_core.ingest.records import MAX_RECORD_BYTES
-from ww_core.models import BatchReceipt, Receipt, State
+from ww_core.models import BatchReceipt, Episode, Receipt, State
 
 
 def read(*paths: Path | str, session: str = "s", stdin: bytes = b"") -> list[Found | Refused]:
@@ -24,14 +25,14 @@ def read(*paths: Path | str, session: str = "s", stdin: bytes = b"") -> list[Fou
     )
 
 
-def items(*paths: Path | str, session: str = "s", stdin: bytes = b"") -> list[Mapping[str, Any]]:
+def episodes(*paths: Path | str, session: str = "s", stdin: bytes = b"") -> list[Episode]:
     found = read(*paths, session=session, stdin=stdin)
     assert all(isinstance(one, Found) for one in found), found
-    return [one.item for one in found if isinstance(one, Found)]
+    return [one.episode for one in found if isinstance(one, Found)]
 
 
 def ids(*paths: Path, session: str = "s") -> list[str]:
-    return [item["episode_id"] for item in items(*paths, session=session)]
+    return [item.episode_id for item in episodes(*paths, session=session)]
 
 
 def jsonl(path: Path, *lines: Any) -> Path:
@@ -41,15 +42,15 @@ def jsonl(path: Path, *lines: Any) -> Path:
 
 def test_a_jsonl_line_keeps_its_keywords_and_its_number(tmp_path: Path) -> None:
     path = jsonl(tmp_path / "a.jsonl", {"content": "one", "outcome": "success"}, {"role": "user", "content": "two"})
-    first, second = items(path)
-    assert first["content"] == "one"
-    assert first["outcome"] == "success"
-    assert (first["session_id"], first["position"], second["position"], second["role"]) == ("s", 1, 2, "user")
+    first, second = episodes(path)
+    assert first.content == "one"
+    assert first.outcome == "success"
+    assert (first.session_id, first.position, second.position, second.context) == ("s", 1, 2, {"role": "user"})
 
 
 def test_a_line_may_name_its_session_and_id(tmp_path: Path) -> None:
     path = jsonl(tmp_path / "a.jsonl", {"content": "one", "session_id": "own", "episode_id": "e1"})
-    assert [(item["session_id"], item["episode_id"]) for item in items(path)] == [("own", "e1")]
+    assert [(item.session_id, item.episode_id) for item in episodes(path)] == [("own", "e1")]
 
 
 def test_a_second_reading_gives_the_same_ids_and_a_grown_file_adds_to_them(tmp_path: Path) -> None:
@@ -111,14 +112,14 @@ def test_an_overlong_line_is_refused_and_kept_whole(tmp_path: Path) -> None:
 def test_a_byte_order_mark_is_no_content(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b'\xef\xbb\xbf{"content": "a"}\n')
     (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbfcontent\nb\n")
-    assert [item["content"] for item in items(tmp_path)] == ["b", "a"]
+    assert [item.content for item in episodes(tmp_path)] == ["b", "a"]
 
 
 def test_paragraphs_of_text_are_episodes(tmp_path: Path) -> None:
     path = tmp_path / "notes.md"
     path.write_bytes(b"\n# Title\n\nfirst line\r\nsecond line\r\n\r\n \t\nlast\n\nbad \xff\n")
     found = read(path)
-    assert [(one.place.line, one.item["content"]) for one in found if isinstance(one, Found)] == [
+    assert [(one.place.line, one.episode.content) for one in found if isinstance(one, Found)] == [
         (2, "# Title"),
         (4, "first line\r\nsecond line"),
         (8, "last"),
@@ -138,7 +139,7 @@ def test_an_overlong_paragraph_is_refused_in_bounded_memory(tmp_path: Path) -> N
         if isinstance(one, Refused):
             sizes.append(sum(len(part) for part in one.raw))
         else:
-            assert one.item["content"] == "short"
+            assert one.episode.content == "short"
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert sizes == [30_000_000]
@@ -153,14 +154,14 @@ def test_csv_columns_are_keywords_and_the_rest_is_context(tmp_path: Path) -> Non
         "plain,,,,,\n",
         encoding="utf-8",
     )
-    first, second = items(path)
-    assert first["content"] == "two\nlines"
-    assert first["timestamp"] == "2024-05-01T10:00:00Z"
-    assert (first["importance"], first["outcome"]) == (0.8, "failure")
-    assert first["context"] == {"tool": "kubectl", "k": 1}
-    assert (first["position"], second["position"]) == (2, 4)
-    assert second["context"] == {}
-    assert "timestamp" not in second
+    first, second = episodes(path)
+    assert first.content == "two\nlines"
+    assert first.timestamp == datetime(2024, 5, 1, 10, tzinfo=UTC)
+    assert (first.importance, first.outcome) == (0.8, "failure")
+    assert first.context == {"tool": "kubectl", "k": 1}
+    assert (first.position, second.position) == (2, 4)
+    assert second.context == {}
+    assert second.timestamp is not None
 
 
 def test_bad_csv_rows_are_refused_one_by_one(tmp_path: Path) -> None:
@@ -173,7 +174,7 @@ def test_bad_csv_rows_are_refused_one_by_one(tmp_path: Path) -> None:
         3: rows[2],
         4: rows[3],
     }
-    assert [one.item["content"] for one in found if isinstance(one, Found)] == ["d"]
+    assert [one.episode.content for one in found if isinstance(one, Found)] == ["d"]
 
 
 def test_an_open_quote_does_not_swallow_the_csv_file(tmp_path: Path) -> None:
@@ -199,13 +200,13 @@ def test_a_directory_gives_its_files_in_order(tmp_path: Path) -> None:
     jsonl(tmp_path / "a.jsonl", {"content": "one"})
     (tmp_path / "image.png").write_bytes(b"\x89PNG")
     (tmp_path / ".hidden.txt").write_text("no")
-    assert [item["content"] for item in items(tmp_path)] == ["one", "two"]
+    assert [item.content for item in episodes(tmp_path)] == ["one", "two"]
 
 
 @pytest.mark.parametrize(("stdin", "contents"), [(b'{"content": "a"}\n', ["a"]), (b"one\n\ntwo", ["one", "two"])])
 def test_standard_input_is_json_lines_or_paragraphs(stdin: bytes, contents: list[str]) -> None:
-    found = items("-", stdin=stdin)
-    assert [item["content"] for item in found] == contents
+    found = episodes("-", stdin=stdin)
+    assert [item.content for item in found] == contents
     assert str(Place("-", 3)) == "standard input:3"
 
 
@@ -239,15 +240,15 @@ class Shelf:
         self.held: dict[str, str] = {}
         self.calls: list[int] = []
 
-    def store(self, batch: Sequence[Mapping[str, Any]]) -> BatchReceipt:
+    def store(self, batch: Sequence[Episode]) -> BatchReceipt:
         self.calls.append(len(batch))
         accepted, rejected = [], []
         for index, item in enumerate(batch):
-            if item["content"] == "bad":
+            if item.content == "bad":
                 rejected.append((index, InvalidInput("content is bad")))
                 continue
-            accepted.append(Receipt(item["episode_id"], State.PENDING, item["episode_id"] in self.held))
-            self.held[item["episode_id"]] = item["content"]
+            accepted.append(Receipt(item.episode_id, State.PENDING, item.episode_id in self.held))
+            self.held[item.episode_id] = item.content
         return BatchReceipt(tuple(accepted), tuple(rejected))
 
 

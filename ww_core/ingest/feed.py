@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import IO, Any
+from typing import IO
 
-from ww_core.errors import EpisodeConflict, InvalidInput
 from ww_core.ingest.files import Found, Place, Refused
-from ww_core.models import BatchReceipt
+from ww_core.models import BatchReceipt, Episode
 
 CHUNK_EPISODES = 1000
 """Large enough that the durable write is shared by many, small enough that progress moves and memory stays small."""
@@ -26,7 +25,7 @@ class Ingested:
 
 def feed(
     items: Iterable[Found | Refused],
-    store: Callable[[Sequence[Mapping[str, Any]]], BatchReceipt],
+    store: Callable[[Sequence[Episode]], BatchReceipt],
     *,
     rejects: IO[bytes] | None = None,
     on_rejected: Callable[[Place, Exception], None] = lambda place, error: None,
@@ -61,7 +60,7 @@ def feed(
                 chunk.append(item)
         if not chunk and not refused:
             return total
-        receipt = store([found.item for found in chunk]) if chunk else BatchReceipt((), ())
+        receipt = store([found.episode for found in chunk]) if chunk else BatchReceipt((), ())
         for index, error in receipt.rejected:
             refuse(chunk[index].place, error, (chunk[index].raw,))
         duplicates = sum(one.duplicate for one in receipt.accepted)
@@ -71,10 +70,3 @@ def feed(
             rejected=total.rejected + refused + len(receipt.rejected),
         )
         on_progress(total)
-
-
-def reason(error: Exception) -> str:
-    """Why a line was refused, in a few words."""
-    if isinstance(error, EpisodeConflict | InvalidInput):
-        return str(error)
-    return f"{type(error).__name__}: {error}"

@@ -6,14 +6,17 @@ import codecs
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
 from ww_core.errors import InvalidInput
+from ww_core.ingest import validate
 from ww_core.ingest.csv_rows import rows
 from ww_core.ingest.identity import LineIds
 from ww_core.ingest.records import MAX_RECORD_BYTES, Record, lines, paragraphs
+from ww_core.models import Episode
 
 STDIN = "-"
 
@@ -31,10 +34,10 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One episode as the file tells it: ``item`` has store's keywords, an id, and the line's number as ``position``."""
+    """One valid episode with its id, and its line's number as ``position``."""
 
     place: Place
-    item: Mapping[str, Any]
+    episode: Episode
     raw: bytes
 
 
@@ -51,22 +54,28 @@ Parsed: TypeAlias = Mapping[str, Any] | InvalidInput
 _Format: TypeAlias = Callable[[IO[bytes]], Iterator[tuple[Record, Parsed]]]
 
 
-def read_files(paths: Sequence[str], *, session_id: str, stdin: IO[bytes]) -> Iterator[Found | Refused]:
-    """Every episode of every path, in order; ``session_id`` is for lines that name none.
+def read_files(
+    paths: Sequence[str],
+    *,
+    session_id: str,
+    stdin: IO[bytes],
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> Iterator[Found | Refused]:
+    """Every episode of every path, in order; ``session_id`` is for lines that name none, ``clock`` for undated ones.
 
     ``-`` is standard input: lines of JSON where it starts with ``{``, else paragraphs. Raises InvalidInput before
     anything is read where a path does not exist or is of no known kind.
     """
     for path in list(_expand(paths)):
         if path == STDIN:
-            yield from _read(path, stdin, _sniff(stdin), session_id)
+            yield from _read(path, stdin, _sniff(stdin), session_id, clock)
         else:
             try:
                 stream = open(path, "rb")  # noqa: SIM115 - closed below, the error is translated here
             except OSError as error:
                 raise InvalidInput(f"cannot read {path!r}: {error.strerror}") from error
             with stream:
-                yield from _read(path, stream, _FORMATS[Path(path).suffix.lower()], session_id)
+                yield from _read(path, stream, _FORMATS[Path(path).suffix.lower()], session_id, clock)
 
 
 def _expand(paths: Sequence[str]) -> Iterator[str]:
@@ -93,30 +102,40 @@ def _expand(paths: Sequence[str]) -> Iterator[str]:
             yield path
 
 
-def _read(path: str, stream: IO[bytes], parse: _Format, session_id: str) -> Iterator[Found | Refused]:
+def _read(
+    path: str, stream: IO[bytes], parse: _Format, session_id: str, clock: Callable[[], datetime]
+) -> Iterator[Found | Refused]:
     ids = LineIds()
     try:
         for record, parsed in parse(stream):
             place = Place(path, record.line)
-            if isinstance(parsed, InvalidInput):
-                yield Refused(place, parsed, record.overlong or (record.data,))
-                if record.overlong is not None:
-                    record.overlong.close()
+            result = _episode(parsed, record.line, ids, session_id, clock())
+            if isinstance(result, Episode):
+                yield Found(place, result, record.data)
                 continue
-            item = {"session_id": session_id, **parsed, "position": record.line}
-            if item.get("session_id") is None:
-                item["session_id"] = session_id
-            content = item.get("content")
-            if item.get("episode_id") is None and isinstance(content, str):
-                timestamp = item.get("timestamp")
-                item["episode_id"] = ids.of(
-                    session_id=str(item["session_id"]),
-                    timestamp=None if timestamp is None else str(timestamp),
-                    content=content,
-                )
-            yield Found(place, item, record.data)
+            yield Refused(place, result, record.overlong or (record.data,))
+            if record.overlong is not None:
+                record.overlong.close()
     finally:
         ids.close()
+
+
+def _episode(parsed: Parsed, line: int, ids: LineIds, session_id: str, now: datetime) -> Episode | InvalidInput:
+    if isinstance(parsed, InvalidInput):
+        return parsed
+    try:
+        found = validate.episode(parsed, position=line, episode_id="derived", now=now, session_id=session_id)
+    except InvalidInput as error:
+        return error
+    if parsed.get("episode_id") is not None:
+        return found
+    written = parsed.get("timestamp")
+    derived = ids.of(
+        session_id=found.session_id,
+        timestamp=None if written is None else str(written),
+        content=found.content,
+    )
+    return replace(found, episode_id=derived)
 
 
 def _sniff(stdin: IO[bytes]) -> _Format:
@@ -144,8 +163,6 @@ def _json_object(text: str) -> Parsed:
         return InvalidInput(f"the line is not JSON: {reason}")
     if not isinstance(value, dict):
         return InvalidInput(f"the line is a JSON {type(value).__name__}, not an object with a content")
-    if "position" in value:
-        return InvalidInput("unknown key 'position'", hint="the line's number is the position")
     return value
 
 
