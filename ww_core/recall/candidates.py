@@ -1,0 +1,61 @@
+"""The pool of candidates: what the searches of one query found, on one table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ww_core.recall.fusion import Scores
+from ww_core.stores.ports import SPARSE_NAMES, Hit
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """``ids`` in the order found; ``scores`` by signal, each float32 (n,) along ``ids``."""
+
+    ids: tuple[str, ...]
+    scores: Mapping[str, Scores]
+
+    def take(self, rows: Sequence[int]) -> Pool:
+        """The candidates of the rows, in that order."""
+        index = np.asarray(rows, dtype=np.intp)
+        return Pool(
+            ids=tuple(self.ids[row] for row in rows),
+            scores={name: values[index] for name, values in self.scores.items()},
+        )
+
+    def updated(self, other: Pool) -> Pool:
+        """The same candidates with the scores that ``other`` has of them."""
+        rows = {episode_id: row for row, episode_id in enumerate(other.ids)}
+        here = [row for row, episode_id in enumerate(self.ids) if episode_id in rows]
+        there = [rows[self.ids[row]] for row in here]
+        scores = dict(self.scores)
+        for name, values in other.scores.items():
+            merged = scores[name].copy()
+            merged[here] = values[there]
+            scores[name] = merged
+        return Pool(ids=self.ids, scores=scores)
+
+
+def gather(found: Mapping[str, Sequence[Hit]], *, limit: int) -> Pool:
+    """One table from the hits of each signal, of which at most ``limit`` were asked for.
+
+    A candidate that a signal did not return scores no better there than the worst that it did return; where the signal
+    returned all it has, the candidate has no such vector or shares no term: the worst for dense, 0 for sparse.
+    """
+    rows: dict[str, int] = {}
+    for hits in found.values():
+        for hit in hits:
+            rows.setdefault(hit.episode_id, len(rows))
+    scores: dict[str, Scores] = {}
+    for name, hits in found.items():
+        floor = min((hit.score for hit in hits), default=0.0)
+        if name in SPARSE_NAMES and len(hits) < limit:
+            floor = 0.0
+        values = np.full(len(rows), floor, np.float32)
+        for hit in hits:
+            values[rows[hit.episode_id]] = hit.score
+        scores[name] = values
+    return Pool(ids=tuple(rows), scores=scores)

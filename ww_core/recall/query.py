@@ -1,0 +1,93 @@
+"""Reading a query: which words say who, which say when, and what is left to search for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+_MONTHS = (
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
+)
+_MONTH_NUMBERS = {name[:n]: i for i, name in enumerate(_MONTHS, 1) for n in (3, len(name))} | {"sept": 9}
+_WORD = re.compile(r"[^\W\d_]+")
+_YEAR = re.compile(r"\b(?:19|20)\d\d\b")
+_ISO_DATE = re.compile(r"\b((?:19|20)\d\d)-(0[1-9]|1[0-2])(?:-\d\d)?\b")
+_AMBIGUOUS = frozenset({"may", "march", "mar", "sep", "dec", "jan", "jun", "jul", "apr", "feb", "oct", "nov", "aug"})
+"""Words or short forms that are months only when written like one: with a capital and not opening the query."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueryReading:
+    """What a query says. ``topic`` is the text without the speakers' names; never empty unless the query is."""
+
+    text: str
+    topic: str
+    speakers: frozenset[str]
+    """The session's speakers that the query names."""
+    months: frozenset[int]
+    years: frozenset[int]
+
+    @property
+    def dated(self) -> bool:
+        return bool(self.months or self.years)
+
+    def falls_in(self, moment: datetime) -> bool:
+        """Whether a time has the month and the year that the query names (each only where it names one)."""
+        return (not self.months or moment.month in self.months) and (not self.years or moment.year in self.years)
+
+
+def read_query(text: str, speakers: Iterable[str] = ()) -> QueryReading:
+    """Take a query apart.
+
+    A name that the session's own speakers bear says who spoke, not what was said, so it is cut from the topic. A
+    speaker is named by the whole name or by its first word (``Anna`` for ``Anna Berg``), in the speaker's spelling, or
+    in any case where the query has no capitals at all.
+    """
+    named: set[str] = set()
+    topic = text
+    flags = re.IGNORECASE if text == text.lower() else 0
+    for name in sorted(speakers, key=lambda n: (-len(n), n)):
+        pattern = _name_pattern(name, flags)
+        if pattern.search(text):
+            named.add(name)
+            topic = pattern.sub(" ", topic)
+    topic = re.sub(r"\s+", " ", topic).strip()
+    if not _WORD.search(topic):
+        topic = text
+    months, years = _dates(text)
+    return QueryReading(text=text, topic=topic, speakers=frozenset(named), months=months, years=years)
+
+
+def _name_pattern(name: str, flags: int) -> re.Pattern[str]:
+    first = name.split()[0]
+    forms = {name, first} if len(first) > 1 else {name}
+    spelled = "|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True))
+    return re.compile(rf"\b(?:{spelled})\b(?:['’]s\b)?", flags)
+
+
+def _dates(text: str) -> tuple[frozenset[int], frozenset[int]]:
+    months: set[int] = set()
+    for match in _WORD.finditer(text):
+        word = match.group()
+        number = _MONTH_NUMBERS.get(word.lower())
+        if number is None:
+            continue
+        if word.lower() in _AMBIGUOUS and not (word[0].isupper() and match.start() > 0):
+            continue
+        months.add(number)
+    years = {int(year) for year in _YEAR.findall(text)}
+    months.update(int(month) for _, month in _ISO_DATE.findall(text))
+    return frozenset(months), frozenset(years)

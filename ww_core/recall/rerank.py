@@ -1,0 +1,104 @@
+"""Second thoughts on few candidates: neighbours support each other, repeats fold, variety on request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+import numpy as np
+
+from ww_core.models import Episode, Vector
+from ww_core.recall.context import MAX_GAP
+from ww_core.recall.fusion import Scores
+from ww_core.recall.text import fold_key
+
+NEIGHBOUR_STEPS: tuple[float, ...] = (0.2, 0.1)
+"""How much of a neighbour's score an episode gains, by the distance in its session."""
+
+
+def neighbour_boost(
+    total: Scores,
+    episodes: Sequence[Episode],
+    around: Mapping[str, Sequence[str | None]],
+    *,
+    steps: Sequence[float] = NEIGHBOUR_STEPS,
+    max_gap: timedelta = MAX_GAP,
+) -> Scores:
+    """What each candidate gains from its neighbours in its stretch of the session, float32 (n,).
+
+    ``around[id]`` lists the neighbours as ``GraphStore.around`` does, with a reach of ``len(steps)``. ``total`` (n,) is
+    the score so far. A neighbour that is no candidate is as good as the worst one; where there is no neighbour (an edge
+    of the session or of its stretch) the mean stands in, which neither helps nor hurts.
+    """
+    rows = {episode.episode_id: row for row, episode in enumerate(episodes)}
+    boost = np.zeros(len(episodes), np.float32)
+    if not rows:
+        return boost
+    worst, mean = float(total.min()), float(total.mean())
+    reach = len(steps)
+    for row, episode in enumerate(episodes):
+        neighbours = around.get(episode.episode_id, (None,) * (2 * reach))
+        gain = 0.0
+        for place, other in enumerate(neighbours):
+            distance = reach - place if place < reach else place - reach + 1
+            there = rows.get(other) if other is not None else None
+            if other is None:
+                value = mean
+            elif there is None:
+                value = worst
+            else:
+                value = float(total[there]) if _near(episode, episodes[there], distance * max_gap) else mean
+            gain += steps[distance - 1] * value
+        boost[row] = gain
+    return boost
+
+
+def _near(one: Episode, other: Episode, gap: timedelta) -> bool:
+    if one.timestamp is None or other.timestamp is None:
+        return True
+    return abs(one.timestamp - other.timestamp) <= gap
+
+
+def fold(order: Sequence[int], episodes: Sequence[Episode]) -> list[int]:
+    """The rows of ``order`` (best first) without repeats of an earlier row.
+
+    A repeat has the same words in the same session, or was folded with it by consolidation.
+    """
+    seen: set[tuple[str, str]] = set()
+    kept: list[int] = []
+    for row in order:
+        episode = episodes[row]
+        root = ("id", episode.duplicate_of or episode.episode_id)
+        words = (episode.session_id, fold_key(episode.content))
+        if root in seen or words in seen:
+            continue
+        seen.update((root, words))
+        kept.append(row)
+    return kept
+
+
+def maximal_marginal_relevance(
+    order: Sequence[int], total: Scores, vectors: Mapping[int, Vector], *, trade: float, limit: int
+) -> list[int]:
+    """``limit`` rows of ``order``, each the best of what is relevant and unlike the rows before it.
+
+    ``trade`` 1 keeps the order by relevance, 0 looks at variety alone. ``vectors[row]`` (d,) unit length; a row without
+    one is unlike everything. Relevance is scaled to 0..1 over ``order`` so that it compares with a cosine.
+    """
+    if not order:
+        return []
+    scores = np.array([total[row] for row in order], np.float32)
+    spread = float(scores.max() - scores.min())
+    relevance = (scores - scores.min()) / spread if spread > 0 else np.ones_like(scores)
+    dimension = next((vector.shape[0] for vector in vectors.values()), 1)
+    matrix = np.stack([vectors.get(row, np.zeros(dimension, np.float32)) for row in order])
+    closest = np.zeros(len(order), np.float32)
+    free = np.ones(len(order), bool)
+    chosen: list[int] = []
+    while len(chosen) < min(limit, len(order)):
+        value = np.where(free, trade * relevance - (1.0 - trade) * closest, -np.inf)
+        best = int(np.argmax(value))
+        chosen.append(best)
+        free[best] = False
+        closest = np.maximum(closest, matrix @ matrix[best])
+    return [order[i] for i in chosen]

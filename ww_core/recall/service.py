@@ -1,0 +1,348 @@
+"""Recall: from a query to the episodes that answer it, each with the parts of its score."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import numpy as np
+
+from ww_core.config import Settings
+from ww_core.embedding.sparse import SparseEncoder
+from ww_core.errors import InvalidInput, ModelUnavailable
+from ww_core.hooks import Hooks
+from ww_core.models import ClusterRef, Episode, Recall, Recollection, State, Vector
+from ww_core.observability.metrics import Metrics
+from ww_core.recall import rerank, signals
+from ww_core.recall.candidates import Pool, gather
+from ww_core.recall.filters import findable, matches
+from ww_core.recall.fusion import Fused, Scores, fuse
+from ww_core.recall.hierarchy import Gap, Route, Router, within
+from ww_core.recall.labels import Labels
+from ww_core.recall.query import QueryReading, read_query
+from ww_core.recall.recent import RecentEpisodes, RecentVectors, TextEncoder, cosines, on_scale, overlap
+from ww_core.recall.request import MAX_LIMIT, RecallRequest
+from ww_core.recall.speakers import SpeakerBook
+from ww_core.recall.weights import Weights
+from ww_core.stores.ports import (
+    BM25,
+    BM25_CONTEXT,
+    CONTENT,
+    DENSE_NAMES,
+    SPARSE_NAMES,
+    GraphStore,
+    Search,
+    SparseVector,
+    VectorStore,
+    Where,
+)
+
+log = logging.getLogger(__name__)
+
+FLAT, HIERARCHICAL, LEXICAL = "flat", "hierarchical", "bm25"
+GAP_GAUGE = "recall.hierarchical_gap"
+"""Share of flat results that hierarchical search missed, on the sampled queries."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Query:
+    """A query ready to be searched: ``dense`` (d,) is None where no model answered in time."""
+
+    reading: QueryReading
+    dense: Vector | None
+    sparse: SparseVector
+
+
+@dataclass(frozen=True, slots=True)
+class _Ranked:
+    """Candidates best first: ``order`` holds rows of ``episodes`` and of the parts."""
+
+    order: list[int]
+    episodes: list[Episode]
+    fused: Fused
+    mode: str
+
+
+class Recaller:
+    """Answers queries from one deployment's stores. Thread-safe.
+
+    ``ca1`` holds what this process stored and has not seen embedded; None for processes that store nothing. ``clock``
+    tells the time (UTC) that recency is measured against; ``chance`` draws the queries whose gap is measured.
+    """
+
+    def __init__(
+        self,
+        graph: GraphStore,
+        vectors: VectorStore,
+        embedding: TextEncoder,
+        settings: Settings,
+        hooks: Hooks,
+        metrics: Metrics,
+        ca1: RecentEpisodes | None = None,
+        *,
+        sparse: SparseEncoder | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._graph = graph
+        self._vectors = vectors
+        self._embedding = embedding
+        self._settings = settings
+        self._hooks = hooks
+        self._metrics = metrics
+        self._ca1 = ca1
+        self._sparse = sparse or SparseEncoder()
+        self._clock = clock
+        self._chance = chance
+        self._weights = Weights.of(settings)
+        self._router = Router(graph, vectors)
+        self._labels = Labels(graph)
+        self._speakers = SpeakerBook(graph)
+        self._recent = RecentVectors()
+        self.gap = Gap()
+
+    def recall(self, request: RecallRequest) -> Recall:
+        """The best ``limit`` episodes of ``request.where``, best first.
+
+        Raises InvalidInput for an empty query or a limit out of range, StoreUnavailable where a store does not answer.
+        A model that cannot be reached is no error: the answer then rests on words alone and its mode says ``bm25``.
+        """
+        start = time.perf_counter()
+        request = self._hooks.apply("before_recall", _checked(request))
+        with self._metrics.timer("recall.embed"):
+            query = self._read(request)
+        ranked = self._answer(query, request)
+        with self._metrics.timer("recall.rerank"):
+            rows = self._select(query, ranked, request)
+        results = self._results(ranked, rows, request)
+        took_ms = (time.perf_counter() - start) * 1000
+        answer = Recall(query=request.query, mode=ranked.mode, took_ms=took_ms, results=results)
+        return self._hooks.apply("after_recall", answer)
+
+    # -- the query
+
+    def _read(self, request: RecallRequest) -> _Query:
+        reading = read_query(request.query, self._speakers.of(request.where.sessions, time.monotonic()))
+        dense: Vector | None = None
+        if self._weights.dense:
+            try:
+                dense = self._embedding.encode_query(reading.topic)
+            except ModelUnavailable as error:
+                self._metrics.increment("recall.without_model")
+                log.warning("recall without the model: %s", error, extra={"action": "recall.without_model"})
+        return _Query(reading=reading, dense=dense, sparse=self._sparse.query(reading.text))
+
+    # -- flat or by clusters
+
+    def _answer(self, query: _Query, request: RecallRequest) -> _Ranked:
+        if query.dense is None:
+            return self._rank(query, request, request.where, LEXICAL, None)
+        route = self._route(request)
+        routed = route is not None and not request.where.cells and self._pays(route, request)
+        if route is None or not routed:
+            return self._rank(query, request, request.where, FLAT, route)
+        cells = route.nearest(query.dense, self._settings.cluster_selection_k)
+        ranked = self._rank(query, request, within(request.where, cells), HIERARCHICAL, route)
+        if self._chance() < self._settings.hierarchical_gap_sample:
+            flat = self._rank(query, request, request.where, FLAT, route)
+            self.gap.measure(_top(ranked, request), _top(flat, request))
+            self._metrics.set_gauge(GAP_GAUGE, self.gap.value)
+            if self._mode(request) == "auto" and self.gap.exceeds(self._settings.hierarchical_gap_limit):
+                return flat
+        return ranked
+
+    def _mode(self, request: RecallRequest) -> str:
+        if request.mode is not None:
+            return request.mode
+        setting = self._settings.hierarchical_search
+        return "auto" if setting == "auto" else HIERARCHICAL if setting else FLAT
+
+    def _route(self, request: RecallRequest) -> Route | None:
+        if self._mode(request) == FLAT and not self._weights.cluster:
+            return None
+        return self._router.route(self._graph.current_runs(request.where.sessions))
+
+    def _pays(self, route: Route, request: RecallRequest) -> bool:
+        mode = self._mode(request)
+        if mode != "auto":
+            return mode == HIERARCHICAL
+        settings = self._settings
+        if route.size < settings.hierarchical_min_episodes or len(route.cells) <= 2 * settings.cluster_selection_k:
+            return False
+        # a gap that grew is measured on: the sampled queries still run both ways, and answer flat
+        return (
+            not self.gap.exceeds(settings.hierarchical_gap_limit) or self._chance() < settings.hierarchical_gap_sample
+        )
+
+    # -- candidates and fusion
+
+    def _rank(self, query: _Query, request: RecallRequest, where: Where, mode: str, route: Route | None) -> _Ranked:
+        depth = request.offset + request.limit
+        with self._metrics.timer("recall.search"):
+            pool = self._candidates(query, where, max(self._settings.recall_candidates, depth), depth)
+        with self._metrics.timer("recall.fusion"):
+            pool, episodes = self._recorded(query, pool, request.where)
+            known: dict[str, Scores] = {}
+            searched = dict(pool.scores)
+            weights = self._weights.of_signals(lexical=query.dense is None)
+            if query.reading.speakers and weights.get("speaker"):
+                searched["speaker"] = signals.speaker(episodes, query.reading)
+            if query.reading.dated and weights.get("date"):
+                searched["date"] = signals.date(episodes, query.reading)
+            if weights.get("recency"):
+                known["recency"] = signals.recency(episodes, self._clock())
+            if weights.get("outcome"):
+                known["outcome"] = signals.outcome(episodes)
+            if weights.get("importance"):
+                known["importance"] = signals.importance(episodes)
+            if weights.get("cluster") and route is not None and query.dense is not None:
+                known["cluster"] = signals.cluster(episodes, route.affinities(query.dense))
+            fused = fuse(searched, known, weights, size=len(pool.ids))
+            fused = self._with_neighbours(fused, pool, episodes)
+        order = sorted(range(len(episodes)), key=lambda row: (-float(fused.total[row]), episodes[row].episode_id))
+        return _Ranked(order=order, episodes=episodes, fused=fused, mode=mode)
+
+    def _candidates(self, query: _Query, where: Where, limit: int, depth: int) -> Pool:
+        vectors: dict[str, Vector | SparseVector] = {}
+        weights = self._weights.of_signals(lexical=query.dense is None)
+        if query.dense is not None:
+            vectors.update({name: query.dense for name in DENSE_NAMES if weights.get(name)})
+        if query.sparse.indices.size:
+            vectors.update({name: query.sparse for name in SPARSE_NAMES if weights.get(name)})
+        if not vectors:
+            return Pool(ids=(), scores={})
+        found = self._vectors.search([Search(using=n, vector=v, where=where, limit=limit) for n, v in vectors.items()])
+        hits = dict(zip(vectors, found, strict=True))
+        pool = gather(hits, limit=limit)
+        best = max(self._settings.rerank_candidates, depth)
+        if len(pool.ids) > best:
+            total = fuse(pool.scores, {}, weights, size=len(pool.ids)).total
+            pool = pool.take(np.argsort(-total, kind="stable")[:best].tolist())
+        return self._completed(pool, hits, vectors, limit)
+
+    def _completed(
+        self,
+        pool: Pool,
+        hits: Mapping[str, Sequence[object]],
+        vectors: Mapping[str, Vector | SparseVector],
+        limit: int,
+    ) -> Pool:
+        """The pool with the true scores where a signal's list ended before some candidates."""
+        cut = [name for name, found in hits.items() if len(found) >= limit]
+        if not cut or len(hits) == 1 or not pool.ids:
+            return pool
+        these = Where(episode_ids=pool.ids, archived=None)
+        searches = [Search(using=n, vector=vectors[n], where=these, limit=len(pool.ids), exact=True) for n in cut]
+        full = gather(dict(zip(cut, self._vectors.search(searches), strict=True)), limit=len(pool.ids) + 1)
+        return pool.updated(full)
+
+    def _recorded(self, query: _Query, pool: Pool, where: Where) -> tuple[Pool, list[Episode]]:
+        """The candidates that the record still has in ``where``, and what was stored a moment ago."""
+        recent = [e for e in self._ca1.episodes() if matches(e, where)] if self._ca1 is not None else []
+        rows = self._graph.get([*pool.ids, *(e.episode_id for e in recent)])
+        kept = [
+            row
+            for row, episode_id in enumerate(pool.ids)
+            if (episode := rows.get(episode_id)) is not None and findable(episode) and matches(episode, where)
+        ]
+        pool = pool.take(kept)
+        episodes = [rows[episode_id] for episode_id in pool.ids]
+        if self._ca1 is None or not recent:
+            return pool, episodes
+        self._ca1.discard(
+            [e.episode_id for e in recent if (row := rows.get(e.episode_id)) is None or row.state is State.EMBEDDED]
+        )
+        present = set(pool.ids)
+        fresh = [
+            row
+            for e in recent
+            if e.episode_id not in present
+            and (row := rows.get(e.episode_id)) is not None
+            and findable(row)
+            and matches(row, where)
+        ]
+        return self._joined(query, pool, fresh), [*episodes, *fresh]
+
+    def _joined(self, query: _Query, pool: Pool, fresh: list[Episode]) -> Pool:
+        """The pool and episodes without vectors, scored by their words and, a few at a time, by their meaning."""
+        if not fresh:
+            return pool
+        share = overlap(query.sparse, [self._sparse.document(episode.content) for episode in fresh])
+        similarity = np.full(len(fresh), np.nan, np.float32)
+        if query.dense is not None:
+            try:
+                similarity = cosines(query.dense, fresh, self._recent.of(fresh, self._embedding))
+            except ModelUnavailable:
+                log.debug("recent episodes are compared by words", extra={"action": "recall.without_model"})
+        names = pool.scores.keys() or ({CONTENT} if query.dense is not None else {BM25, BM25_CONTEXT})
+        scores: dict[str, Scores] = {}
+        for name in names:
+            stored = pool.scores.get(name, np.zeros(0, np.float32))
+            by_words = on_scale(share, stored)
+            added = by_words if name in SPARSE_NAMES else np.where(np.isnan(similarity), by_words, similarity)
+            scores[name] = np.concatenate([stored, added.astype(np.float32)])
+        return Pool(ids=(*pool.ids, *(episode.episode_id for episode in fresh)), scores=scores)
+
+    def _with_neighbours(self, fused: Fused, pool: Pool, episodes: list[Episode]) -> Fused:
+        weight = self._weights.neighbours
+        if not weight or not episodes:
+            return fused
+        around = self._graph.around(pool.ids, reach=len(rerank.NEIGHBOUR_STEPS))
+        boost = np.float32(weight) * rerank.neighbour_boost(fused.total, episodes, around)
+        return Fused(total=fused.total + boost, parts={**fused.parts, "neighbours": boost})
+
+    # -- from candidates to results
+
+    def _select(self, query: _Query, ranked: _Ranked, request: RecallRequest) -> list[int]:
+        rows = rerank.fold(ranked.order, ranked.episodes)
+        depth = request.offset + request.limit
+        if request.mmr is not None:
+            stored = self._vectors.vectors([ranked.episodes[row].episode_id for row in rows])
+            by_id = {vector.episode_id: vector.vector for vector in stored}
+            vectors = {row: by_id[e.episode_id] for row in rows if (e := ranked.episodes[row]).episode_id in by_id}
+            rows = rerank.maximal_marginal_relevance(rows, ranked.fused.total, vectors, trade=request.mmr, limit=depth)
+        return rows[request.offset : depth]
+
+    def _results(self, ranked: _Ranked, rows: Sequence[int], request: RecallRequest) -> tuple[Recollection, ...]:
+        episodes = [ranked.episodes[row] for row in rows]
+        labels = self._labels.of(episodes)
+        parts = ranked.fused.parts
+        results = []
+        for row, episode in zip(rows, episodes, strict=True):
+            cluster_id = episode.cluster_id
+            components = {n: float(v[row]) for n, v in parts.items() if request.explain or v[row] != 0}
+            results.append(
+                Recollection(
+                    episode_id=episode.episode_id,
+                    content=episode.content,
+                    score=float(ranked.fused.total[row]),
+                    components=components,
+                    session_id=episode.session_id,
+                    timestamp=episode.timestamp or self._clock(),
+                    context=episode.context,
+                    outcome=episode.outcome,
+                    cluster=ClusterRef(cluster_id, labels.get(cluster_id, cluster_id)) if cluster_id else None,
+                )
+            )
+        return tuple(results)
+
+
+def _top(ranked: _Ranked, request: RecallRequest) -> list[str]:
+    return [ranked.episodes[row].episode_id for row in ranked.order[: request.offset + request.limit]]
+
+
+def _checked(request: RecallRequest) -> RecallRequest:
+    query = request.query.strip()
+    if not query:
+        raise InvalidInput("the query is empty", hint="say what to look for")
+    if isinstance(request.limit, bool) or not 1 <= request.limit <= MAX_LIMIT:
+        raise InvalidInput(f"limit is {request.limit}; it must be between 1 and {MAX_LIMIT}")
+    if request.offset < 0:
+        raise InvalidInput(f"offset is {request.offset}; it must be 0 or more")
+    if request.mmr is not None and not 0 <= request.mmr <= 1:
+        raise InvalidInput(f"mmr is {request.mmr}; it must be between 0 (variety) and 1 (relevance)")
+    return replace(request, query=query) if query != request.query else request

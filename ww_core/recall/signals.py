@@ -1,0 +1,72 @@
+"""What is known of an episode before any query: how fresh, how successful, how important it is.
+
+Every function returns float32 (n,), one value for each episode, between 0 and 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import numpy as np
+
+from ww_core.models import Episode
+from ww_core.recall.fusion import Scores
+from ww_core.recall.query import QueryReading
+from ww_core.recall.speakers import speaker_of
+
+DEFAULT_STABILITY = 30.0
+"""Days after which an episode that was never recalled is retrievable with probability 0.9."""
+_OUTCOME_VALUES: Mapping[str | None, float] = {"success": 1.0, "partial": 0.5, "failure": 0.0}
+"""What went well is worth more; no outcome and ``neutral`` lie between."""
+_SECONDS_PER_DAY = 86_400.0
+
+
+def retrievability(elapsed_days: float, stability_days: float) -> float:
+    """R(t, S) = (1 + 19/81 * t/S) ** -0.5: 1 at once, 0.9 after S days (FSRS)."""
+    stability = stability_days if stability_days > 0 else DEFAULT_STABILITY
+    return float((1.0 + 19.0 / 81.0 * max(elapsed_days, 0.0) / stability) ** -0.5)
+
+
+def recency(episodes: Sequence[Episode], now: datetime) -> Scores:
+    """Retrievability since the last recall, else since the episode happened."""
+    values = []
+    for episode in episodes:
+        since = episode.last_recalled_at or episode.timestamp or now
+        days = (now - since).total_seconds() / _SECONDS_PER_DAY
+        values.append(retrievability(days, episode.stability))
+    return np.array(values, np.float32)
+
+
+def outcome(episodes: Sequence[Episode]) -> Scores:
+    """Success 1, failure 0, anything else in between."""
+    return np.array([_OUTCOME_VALUES.get(episode.outcome, 0.5) for episode in episodes], np.float32)
+
+
+def importance(episodes: Sequence[Episode]) -> Scores:
+    """As the caller stored it."""
+    return np.array([episode.importance for episode in episodes], np.float32)
+
+
+def speaker(episodes: Sequence[Episode], reading: QueryReading) -> Scores:
+    """1 where the query names exactly one speaker and the episode is theirs."""
+    if len(reading.speakers) != 1:
+        return np.zeros(len(episodes), np.float32)
+    (name,) = reading.speakers
+    return np.array([speaker_of(episode) == name for episode in episodes], np.float32)
+
+
+def date(episodes: Sequence[Episode], reading: QueryReading) -> Scores:
+    """1 where the query names a month or year and the episode is of it."""
+    if not reading.dated:
+        return np.zeros(len(episodes), np.float32)
+    return np.array(
+        [episode.timestamp is not None and reading.falls_in(episode.timestamp) for episode in episodes], np.float32
+    )
+
+
+def cluster(episodes: Sequence[Episode], affinities: Mapping[str, float]) -> Scores:
+    """The query's similarity to the episode's cluster, by ``affinities`` of cluster ids; 0 for the unclustered."""
+    return np.array(
+        [max(0.0, affinities.get(e.cluster_id, 0.0)) if e.cluster_id else 0.0 for e in episodes], np.float32
+    )

@@ -1,0 +1,98 @@
+"""A recall as a block of text for a prompt: dated, folded, within a budget."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from ww_core.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from ww_core.models import Recall, Recollection
+
+_CHARS_PER_TOKEN = 4
+_WORDS = re.compile(r"\w+|[^\w\s]")
+_SHORTEST_CUT = 40
+"""Characters; a text cut shorter than this says nothing and is left out."""
+_ELLIPSIS = " …"
+
+
+def estimate_tokens(text: str) -> int:
+    """About how many tokens a language model would count, rather too many than too few."""
+    return max(-(-len(text) // _CHARS_PER_TOKEN), len(_WORDS.findall(text)))
+
+
+def as_text(recall: Recall, *, max_tokens: int = 1000, order: Literal["time", "relevance"] = "time") -> str:
+    """The results as lines under the day they are of, texts that repeat each other once.
+
+    The most relevant results are taken until the budget of about ``max_tokens`` is spent; the last one is cut rather
+    than left out where something of it still fits. ``order`` says how the lines are sorted, not what is taken.
+    """
+    if max_tokens < 1:
+        raise InvalidInput(f"max_tokens is {max_tokens}; it must be at least 1")
+    taken: list[tuple[Recollection, str]] = []
+    for result in folded(recall.results):
+        text = _one_line(result.content)
+        block = render([*taken, (result, text)], order)
+        if estimate_tokens(block) <= max_tokens:
+            taken.append((result, text))
+            continue
+        cut = _longest_fit(taken, result, text, max_tokens, order)
+        if cut:
+            taken.append((result, cut))
+        break
+    return render(taken, order)
+
+
+def render(lines: Sequence[tuple[Recollection, str]], order: Literal["time", "relevance"]) -> str:
+    """The block: in order of time each day once as a heading, in order of relevance the day on every line."""
+    if order == "relevance":
+        return "\n".join(f"- [{result.timestamp:%Y-%m-%d %H:%M}] {text}" for result, text in lines)
+    block: list[str] = []
+    day = ""
+    for result, text in sorted(lines, key=lambda line: (line[0].timestamp, line[0].episode_id)):
+        heading = f"[{result.timestamp:%Y-%m-%d}]"
+        if heading != day:
+            block.append(heading)
+            day = heading
+        block.append(f"- {result.timestamp:%H:%M} {text}")
+    return "\n".join(block)
+
+
+def folded(results: Sequence[Recollection]) -> list[Recollection]:
+    """The results without those whose words repeat an earlier one's."""
+    seen: set[str] = set()
+    kept = []
+    for result in results:
+        key = fold_key(result.content)
+        if key not in seen:
+            seen.add(key)
+            kept.append(result)
+    return kept
+
+
+def fold_key(content: str) -> str:
+    """What two texts share that differ in case, spacing and punctuation only."""
+    return " ".join(re.findall(r"\w+", content.casefold())) or content
+
+
+def _one_line(content: str) -> str:
+    return " ".join(content.split())
+
+
+def _longest_fit(
+    taken: list[tuple[Recollection, str]],
+    result: Recollection,
+    text: str,
+    max_tokens: int,
+    order: Literal["time", "relevance"],
+) -> str:
+    low, high = 0, len(text)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if estimate_tokens(render([*taken, (result, text[:middle] + _ELLIPSIS)], order)) <= max_tokens:
+            low = middle
+        else:
+            high = middle - 1
+    return text[:low].rstrip() + _ELLIPSIS if low >= _SHORTEST_CUT else ""
