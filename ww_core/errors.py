@@ -9,6 +9,7 @@
     ├── NotFound              (also LookupError)      no such episode, session, cluster or run
     ├── Busy                                          somebody else is doing this right now
     ├── FlushTimeout          (also TimeoutError)     the backlog did not drain in time
+    ├── BlockingCall          (also RuntimeError)     a blocking function on the thread of a running event loop
     └── Unavailable           (also ConnectionError)  something outside this process cannot be used now
         ├── StoreUnavailable
         ├── BrokerUnavailable
@@ -20,6 +21,7 @@ A message says what is wrong and with which value; ``hint`` says the way out.
 from __future__ import annotations
 
 __all__ = [
+    "BlockingCall",
     "BrokerUnavailable",
     "Busy",
     "ConfigurationError",
@@ -75,6 +77,10 @@ class Busy(WorldWeaverError):
 
 class FlushTimeout(WorldWeaverError, TimeoutError):
     """Something stored earlier is neither embedded nor dead after the time given."""
+
+
+class BlockingCall(WorldWeaverError, RuntimeError):
+    """A blocking function was called on the thread of a running event loop, which it would have stopped."""
 
 
 class Unavailable(WorldWeaverError, ConnectionError):
