@@ -1,0 +1,58 @@
+"""A recall as a block for a prompt."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from ww_core.errors import InvalidInput
+from ww_core.models import Recall, Recollection
+from ww_core.recall.text import estimate_tokens
+
+DAY = datetime(2024, 5, 8, 13, 56, tzinfo=UTC)
+
+
+def recall(*contents: str) -> Recall:
+    results = tuple(
+        Recollection(f"e{i}", text, 1.0 - i, {}, "s", DAY - timedelta(days=i), {}, None, None)
+        for i, text in enumerate(contents)
+    )
+    return Recall("q", "flat", 1.0, results)
+
+
+def test_lines_stand_under_their_day_oldest_first() -> None:
+    assert recall("later", "earlier").as_text() == "[2024-05-07]\n- 13:56 earlier\n[2024-05-08]\n- 13:56 later"
+
+
+def test_order_of_relevance_dates_every_line() -> None:
+    text = recall("best", "second").as_text(order="relevance")
+    assert text.splitlines() == ["- [2024-05-08 13:56] best", "- [2024-05-07 13:56] second"]
+
+
+def test_repeats_appear_once_and_lines_do_not_break() -> None:
+    text = recall("One\nthing.", "one thing").as_text()
+    assert text.count("thing") == 1
+    assert "One thing." in text
+
+
+@pytest.mark.parametrize("budget", [1, 20, 50, 200])
+def test_the_budget_is_kept(budget: int) -> None:
+    text = recall(*(f"{'word ' * 30}number {i}" for i in range(20))).as_text(max_tokens=budget)
+    assert estimate_tokens(text) <= budget
+
+
+def test_what_is_most_relevant_is_kept_and_the_last_is_cut() -> None:
+    text = recall("the best answer", "long " * 100).as_text(max_tokens=60)
+    assert "the best answer" in text
+    assert text.count("long") > 5
+    assert "…" in text
+
+
+def test_no_results_no_text() -> None:
+    assert recall().as_text() == ""
+
+
+def test_a_budget_of_nothing_is_refused() -> None:
+    with pytest.raises(InvalidInput):
+        recall("a").as_text(max_tokens=0)
