@@ -99,6 +99,10 @@ class Membership:
     duplicate_of: str | None = None
 
 
+CONTEXT_NEIGHBOURS = 2
+"""How many episodes on each side in the session's order an episode's context takes in."""
+
+
 class Dirty(StrEnum):
     """Derived data of an embedded episode that no longer matches the record."""
 
@@ -149,7 +153,7 @@ class GraphStore(Protocol):
     def sessions(self) -> list[SessionInfo]: ...
 
     def neighbours(self, episode_id: str, *, before: int, after: int) -> list[Episode]:
-        """The episode with its neighbours in its session's order."""
+        """The episode with its neighbours in its session's order; empty where it does not exist."""
 
     def around(self, episode_ids: Sequence[str], *, reach: int) -> dict[str, tuple[str | None, ...]]:
         """Ids of the neighbours of each episode that exists: from ``reach`` before it to ``reach`` after it in its
@@ -237,7 +241,8 @@ class GraphStore(Protocol):
     def dirty(self, kind: Dirty, limit: int) -> list[DirtyRow]: ...
 
     def clear_dirty(self, kind: Dirty, versions: Mapping[str, int]) -> None:
-        """Clear the flag of each id where its version is still the given one."""
+        """Clear the flag of each id where its version is still the given one; not the payload flag of an episode that a
+        run under way has staged a new place for."""
 
     # -- erasure
 
@@ -254,14 +259,16 @@ class GraphStore(Protocol):
 
     def request_run(self, session_id: str, *, window: str | None = None) -> Run:
         """The session's run of that window, made in state ``requested`` if it does not exist; without a window the
-        session's requested run, or a new one."""
+        session's requested run, or a new one. Raises NotFound where nothing was ever stored in the session."""
 
-    def requested_runs(self, limit: int) -> list[Run]: ...
+    def requested_runs(self, limit: int) -> list[Run]:
+        """Runs waiting to be started, oldest first; also running ones whose lease expired."""
 
     def start_run(self, run_id: str, *, token: str, lease_seconds: float) -> Run:
         """Requested -> running under a lease. A running run whose lease expired is taken over and starts anew.
 
-        Raises NotFound, and Busy where another run of the session holds a live lease.
+        What other runs of the session staged and did not publish is cleared away. Raises NotFound, and Busy where
+        another run of the session holds a live lease, or where this one has ended.
         """
 
     def extend_run(self, run_id: str, *, token: str, lease_seconds: float, progress: float) -> bool:
@@ -281,7 +288,7 @@ class GraphStore(Protocol):
     def memberships(
         self, session_id: str, *, after: str | None = None, limit: int = 1000, cluster_id: str | None = None
     ) -> list[Membership]:
-        """Of the current run, by episode id."""
+        """Of the current run, in an order of the store's own; ``after`` is the last id of the page before."""
 
     def stage(self, run_id: str, *, token: str, memberships: Sequence[Membership]) -> bool:
         """Write memberships of a run that is not visible yet; only what differs from the current run need be staged.
@@ -304,6 +311,18 @@ class GraphStore(Protocol):
 
     def runs(self, session_id: str | None = None, *, limit: int = 50) -> list[Run]:
         """Newest first, without clusters."""
+
+    def rollback_run(self, run_id: str) -> Run:
+        """Make what was visible before the session's visible run visible again, exactly, but for what was erased or got
+        new content since; the run's episodes are unconsolidated again and their payload dirty. The run as it is now.
+
+        Raises NotFound, InvalidInput where the run is not the visible one or the state before it is no longer kept,
+        and Busy while a run of the session holds a live lease.
+        """
+
+    def prune_runs(self, session_id: str, keep: int) -> list[str]:
+        """Keep what the visible run and the ``keep - 1`` before it published and forget older states; the ids of the
+        runs that are kept, newest first. ``keep`` is 1 or more."""
 
     # -- small durable facts (beat ticks, sweep cursors, rolling figures)
 

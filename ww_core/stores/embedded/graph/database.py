@@ -1,0 +1,226 @@
+"""One SQLite file as several processes and threads use it: connections, transactions, errors, fork and wiping."""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from ww_core.errors import StoreUnavailable, WorldWeaverError
+from ww_core.stores.embedded.graph.migrations import migrate
+
+LOCK_TIMEOUT = 30.0
+"""Seconds a call waits for another process's transaction; ours last milliseconds."""
+IDLE_CONNECTIONS = 8
+CACHE_KIB = 16 * 1024
+"""Page cache of one connection."""
+WAL_PAGES = 4000
+"""Pages (of 4 KiB) after which a commit copies the write-ahead log into the file."""
+SYNC = "FULL"
+"""fsync with every commit: what was acknowledged survives a power cut."""
+
+_databases: weakref.WeakSet[Database] = weakref.WeakSet()
+_inherited: list[sqlite3.Connection] = []
+"""Connections of a parent process: to use or close them in a child could break the parent's locks, so they idle."""
+
+
+class Database:
+    """A pool of connections to ``path``. ``read`` and ``write`` give a connection inside a transaction."""
+
+    def __init__(self, path: Path, *, lock_timeout: float = LOCK_TIMEOUT) -> None:
+        self.path = path
+        self._lock_timeout = lock_timeout
+        self._reset()
+        _databases.add(self)
+
+    def _reset(self) -> None:
+        self._idle: list[sqlite3.Connection] = []
+        self._all: set[sqlite3.Connection] = set()
+        self._guard = threading.Lock()
+        # threads of one process queue here instead of polling SQLite's lock
+        self._writing = threading.Lock()
+        self._closed = False
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """A connection on one unchanging snapshot."""
+        with self._connection() as connection:
+            connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                _end(connection)
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """A connection that alone may write; durable when the block ends, as if never begun where it raises."""
+        if not self._writing.acquire(timeout=self._lock_timeout):
+            raise self._locked()
+        try:
+            with self._connection() as connection:
+                self._begin(connection)
+                try:
+                    yield connection
+                    connection.execute("COMMIT")
+                finally:
+                    _end(connection)
+        finally:
+            self._writing.release()
+
+    def wipe(self) -> bool:
+        """Empty the write-ahead log, which still holds what was erased; False where a reader is in the way."""
+        with self._connection() as connection:
+            busy: int = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        return not busy
+
+    def close(self) -> None:
+        """Close every connection that is idle; the others close when their call ends."""
+        with self._guard:
+            idle, self._idle, self._closed = self._idle, [], True
+            self._all.difference_update(idle)
+        for connection in idle:
+            connection.close()
+
+    # -- connections
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        try:
+            connection = self._take()
+            broken = True
+            try:
+                yield connection
+                broken = False
+            except WorldWeaverError:
+                broken = False
+                raise
+            finally:
+                self._give_back(connection, broken=broken)
+        except sqlite3.Error as error:
+            raise unavailable(error, self.path) from error
+
+    def _take(self) -> sqlite3.Connection:
+        with self._guard:
+            if self._idle:
+                return self._idle.pop()
+            # a closed store that is used again simply opens again
+            self._closed = False
+        connection = self._open()
+        with self._guard:
+            self._all.add(connection)
+        return connection
+
+    def _give_back(self, connection: sqlite3.Connection, *, broken: bool) -> None:
+        with self._guard:
+            if not broken and not self._closed and len(self._idle) < IDLE_CONNECTIONS:
+                self._idle.append(connection)
+                return
+            self._all.discard(connection)
+        connection.close()
+
+    def _open(self) -> sqlite3.Connection:
+        created = not self.path.exists()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise StoreUnavailable(
+                f"cannot create {self.path.parent}: {error.strerror}", hint="choose a data_dir you may write to"
+            ) from error
+        connection = sqlite3.connect(
+            self.path, timeout=self._lock_timeout, isolation_level=None, check_same_thread=False, cached_statements=256
+        )
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(f"PRAGMA synchronous = {SYNC}")
+            connection.execute("PRAGMA secure_delete = ON")
+            connection.execute("PRAGMA temp_store = MEMORY")
+            connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
+            connection.execute(f"PRAGMA journal_size_limit = {WAL_PAGES * 4096 * 4}")
+            migrate(connection, self.path)
+        except BaseException:
+            connection.close()
+            raise
+        if created:
+            _sync_directory(self.path.parent)
+        return connection
+
+    # -- transactions
+
+    def _begin(self, connection: sqlite3.Connection) -> None:
+        """BEGIN IMMEDIATE, looking often: SQLite's own busy handler sleeps up to 100 ms between two looks."""
+        deadline = time.monotonic() + self._lock_timeout
+        connection.execute("PRAGMA busy_timeout = 0")
+        try:
+            while True:
+                try:
+                    connection.execute("BEGIN IMMEDIATE")
+                    return
+                except sqlite3.OperationalError as error:
+                    if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                        raise
+                    if time.monotonic() > deadline:
+                        raise self._locked() from error
+                time.sleep(random.uniform(0.0002, 0.002))
+        finally:
+            connection.execute(f"PRAGMA busy_timeout = {int(self._lock_timeout * 1000)}")
+
+    def _locked(self) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"{self.path} was locked for {self._lock_timeout:g} s",
+            hint="another process holds a transaction open; is one of them stopped?",
+        )
+
+    def _after_fork(self) -> None:
+        _inherited.extend(self._all)
+        self._reset()
+
+
+def unavailable(error: sqlite3.Error, path: Path) -> StoreUnavailable:
+    """What SQLite's error means for the user of ``path``."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    match code:
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM | sqlite3.SQLITE_CANTOPEN:
+            what, hint = f"{path} cannot be written", "give yourself write access, or choose another data_dir"
+        case sqlite3.SQLITE_FULL:
+            what, hint = f"no space left for {path}", "free some disk space; nothing stored before is lost"
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+            what = f"{path} is damaged"
+            hint = "restore it from a copy, or rescue what is left with: sqlite3 FILE .recover"
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            what, hint = f"{path} is locked", "another process holds a transaction open; is one of them stopped?"
+        case sqlite3.SQLITE_IOERR:
+            what, hint = f"reading or writing {path} failed", "the disk is full or failing, or a quota is reached"
+        case _:
+            what, hint = f"{path} cannot be used", "see the message; -v shows where"
+    return StoreUnavailable(f"{what}: {error}", hint=hint)
+
+
+def _end(connection: sqlite3.Connection) -> None:
+    if connection.in_transaction:
+        # after a full disk SQLite may have rolled back by itself between the two lines
+        with suppress(sqlite3.OperationalError):
+            connection.execute("ROLLBACK")
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make the new file's name itself durable."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _after_fork_in_child() -> None:
+    for database in list(_databases):
+        database._after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,174 @@
+"""Where runs put episodes: versioned by the interval of runs in which a row is visible."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from ww_core.models import Episode
+from ww_core.stores.embedded.graph import labels
+from ww_core.stores.embedded.graph.leftovers import clear_idle_leftovers
+from ww_core.stores.embedded.graph.rows import (
+    EMBEDDED,
+    VISIBLE,
+    Part,
+    as_list,
+    selecting,
+    session_key,
+    to_episode,
+    to_us,
+)
+from ww_core.stores.ports import Membership
+
+# A row of a version that ended with the run being staged is still the one to compare with.
+_STANDING = """SELECT j.value, m.from_version, m.cluster, m.nearest, m.distance, m.duplicate_of, m.to_version, e.seq
+  FROM json_each(?1) j CROSS JOIN episode e ON e.episode_id = j.value
+  LEFT JOIN membership m ON m.session = e.session AND m.seq = e.seq AND m.from_version <= ?2
+    AND (m.to_version IS NULL OR m.to_version > ?2)
+  WHERE e.session = ?3 AND e.state = ?4 ORDER BY e.seq"""
+_STAGE = """INSERT INTO membership (session, seq, from_version, cluster, nearest, distance, duplicate_of)
+  VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (session, seq, from_version) DO UPDATE SET cluster = excluded.cluster,
+  nearest = excluded.nearest, distance = excluded.distance, duplicate_of = excluded.duplicate_of"""
+_UNSEEN = f"""NOT EXISTS (SELECT 1 FROM membership m JOIN session s ON s.session = m.session
+  WHERE m.session = f.session AND m.seq = f.seq AND {VISIBLE})"""
+
+
+class Memberships(Part):
+    """What runs write, and what they have not looked at yet."""
+
+    def stage(self, run_id: str, *, token: str, memberships: Sequence[Membership]) -> bool:
+        """See GraphStore. Episodes that were erased, or whose content changed, meanwhile are left out."""
+        with self._db.write() as db:
+            held = db.execute(
+                """SELECT r.session, r.version, s.current FROM run r JOIN session s ON s.session = r.session
+                  WHERE r.run_id = ? AND r.token = ? AND r.status = 'running'""",
+                (run_id, token),
+            ).fetchone()
+            if held is None:
+                return False
+            _stage(db, memberships, session=held[0], version=held[1], current=held[2])
+        return True
+
+    def memberships(
+        self, session_id: str, *, after: str | None = None, limit: int = 1000, cluster_id: str | None = None
+    ) -> list[Membership]:
+        """See GraphStore."""
+        conditions, values = "", [session_id, after]
+        if cluster_id is not None:
+            conditions = (
+                "AND +m.session = s.session AND m.cluster = (SELECT cluster FROM cluster_name WHERE cluster_id = ?)"
+            )
+            values.append(cluster_id)
+        query = f"""SELECT e.episode_id, c.cluster_id, n.cluster_id, m.distance, d.episode_id
+          FROM session s CROSS JOIN membership m ON m.session = s.session AND {VISIBLE}
+          JOIN episode e ON e.seq = m.seq
+          LEFT JOIN cluster_name c ON c.cluster = m.cluster LEFT JOIN cluster_name n ON n.cluster = m.nearest
+          LEFT JOIN episode d ON d.seq = m.duplicate_of
+          WHERE s.session_id = ? AND m.seq > coalesce((SELECT seq FROM episode WHERE episode_id = ?), 0) {conditions}
+          ORDER BY m.seq LIMIT ?"""
+        with self._db.read() as db:
+            return [Membership(*row) for row in db.execute(query, (*values, limit))]
+
+    def unconsolidated(
+        self, session_id: str, *, limit: int, after: tuple[datetime, int, str] | None = None
+    ) -> list[Episode]:
+        """See GraphStore."""
+        clear_idle_leftovers(self._db, session_id)
+        start = (to_us(after[0]), after[1], after[2]) if after is not None else (-(2**62), 0, "")
+        query = selecting(
+            f"""(SELECT f.seq FROM fresh f WHERE f.session = ? AND (f.at, f.position, f.episode_id) > (?, ?, ?)
+              AND {_UNSEEN} ORDER BY f.at, f.position, f.episode_id LIMIT ?) g CROSS JOIN episode e ON e.seq = g.seq"""
+        )
+        with self._db.read() as db:
+            key = session_key(db, session_id)
+            rows = db.execute(f"{query} ORDER BY e.at, e.position, e.episode_id", (key, *start, limit))
+            return [to_episode(row) for row in rows]
+
+    def count_unconsolidated(self, session_id: str | None = None) -> dict[str, int]:
+        """See GraphStore. Sessions with nothing new are left out."""
+        clear_idle_leftovers(self._db, session_id)
+        query = f"""SELECT t.session_id, count(*) FROM fresh f JOIN session t ON t.session = f.session
+          WHERE {_UNSEEN} {"" if session_id is None else "AND t.session_id = ?"} GROUP BY f.session"""
+        with self._db.read() as db:
+            return dict(db.execute(query, () if session_id is None else (session_id,)).fetchall())
+
+
+def forget_memberships(db: sqlite3.Connection, seqs: Sequence[int]) -> int:
+    """Remove episodes from every run, kept ones too; how many of the rows were visible.
+
+    The clusters they were in shrink; those that become empty go.
+    """
+    rows = db.execute(
+        f"""SELECT m.session, m.cluster, m.from_version, m.to_version, m.seq, {VISIBLE}
+          FROM json_each(?) j CROSS JOIN episode e ON e.seq = j.value
+          JOIN membership m ON m.session = e.session AND m.seq = e.seq JOIN session s ON s.session = m.session""",
+        (as_list(seqs),),
+    ).fetchall()
+    db.executemany("DELETE FROM membership WHERE session = ? AND seq = ?", {(row[0], row[4]) for row in rows})
+    shrunk = Counter(row[:4] for row in rows if row[1] is not None)
+    db.executemany(
+        """UPDATE cluster SET size = size - ? WHERE session = ? AND cluster = ? AND change <> 'gone'
+          AND version >= ? AND version < coalesce(?, 9223372036854775807)""",
+        [(number, session, cluster, first, end) for (session, cluster, first, end), number in shrunk.items()],
+    )
+    emptied = {(session, cluster) for session, cluster, _, _ in shrunk}
+    for session, cluster in emptied:
+        labels.drop_clusters(db, "session = ? AND cluster = ? AND size <= 0 AND change <> 'gone'", (session, cluster))
+    db.executemany("UPDATE membership SET duplicate_of = NULL WHERE duplicate_of = ?", [(seq,) for seq in seqs])
+    db.executemany("UPDATE cluster SET medoid = NULL WHERE medoid = ?", [(seq,) for seq in seqs])
+    return sum(row[5] for row in rows)
+
+
+def _stage(
+    db: sqlite3.Connection, memberships: Sequence[Membership], *, session: int, version: int, current: int
+) -> None:
+    wanted = {m.episode_id: m for m in memberships}
+    clusters = cluster_keys(db, {c for m in memberships for c in (m.cluster_id, m.nearest) if c is not None})
+    originals = _seqs(db, {m.duplicate_of for m in memberships if m.duplicate_of is not None})
+    ended: list[tuple[int, ...]] = []
+    staged: list[tuple[Any, ...]] = []
+    unchanged: list[tuple[int, ...]] = []
+    for row in db.execute(_STANDING, (as_list(wanted), current, session, EMBEDDED)):
+        episode_id, begun, *before, to_version, seq = row
+        m = wanted[episode_id]
+        after = [
+            None if m.cluster_id is None else clusters[m.cluster_id],
+            None if m.nearest is None else clusters[m.nearest],
+            m.distance,
+            None if m.duplicate_of is None else originals.get(m.duplicate_of),
+        ]
+        if begun is not None and before == after:
+            # staged otherwise a moment ago, perhaps
+            if to_version == version:
+                unchanged.append((session, seq, begun))
+            continue
+        if begun is not None and to_version != version:
+            ended.append((version, session, seq, begun))
+        staged.append((session, seq, version, *after))
+    db.executemany(
+        "UPDATE membership SET to_version = NULL WHERE session = ? AND seq = ? AND from_version = ?", unchanged
+    )
+    db.executemany(
+        "DELETE FROM membership WHERE session = ? AND seq = ? AND from_version = ?",
+        [(session, seq, version) for session, seq, _ in unchanged],
+    )
+    db.executemany("UPDATE membership SET to_version = ? WHERE session = ? AND seq = ? AND from_version = ?", ended)
+    db.executemany(_STAGE, staged)
+
+
+def _seqs(db: sqlite3.Connection, episode_ids: set[str]) -> dict[str, int]:
+    query = """SELECT e.episode_id, e.seq FROM json_each(?) j CROSS JOIN episode e ON e.episode_id = j.value
+      WHERE e.at IS NOT NULL"""
+    return dict(db.execute(query, (as_list(episode_ids),)).fetchall()) if episode_ids else {}
+
+
+def cluster_keys(db: sqlite3.Connection, cluster_ids: set[str]) -> dict[str, int]:
+    """The numbers of cluster ids, given to new ones."""
+    names = sorted(cluster_ids)
+    db.executemany("INSERT OR IGNORE INTO cluster_name (cluster_id) VALUES (?)", [(name,) for name in names])
+    query = """SELECT c.cluster_id, c.cluster FROM json_each(?) j
+      CROSS JOIN cluster_name c ON c.cluster_id = j.value"""
+    return dict(db.execute(query, (as_list(names),)).fetchall())
