@@ -95,7 +95,7 @@ class MemoryCore:
         if isinstance(offset, bool) or not isinstance(offset, int) or not 0 <= offset <= 10_000:
             raise InvalidInput(f"offset must be a whole number from 0 to 10000, not {validate.shown(offset)}")
         request = RecallRequest(
-            query=validate.content(query),
+            query=validate.content(query, "query"),
             where=self._where(session_id, since, until, outcome, context, archived),
             limit=validate.limit(limit, most=MAX_LIMIT),
             offset=offset,
@@ -103,7 +103,8 @@ class MemoryCore:
             explain=explain,
             mmr=mmr,
         )
-        answer = self.deployment.recaller.recall(request)
+        with self.deployment.metrics.operation("recall"):
+            answer = self.deployment.recaller.recall(request)
         self._attend(answer)
         return answer
 

@@ -42,29 +42,32 @@ _ALLOWED = frozenset((*KEYS, *MESSAGE_KEYS, "position"))
 
 def shown(value: object) -> str:
     """The value as an error repeats it: short, on one line, safe to print."""
-    text = ascii(value)
+    try:
+        text = ascii(value)
+    except Exception:  # the caller's own __repr__ may raise anything, and deep nesting RecursionError
+        text = f"<{type(value).__name__}>"
     return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
 
 
-def content(value: object) -> str:
-    """The content as it is stored."""
+def content(value: object, name: str = "content") -> str:
+    """The content as it is stored; ``name`` is how errors call it."""
     if not isinstance(value, str):
         hint = "decode bytes to text first" if isinstance(value, bytes | bytearray) else "hand in a str"
-        raise InvalidInput(f"content must be text, not {type(value).__name__} {shown(value)}", hint=hint)
+        raise InvalidInput(f"{name} must be text, not {type(value).__name__} {shown(value)}", hint=hint)
     if not value or value.isspace():
-        raise InvalidInput(f"content is empty: {shown(value)}", hint="an episode needs at least one visible character")
+        raise InvalidInput(f"{name} is empty: {shown(value)}", hint="give it at least one visible character")
     if len(value) > MAX_CONTENT_CHARS:
         value = value.strip()
         if len(value) > MAX_CONTENT_CHARS:
             raise InvalidInput(
-                f"content has {len(value)} characters, beginning {shown(value[:40])}; at most {MAX_CONTENT_CHARS} fit",
+                f"{name} has {len(value)} characters, beginning {shown(value[:40])}; at most {MAX_CONTENT_CHARS} fit",
                 hint="split it into several episodes",
             )
     if "\x00" in value:
         raise InvalidInput(
-            f"content has a NUL character at position {value.index(chr(0))}: {shown(value)}", hint="remove it"
+            f"{name} has a NUL character at position {value.index(chr(0))}: {shown(value)}", hint="remove it"
         )
-    _encodable("content", value)
+    _encodable(name, value)
     return value
 
 
@@ -267,6 +270,8 @@ def episode(item: object, *, position: int, episode_id: str, now: datetime, sess
         return checked(item, position=position, episode_id=episode_id, now=now)
     if isinstance(item, Mapping):
         return _mapped(item, position=position, episode_id=episode_id, now=now, session_id=home)
+    if isinstance(item, bytes | bytearray):
+        content(item)
     raise InvalidInput(
         f"an item must be text, an Episode or a mapping, not {type(item).__name__} {shown(item)}",
         hint='for example "what happened" or {"role": "user", "content": "what was said"}',

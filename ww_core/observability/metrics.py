@@ -148,22 +148,19 @@ class Metrics:
             self.observe(stage, time.perf_counter() - start)
 
     @contextmanager
-    def operation(self, action: str, n: int = 1) -> Iterator[None]:
-        """Measure the block, and count it (as ``n``) in the error rate; a caller's mistake is no failure."""
+    def operation(self, action: str) -> Iterator[None]:
+        """Measure the block and count it in the error rate; a caller's mistake is neither timed nor a failure."""
         start = time.perf_counter()
+        self.increment(ATTEMPTS)
         try:
             yield
         except CALLERS_MISTAKES:
-            self.increment(ATTEMPTS, n)
             raise
         except Exception as error:
-            self.increment(ATTEMPTS, n)
-            self.failed(action, error, n)
-            raise
-        else:
-            self.increment(ATTEMPTS, n)
-        finally:
+            self.failed(action, error)
             self.observe(action, time.perf_counter() - start)
+            raise
+        self.observe(action, time.perf_counter() - start)
 
     def failed(self, action: str, error: BaseException, n: int = 1) -> None:
         """Count ``n`` failures (not attempts) and keep one in the Error History."""

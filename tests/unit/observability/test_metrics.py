@@ -1,0 +1,141 @@
+"""Figures are accurate, bounded, and absent where nothing was measured."""
+
+import dataclasses
+import math
+import os
+import random
+
+import numpy as np
+import pytest
+
+from ww_core.errors import InvalidInput, StoreUnavailable
+from ww_core.observability import ErrorHistory, Metrics
+from ww_core.observability.sketch import Sketch
+from ww_core.observability.summary import CACHE_HITS, CACHE_TOTAL, summarise
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize("q", [0.01, 0.5, 0.95, 0.99, 1.0])
+def test_quantiles_are_within_one_percent_of_the_exact_ones(q: float) -> None:
+    rng = random.Random(1)
+    values = [rng.lognormvariate(-4, 2) for _ in range(20_000)]
+    sketch = Sketch()
+    for value in values:
+        sketch.add(value)
+    exact = float(np.quantile(values, q, method="lower"))
+    assert sketch.quantile(q) == pytest.approx(exact, rel=0.01)
+
+
+def test_a_sketch_takes_bounded_memory_whatever_it_counts() -> None:
+    rng = random.Random(2)
+    sketch = Sketch()
+    for _ in range(50_000):
+        sketch.add(10 ** rng.uniform(-12, 12))
+    sketch.add(0.0)
+    sketch.add(math.inf)
+    assert len(sketch.buckets) < 2000
+
+
+def test_merged_sketches_answer_as_one_and_survive_json() -> None:
+    one, two, both = Sketch(), Sketch(), Sketch()
+    for i in range(1, 2000):
+        (one if i % 2 else two).add(i / 1000)
+        both.add(i / 1000)
+    one.merge(Sketch.load(two.dump()))
+    assert one.count == both.count
+    assert [one.quantile(q) for q in (0.1, 0.5, 0.9)] == [both.quantile(q) for q in (0.1, 0.5, 0.9)]
+
+
+def test_nothing_measured_is_not_a_number_and_never_a_zero() -> None:
+    figures = Metrics().snapshot()
+    for name in ("recall_latency_p50", "recall_latency_p95", "recall_latency_p99", "cache_hit_rate", "neo4j_pool_util"):
+        assert math.isnan(getattr(figures, name)), name
+    assert math.isnan(figures.qdrant_queue_depth)
+    assert math.isnan(figures.error_rate)
+
+
+def test_latencies_are_milliseconds_of_the_window_only() -> None:
+    clock = Clock()
+    metrics = Metrics(window_seconds=100, clock=clock)
+    for _ in range(100):
+        metrics.observe("recall", 1.0)
+    clock.now = 150
+    for _ in range(100):
+        metrics.observe("recall", 0.010)
+    figures = metrics.snapshot()
+    assert figures.recall_latency_p99 == pytest.approx(10, rel=0.01)
+    clock.now = 400
+    assert math.isnan(metrics.snapshot().recall_latency_p99)
+
+
+def test_error_rate_counts_failures_but_not_the_callers_mistakes() -> None:
+    metrics = Metrics()
+    for error in (None, None, InvalidInput("x"), StoreUnavailable("down")):
+        try:
+            with metrics.operation("store"):
+                if error:
+                    raise error
+        except (InvalidInput, StoreUnavailable):
+            pass
+    figures = metrics.snapshot()
+    assert figures.error_rate == 0.25
+    assert [f.error for f in metrics.errors.latest()] == ["StoreUnavailable: down"]
+    assert metrics.sketch("store").count == 3
+
+
+def test_cache_hit_rate_comes_from_the_probes_and_a_broken_probe_breaks_nothing() -> None:
+    metrics = Metrics()
+    metrics.probe(CACHE_HITS, lambda: 3.0)
+    metrics.probe(CACHE_TOTAL, lambda: 4.0)
+    metrics.probe("broken", lambda: 1 / 0)
+    figures = metrics.snapshot()
+    assert figures.cache_hit_rate == 0.75
+    assert "broken" not in figures.gauges
+
+
+def test_figures_of_several_processes_merge() -> None:
+    one, two = Metrics(), Metrics()
+    one.observe("recall", 0.001)
+    two.observe("recall", 0.100)
+    one.increment("attempts", 9)
+    two.increment("attempts", 1)
+    two.failed("recall", RuntimeError("no"))
+    merged = summarise([one.dump(), two.dump()])
+    assert merged.stages["recall"].count == 2
+    assert merged.error_rate == 0.1
+
+
+def test_error_history_keeps_the_last_ones_and_can_be_resized() -> None:
+    history = ErrorHistory(3)
+    for i in range(5):
+        history.add("store", ValueError(str(i)))
+    assert [f.error for f in history.latest()] == ["ValueError: 2", "ValueError: 3", "ValueError: 4"]
+    history.resize(1)
+    assert [f.error for f in history.latest()] == ["ValueError: 4"]
+
+
+def test_a_forked_child_starts_with_nothing_measured() -> None:
+    from ww_core.observability import process_metrics
+
+    process_metrics().increment("before_fork")
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.write(write, str(process_metrics().total("before_fork")).encode())
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as answer:
+        assert answer.read() == "0"
+    os.waitpid(pid, 0)
+
+
+def test_a_snapshot_is_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Metrics().snapshot().error_rate = 0.0  # type: ignore[misc]
