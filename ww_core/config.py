@@ -170,6 +170,19 @@ class Settings(BaseSettings):
         500, ge=1, le=1_000_000, description="episodes assigned to clusters at a time; bounds the memory of a run"
     )
 
+    consolidation_time_limit: float = Field(
+        1800, gt=0, le=86_400, description="seconds after which a run gives up and changes nothing"
+    )
+    consolidation_keep_runs: int = Field(
+        10, ge=1, le=10_000, description="runs of a session that can be looked at and rolled back to"
+    )
+    consolidation_seed: int = Field(
+        0, ge=0, le=2**32 - 1, description="of the draws of a run: the same input and seed give the same clusters"
+    )
+    duplicate_threshold: float = Field(
+        0.97, ge=0.5, le=1, description="cosine from which episodes are folded into one; 1: exact copies only"
+    )
+
     # -- buffers
     working_memory_size: int = Field(4, ge=1, le=10_000, description="episodes a session has in mind; 4 to 7")
     ca1_buffer_size: int = Field(

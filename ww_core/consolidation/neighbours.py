@@ -1,0 +1,64 @@
+"""The nearest-neighbour graph of a sample, and what it is good for: drawing neighbours together and measuring flow."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.neighbors import NearestNeighbors
+
+from ww_core.models import Vector
+
+
+def unit(rows: Vector) -> Vector:
+    """Rows (n, d) scaled to length 1; a row of zeros stays as it is."""
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    scaled: Vector = (rows / np.maximum(lengths, 1e-12)).astype(np.float32, copy=False)
+    return scaled
+
+
+def principal_directions(vectors: Vector, dimensions: int) -> Vector:
+    """The centred vectors (n, d) on their first principal directions, as unit rows (n, min(dimensions, d)).
+
+    The eigenvectors' signs are free, but no distance or angle depends on them.
+    """
+    centred = vectors - vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
+    _, directions = np.linalg.eigh((centred.T @ centred).astype(np.float64))
+    return unit(centred @ directions[:, ::-1][:, :dimensions].astype(np.float32))
+
+
+def transition_matrix(vectors: Vector, neighbours: int) -> sparse.csr_matrix:
+    """Where a random walk over the cosine kNN graph steps: (n, n) float32, rows summing to 1.
+
+    An edge weighs the cosine of its ends, counted twice where both name each other: mutual neighbours matter more.
+    """
+    n = len(vectors)
+    k = min(neighbours, n - 1)
+    distances, indices = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(vectors).kneighbors()
+    # Opposite and unrelated neighbours keep a sliver of weight, so that no row is empty.
+    weights = np.maximum(1.0 - distances**2 / 2.0, 1e-6).astype(np.float32)
+    directed = sparse.csr_matrix((weights.ravel(), indices.ravel(), np.arange(0, n * k + 1, k)), shape=(n, n))
+    both = directed + directed.T
+    scale = 1.0 / np.asarray(both.sum(axis=1), dtype=np.float32).ravel()
+    return sparse.csr_matrix(sparse.diags(scale, dtype=np.float32) @ both)
+
+
+def smooth(vectors: Vector, transitions: sparse.csr_matrix, *, share: float, times: int) -> Vector:
+    """Move each row (n, d) by ``share`` (0 to 1) towards the mean of its neighbours, ``times`` over; unit rows."""
+    for _ in range(times):
+        moved = (1.0 - share) * vectors + share * (transitions @ vectors)
+        vectors = unit(moved.astype(np.float32, copy=False))
+    return vectors
+
+
+def flow_between(labels: NDArray[np.int32], transitions: sparse.csr_matrix) -> NDArray[np.float64]:
+    """Share of the walk's steps that lead from one cluster to another, (k, k), the mean of both directions.
+
+    ``labels`` (n,) from 0, with -1 for rows that belong to none.
+    """
+    inside = np.flatnonzero(labels >= 0)
+    member = sparse.csr_matrix(
+        (np.ones(len(inside)), (inside, labels[inside])), shape=(len(labels), int(labels.max()) + 1)
+    )
+    steps = (member.T @ transitions @ member).toarray() / np.asarray(member.sum(axis=0)).reshape(-1, 1)
+    return np.asarray((steps + steps.T) / 2.0)

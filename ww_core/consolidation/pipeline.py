@@ -1,0 +1,348 @@
+"""One consolidation of one session, from what is new to the clusters it leads to; what it writes goes to a Sink."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ww_core.config import Settings
+from ww_core.consolidation.assignment import assign
+from ww_core.consolidation.clustering import Clustering, cluster
+from ww_core.consolidation.clustering import centroids as mean_rows
+from ww_core.consolidation.folding import Folding
+from ww_core.consolidation.groups import Group, Groups, new_cluster_id, rows_by_label, shape
+from ww_core.consolidation.identity import Matching, match
+from ww_core.consolidation.naming import Namer, renew_exemplars
+from ww_core.consolidation.restructure import Restructure
+from ww_core.consolidation.sampling import EXEMPLARS_PER_CLUSTER, draw
+from ww_core.consolidation.selection import New, Sample, collect_new, drawn_sample, whole_session
+from ww_core.consolidation.sink import Sink
+from ww_core.hooks import Hooks
+from ww_core.models import Cluster, Run, Vector
+from ww_core.observability.metrics import Metrics
+from ww_core.stores.ports import GraphStore, Membership, VectorStore
+
+LEFTOVER_SHARE = 0.25
+"""Of the cap: unclustered episodes that later runs look at again, so that a slowly growing topic is seen."""
+SAME_DISTANCE = 0.02
+"""A membership that changes nothing but its distance, and that by less, is not written again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run found. ``leftovers``: ids that fitted nowhere, for later runs to look at."""
+
+    considered: int
+    sampled: int
+    assigned: int
+    noise: int
+    folded: int
+    clusters: tuple[Cluster, ...]
+    centroids: Mapping[str, Vector]
+    """By cluster id, each (d,)."""
+    leftovers: tuple[str, ...]
+
+
+class Pipeline:
+    """Steps 1 to 7 of a run. Writes nothing but through the sink."""
+
+    def __init__(
+        self,
+        graph: GraphStore,
+        vectors: VectorStore,
+        settings: Settings,
+        hooks: Hooks,
+        metrics: Metrics,
+        *,
+        run: Run,
+        current: Run | None,
+        sink: Sink,
+        step: Callable[[float], None],
+    ) -> None:
+        self._graph = graph
+        self._vectors = vectors
+        self._settings = settings
+        self._hooks = hooks
+        self._metrics = metrics
+        self._run = run
+        self._current = current
+        self._sink = sink
+        self._step = step
+        self._rng = np.random.default_rng([settings.consolidation_seed, run.seq, zlib.crc32(run.session_id.encode())])
+        self._assigned = self._noise = self._folded = 0
+        self._unplaced: list[str] = []
+
+    def work(self) -> Outcome | None:
+        """Consolidate what is new; None where nothing is."""
+        session, cap = self._run.session_id, self._settings.consolidation_max_samples
+        with self._metrics.timer("consolidation.select"):
+            new = collect_new(self._graph, session, lambda: self._step(0.05))
+            if not len(new):
+                return None
+            groups = self._known_groups()
+            leftovers = read_leftovers(self._graph, session)
+            whole = self._graph.counts(session).embedded <= cap
+            if whole:
+                sample = whole_session(self._graph, self._vectors, session, new, groups)
+            else:
+                sample = drawn_sample(self._graph, self._vectors, new, groups, leftovers, cap=cap, rng=self._rng)
+        self._step(0.15)
+        if not len(sample.episodes):
+            return None
+        if not len(groups):
+            groups = Groups.empty(session, sample.vectors.shape[1])
+        with self._metrics.timer("consolidation.cluster"):
+            found = cluster(
+                sample.vectors,
+                min_cluster_size=self._settings.consolidation_min_cluster_size,
+                min_samples=self._settings.consolidation_min_samples,
+            )
+        self._step(0.3)
+        means = mean_rows(sample.vectors, found.labels)
+        matching = match(
+            found.labels,
+            sample.known,
+            found_centroids=means,
+            known_centroids=groups.centroids,
+            weights=sample.weights,
+        )
+        folding = Folding(self._graph, self._vectors, self._settings, new, sample, whole=whole)
+        if whole:
+            places = self._adopt_whole(groups, sample, found, means, matching)
+        else:
+            places = self._adopt_part(groups, sample, found, means, matching)
+        with self._metrics.timer("consolidation.assign"):
+            self._place_sample(groups, sample, found, places, folding)
+            if not whole:
+                self._place_rest(groups, sample, new, folding)
+        self._step(0.9)
+        with self._metrics.timer("consolidation.label"):
+            members = rows_by_label(places, len(groups))
+            Namer(
+                groups, [([sample.episodes[r] for r in rows], sample.vectors[rows]) for rows in members], self._hooks
+            ).name()
+        room = int(LEFTOVER_SHARE * cap)
+        kept = [] if whole else [e for e in leftovers if e not in sample.before]
+        return Outcome(
+            len(new),
+            len(sample.episodes),
+            self._assigned,
+            self._noise,
+            self._folded,
+            groups.finished(),
+            dict(zip((g.cluster_id for g in groups.items), groups.tally.centroids(), strict=True)),
+            draw([*kept, *self._unplaced], room, self._rng),
+        )
+
+    def _known_groups(self) -> Groups:
+        if self._current is None:
+            return Groups.empty(self._run.session_id, 0)
+        stored = self._vectors.centroids(self._run.session_id, self._current.run_id)
+        rows = {c.cluster_id: c.vector for c in stored}
+        for known in self._current.clusters:
+            if known.cluster_id not in rows and known.change != "gone":
+                # The vector store was rebuilt: the exemplars say where the cluster was.
+                exemplars = self._vectors.vectors(known.exemplars)
+                if exemplars:
+                    mean = np.mean([s.vector for s in exemplars], axis=0)
+                    rows[known.cluster_id] = (mean / max(float(np.linalg.norm(mean)), 1e-12)).astype(np.float32)
+        return Groups.known(self._run.session_id, self._current.clusters, rows)
+
+    # -- what the clustering says about the clusters
+
+    def _adopt_whole(
+        self, groups: Groups, sample: Sample, found: Clustering, means: Vector, matching: Matching
+    ) -> NDArray[np.int32]:
+        """The found clusters replace the known ones; each row's place among the groups (n,), -1 for none."""
+        ids = [group.cluster_id for group in groups.items]
+        places = np.full(len(sample.episodes), -1, dtype=np.int32)
+        for i in matching.gone:
+            groups.items[i].gone, groups.items[i].change = True, "gone"
+            groups.tally.let_go(i)
+        for label, rows in enumerate(rows_by_label(found.labels, found.count)):
+            fate = matching.found[label]
+            medoid, radius = shape(sample.vectors[rows], means[label])
+            if fate.known is None:
+                place = self._new_group(groups, sample.episodes[rows[medoid]].episode_id, means[label])
+            else:
+                place = fate.known
+                groups.tally.let_go(place)
+                groups.centroids[place] = means[label]
+            group = groups.items[place]
+            group.radius, group.change = radius, fate.change
+            group.parents = tuple(ids[j] for j in fate.parents)
+            group.exemplars = draw([sample.episodes[r].episode_id for r in rows], EXEMPLARS_PER_CLUSTER, self._rng)
+            group.clustered_size, group.strays = len(rows), 0
+            places[rows] = place
+        groups.tally.take_in(sample.vectors[places >= 0], places[places >= 0])
+        return places
+
+    def _adopt_part(
+        self, groups: Groups, sample: Sample, found: Clustering, means: Vector, matching: Matching
+    ) -> NDArray[np.int32]:
+        """Known clusters take in what was found with them and stay otherwise as they are, unless they have grown or
+        drifted; each row's place among the groups (n,), -1 for none."""
+        known = len(groups)
+        rework = Restructure(
+            self._graph, self._vectors, self._settings, groups, self._run, self._sink, lambda: self._step(0.35)
+        )
+        fates = matching.found
+        torn = {j for fate in fates if fate.change == "split" for j in fate.parents}
+        for i in range(known):
+            group = groups.items[i]
+            if rework.may(i) and (i in torn or group.strays):
+                rework.split(i, self._rng)
+        for fate in fates:
+            if fate.change == "merged" and fate.known is not None:
+                for j in fate.parents:
+                    if j != fate.known and j in matching.gone and rework.may(j) and fate.known not in rework.done:
+                        rework.merge(j, fate.known)
+        places = sample.known.copy()
+        smallest = max(2, int(np.bincount(found.labels[found.labels >= 0]).min(initial=2)))
+        for label, rows in enumerate(rows_by_label(found.labels, found.count)):
+            fate, free = fates[label], rows[sample.known[rows] < 0]
+            home = fate.known if fate.known is not None else (fate.parents[0] if fate.parents else None)
+            if home is None and len(free) >= smallest:
+                medoid, radius = shape(sample.vectors[free], means[label])
+                home = self._new_group(groups, sample.episodes[free[medoid]].episode_id, means[label])
+                groups.items[home].radius = radius
+            if home is None or home in rework.done:
+                # Too few to be a cluster, or their cluster was just torn apart: each goes where it fits.
+                to = assign(sample.vectors[free], groups.open_centroids(), groups.radii())
+                places[free] = np.where(to.inside, to.nearest, -1)
+            else:
+                places[free] = home
+        self._take_in_sample(groups, sample, places, known)
+        return places
+
+    def _take_in_sample(self, groups: Groups, sample: Sample, places: NDArray[np.int32], known: int) -> None:
+        joined = (places >= 0) & (sample.known < 0)
+        groups.tally.take_in(sample.vectors[joined], places[joined])
+        centroids = groups.tally.centroids()
+        for i, rows in enumerate(rows_by_label(np.where(joined, places, -1).astype(np.int32), len(groups))):
+            if not len(rows):
+                continue
+            group, total = groups.items[i], int(groups.tally.sizes[i])
+            groups.centroids[i] = centroids[i]
+            names = [sample.episodes[r].episode_id for r in rows]
+            renew_exemplars(group, group.exemplars, names, total=total, arrived=len(rows), rng=self._rng)
+            if i >= known and not group.clustered_size:
+                group.clustered_size = total
+
+    def _new_group(self, groups: Groups, medoid_id: str, centroid: Vector) -> int:
+        cluster_id = new_cluster_id(groups.session_id, self._run.seq, medoid_id)
+        return groups.append(Group(cluster_id, 0.0, created_at=self._run.started_at), centroid)
+
+    # -- where the episodes go
+
+    def _place_sample(
+        self, groups: Groups, sample: Sample, found: Clustering, places: NDArray[np.int32], folding: Folding
+    ) -> None:
+        to = assign(sample.vectors, groups.open_centroids(), groups.radii())
+        first_place = {label: int(places[rows[0]]) for label, rows in _first_rows(found.labels, places)}
+        nearest = np.array(
+            [
+                place if place >= 0 else first_place.get(int(label), -1)
+                for place, label in zip(places, found.nearest, strict=True)
+            ],
+            dtype=np.int32,
+        )
+        nearest = np.where(nearest < 0, to.nearest, nearest)
+        distance = _distance(sample.vectors, groups.centroids, nearest)
+        heads = folding.of_sample()
+        batch: list[Membership] = []
+        for row, episode in enumerate(sample.episodes):
+            placed = Membership(
+                episode.episode_id,
+                groups.id_of(int(places[row])),
+                groups.id_of(int(nearest[row])),
+                float(distance[row]),
+                heads[row],
+            )
+            if places[row] < 0:
+                self._unplaced.append(episode.episode_id)
+            if sample.new[row]:
+                self._count(placed)
+            before = sample.before.get(episode.episode_id)
+            if before is None or (places[row] != sample.known[row] or _differs(before, placed)):
+                batch.append(placed)
+        size = self._settings.consolidation_batch_size
+        for start in range(0, len(batch), size):
+            self._step(0.4)
+            self._sink.put(batch[start : start + size], sample.before)
+
+    def _place_rest(self, groups: Groups, sample: Sample, new: New, folding: Folding) -> None:
+        sampled = {e.episode_id for e, is_new in zip(sample.episodes, sample.new, strict=True) if is_new}
+        centroids, radii = groups.open_centroids(), groups.radii()
+        size = self._settings.consolidation_batch_size
+        for start in range(0, len(new), size):
+            self._step(0.4 + 0.5 * start / len(new))
+            rest = [i for i in range(start, min(start + size, len(new))) if new.ids[i] not in sampled]
+            stored = self._vectors.vectors([new.ids[i] for i in rest])
+            if not stored:
+                continue
+            rows = np.stack([s.vector for s in stored]).astype(np.float32)
+            to = assign(rows, centroids, radii)
+            groups.tally.take_in(rows[to.inside], to.nearest[to.inside])
+            near = ~to.inside & (to.distance <= 2.0 * radii[to.nearest]) if len(groups) else ~to.inside
+            groups.tally.turn_away(to.nearest[near & (to.nearest >= 0)])
+            heads = folding.of_batch([s.episode_id for s in stored], rows)
+            batch = []
+            for k, item in enumerate(stored):
+                name = groups.id_of(int(to.nearest[k]))
+                placed = Membership(
+                    item.episode_id, name if to.inside[k] else None, name, float(to.distance[k]), heads[k]
+                )
+                self._count(placed)
+                batch.append(placed)
+                if placed.cluster_id is None:
+                    self._unplaced.append(item.episode_id)
+            self._sink.put(batch, {})
+
+    def _count(self, placed: Membership) -> None:
+        self._folded += placed.duplicate_of is not None
+        if placed.cluster_id is None:
+            self._noise += 1
+        else:
+            self._assigned += 1
+
+
+def leftovers_key(session_id: str) -> str:
+    """The fact that holds a session's leftovers."""
+    return f"consolidation.leftovers:{session_id}"
+
+
+def read_leftovers(graph: GraphStore, session_id: str) -> list[str]:
+    """Ids of unclustered episodes that earlier runs set aside; a hint, checked against the memberships before use."""
+    kept = graph.get_fact(leftovers_key(session_id))
+    return [str(item) for item in json.loads(kept)] if kept else []
+
+
+def _first_rows(labels: NDArray[np.int32], places: NDArray[np.int32]) -> list[tuple[int, NDArray[np.int64]]]:
+    count = int(labels.max(initial=-1)) + 1
+    pairs = []
+    for label, rows in enumerate(rows_by_label(labels, count)):
+        placed = rows[places[rows] >= 0]
+        if len(placed):
+            pairs.append((label, placed))
+    return pairs
+
+
+def _distance(vectors: Vector, centroids: Vector, nearest: NDArray[np.int32]) -> Vector:
+    if not len(centroids):
+        return np.full(len(vectors), 2.0, dtype=np.float32)
+    return np.asarray(1.0 - np.einsum("nd,nd->n", vectors, centroids[nearest]), dtype=np.float32)
+
+
+def _differs(before: Membership, after: Membership) -> bool:
+    same = (before.cluster_id, before.nearest, before.duplicate_of) == (
+        after.cluster_id,
+        after.nearest,
+        after.duplicate_of,
+    )
+    return not same or abs(before.distance - after.distance) > SAME_DISTANCE

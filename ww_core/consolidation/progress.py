@@ -1,0 +1,63 @@
+"""How a run says that it lives, learns that it should stop, and knows when its time is up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ww_core.errors import WorldWeaverError
+
+LEASE_SECONDS = 120.0
+"""Of a run: longer than any single step takes, short enough that a crashed run is soon taken over."""
+RENEWALS_PER_LEASE = 4
+
+
+class Stopped(WorldWeaverError):
+    """The run was asked to stop."""
+
+
+class OutOfTime(WorldWeaverError):
+    """The run took longer than its limit."""
+
+
+class LeaseLost(WorldWeaverError):
+    """Another worker has taken the run over."""
+
+
+@dataclass
+class Watch:
+    """Called between the steps of a run.
+
+    ``extend(progress)`` renews the lease and says whether it is still held; ``limit`` is seconds.
+    """
+
+    extend: Callable[[float], bool]
+    limit: float
+    should_stop: Callable[[], bool] | None = None
+    on_progress: Callable[[float], None] | None = None
+    clock: Callable[[], float] = time.monotonic
+    _started: float = field(init=False)
+    _renewed: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._started = self._renewed = self.clock()
+
+    @property
+    def seconds(self) -> float:
+        """Since the run began."""
+        return self.clock() - self._started
+
+    def step(self, progress: float) -> None:
+        """Report ``progress`` (0 to 1). Raises Stopped, OutOfTime or LeaseLost, after which nothing may be written."""
+        if self.should_stop is not None and self.should_stop():
+            raise Stopped("the run was asked to stop")
+        if self.seconds > self.limit:
+            raise OutOfTime(f"the run took longer than {self.limit:g} s", hint="raise consolidation_time_limit")
+        now = self.clock()
+        if now - self._renewed >= LEASE_SECONDS / RENEWALS_PER_LEASE:
+            self._renewed = now
+            if not self.extend(progress):
+                raise LeaseLost("another worker has taken this run over")
+        if self.on_progress is not None:
+            self.on_progress(progress)

@@ -1,0 +1,133 @@
+"""What a run looks at: the new episodes of a session, and the sample of them and of known clusters that it clusters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ww_core.consolidation.duplicates import Text, fingerprint
+from ww_core.consolidation.groups import Groups
+from ww_core.consolidation.sampling import EXEMPLARS_PER_CLUSTER, draw, share_out, split_budget, spread_over_time
+from ww_core.models import Episode, Vector
+from ww_core.stores.ports import GraphStore, Membership, VectorStore
+
+PAGE = 5000
+"""Episodes read at a time."""
+
+
+@dataclass
+class New:
+    """The episodes that no run has looked at, in session order: ids, and the digests of their texts."""
+
+    ids: list[str] = field(default_factory=list)
+    texts: list[Text] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The n rows that are clustered, in session order."""
+
+    episodes: tuple[Episode, ...]
+    vectors: Vector
+    """(n, d) unit rows."""
+    known: NDArray[np.int32]
+    """(n,) place of the known cluster each row belongs to, -1 for new and unclustered ones."""
+    new: NDArray[np.bool_]
+    """(n,) whether the row is new."""
+    weights: Vector
+    """(n,) how many episodes the row stands for."""
+    before: dict[str, Membership]
+    """Memberships of rows that are not new, where they were read."""
+
+
+def collect_new(graph: GraphStore, session_id: str, step: Callable[[], None]) -> New:
+    """Read the session's new episodes page by page; ``step`` is called after each."""
+    new = New()
+    after = None
+    while page := graph.unconsolidated(session_id, limit=PAGE, after=after):
+        for episode in page:
+            new.ids.append(episode.episode_id)
+            new.texts.append(fingerprint(episode.content))
+        last = page[-1]
+        assert last.timestamp is not None  # noqa: S101 - stored episodes have one
+        after = (last.timestamp, last.position, last.episode_id)
+        step()
+        if len(page) < PAGE:
+            break
+    return new
+
+
+def all_memberships(graph: GraphStore, session_id: str, cluster_id: str | None = None) -> Iterator[list[Membership]]:
+    """The current memberships of a session, or of one cluster, page by page."""
+    after = None
+    while page := graph.memberships(session_id, after=after, limit=PAGE, cluster_id=cluster_id):
+        yield page
+        after = page[-1].episode_id
+        if len(page) < PAGE:
+            break
+
+
+def whole_session(graph: GraphStore, vectors: VectorStore, session_id: str, new: New, groups: Groups) -> Sample:
+    """Everything there is, where the cap admits it."""
+    before = {m.episode_id: m for page in all_memberships(graph, session_id) for m in page}
+    return _sample(graph, vectors, [*before, *new.ids], set(new.ids), before, groups, {})
+
+
+def drawn_sample(
+    graph: GraphStore,
+    vectors: VectorStore,
+    new: New,
+    groups: Groups,
+    leftovers: Sequence[str],
+    *,
+    cap: int,
+    rng: np.random.Generator,
+) -> Sample:
+    """Up to ``cap`` rows: new ones spread over time, exemplars of every cluster, and some that fitted nowhere."""
+    exemplars = [group.exemplars for group in groups.items]
+    of_new, of_known = split_budget(len(new), sum(map(len, exemplars)) + len(leftovers), cap)
+    counts = share_out([min(len(ids), EXEMPLARS_PER_CLUSTER) for ids in exemplars] + [len(leftovers)], of_known)
+    before: dict[str, Membership] = {}
+    weight: dict[str, float] = {}
+    for i, (ids, count) in enumerate(zip(exemplars, counts, strict=False)):
+        for episode_id in draw(ids, count, rng):
+            name = groups.items[i].cluster_id
+            before[episode_id] = Membership(episode_id, name, name, 0.0)
+            weight[episode_id] = float(groups.tally.sizes[i]) / max(count, 1)
+    for episode_id in draw(leftovers, counts[-1], rng):
+        before.setdefault(episode_id, Membership(episode_id, None, None, 0.0))
+    chosen = [new.ids[i] for i in spread_over_time(len(new), of_new, rng)]
+    weight |= dict.fromkeys(chosen, len(new) / max(len(chosen), 1))
+    return _sample(graph, vectors, [*before, *chosen], set(chosen), before, groups, weight)
+
+
+def _sample(
+    graph: GraphStore,
+    vectors: VectorStore,
+    ids: Sequence[str],
+    new: set[str],
+    before: dict[str, Membership],
+    groups: Groups,
+    weight: dict[str, float],
+) -> Sample:
+    found = graph.get(ids)
+    # An exemplar that was moved since, or a leftover that found its place, is not what it was drawn as.
+    alive = [e for e in found.values() if e.episode_id in new or e.cluster_id == before[e.episode_id].cluster_id]
+    alive.sort(key=lambda e: (e.timestamp, e.position, e.episode_id))
+    stored = {s.episode_id: s.vector for s in vectors.vectors([e.episode_id for e in alive])}
+    episodes = tuple(e for e in alive if e.episode_id in stored)
+    rows = np.stack([stored[e.episode_id] for e in episodes]) if episodes else np.empty((0, 0))
+    return Sample(
+        episodes,
+        rows.astype(np.float32),
+        np.array([-1 if e.episode_id in new else groups.index(e.cluster_id) for e in episodes], dtype=np.int32),
+        np.array([e.episode_id in new for e in episodes], dtype=np.bool_),
+        np.array([weight.get(e.episode_id, 1.0) for e in episodes], dtype=np.float32),
+        before,
+    )

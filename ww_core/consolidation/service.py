@@ -1,0 +1,215 @@
+"""Running consolidations through the ports: leases, the order of writes, publication, and what is due."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from ww_core.config import Settings
+from ww_core.consolidation.pipeline import Outcome, Pipeline, leftovers_key
+from ww_core.consolidation.progress import LEASE_SECONDS, LeaseLost, OutOfTime, Stopped, Watch
+from ww_core.consolidation.sink import Preview, Stage
+from ww_core.errors import Busy, WorldWeaverError
+from ww_core.hooks import Hooks
+from ww_core.models import Run, RunStatus
+from ww_core.observability.metrics import Metrics
+from ww_core.stores.ports import Centroid, GraphStore, VectorStore
+
+log = logging.getLogger(__name__)
+
+
+class Consolidator:
+    """Consolidates sessions. Thread-safe; the work of a run happens in the caller's thread.
+
+    Nothing of a run is visible before ``GraphStore.publish``, its last write but for the removal of what is old: a
+    crash at any point leaves the state before the run.
+    """
+
+    def __init__(
+        self,
+        graph: GraphStore,
+        vectors: VectorStore,
+        settings: Settings,
+        hooks: Hooks,
+        metrics: Metrics,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._graph = graph
+        self._vectors = vectors
+        self._settings = settings
+        self._hooks = hooks
+        self._metrics = metrics
+        self._clock = clock
+
+    def run(
+        self,
+        run_id: str,
+        *,
+        token: str,
+        on_progress: Callable[[float], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> Run:
+        """Carry out a requested run under a lease with ``token``; the run as it ended.
+
+        With nothing new it ends as done with ``considered`` 0 and nothing is published. ``should_stop`` ends it as
+        cancelled, its time limit as failed. ``on_progress`` gets 0 to 1. Raises NotFound, Busy where another run of the
+        session is under way or has taken this one over, and what the stores raise (the run is then recorded as failed
+        where that is still possible).
+        """
+        run = self._graph.start_run(run_id, token=token, lease_seconds=LEASE_SECONDS)
+        watch = Watch(
+            extend=lambda progress: self._graph.extend_run(
+                run_id, token=token, lease_seconds=LEASE_SECONDS, progress=progress
+            ),
+            limit=self._settings.consolidation_time_limit,
+            should_stop=should_stop,
+            on_progress=on_progress,
+        )
+        stage = Stage(self._graph, self._vectors, run_id, token)
+        try:
+            current = self._graph.current_run(run.session_id)
+            outcome = self._pipeline(run, current, stage, watch.step).work()
+            if outcome is None or (not stage.staged and not self._changed(outcome, current)):
+                return self._finish(self._ended(run, "done", watch, outcome, current), token)
+            return self._publish(run, outcome, stage, watch, token)
+        except Stopped:
+            return self._finish(self._ended(run, "cancelled", watch), token)
+        except OutOfTime as error:
+            return self._finish(self._ended(run, "failed", watch, error=str(error)), token)
+        except LeaseLost as error:
+            raise Busy(
+                f"run {run_id} was taken over by another worker", hint="its result is the one that counts"
+            ) from error
+        except MemoryError as error:
+            # A worker process that dies of it would be given the same run again.
+            self._finish(self._ended(run, "failed", watch, error="MemoryError"), token)
+            raise WorldWeaverError(f"run {run_id} ran out of memory", hint="lower consolidation_max_samples") from error
+        except Exception as error:  # recorded and raised again: whoever looks at the run learns why it ended
+            self._record_failure(run, watch, error, token)
+            raise
+
+    def preview(self, session_id: str) -> Run:
+        """What a run would do, without writing anything: status ``dry_run``, ``run_id`` empty."""
+        current = self._graph.current_run(session_id)
+        latest = max((r.seq for r in self._graph.runs(session_id, limit=1)), default=0)
+        run = Run("", session_id, "dry_run", seq=latest + 1, started_at=self._clock())
+        watch = Watch(extend=lambda progress: True, limit=self._settings.consolidation_time_limit)
+        outcome = self._pipeline(run, current, Preview(), watch.step).work()
+        return replace(self._ended(run, "dry_run", watch, outcome, current), progress=1.0)
+
+    def due(self, now: datetime) -> list[str]:
+        """Sessions with new episodes and no run within the interval before ``now``, longest waiting first."""
+        waiting = []
+        for session_id, count in self._graph.count_unconsolidated().items():
+            if not count:
+                continue
+            runs = self._graph.runs(session_id, limit=1)
+            last = (runs[0].finished_at or runs[0].started_at or runs[0].requested_at) if runs else None
+            if last is not None and (now - last).total_seconds() < self._settings.consolidation_interval:
+                continue
+            oldest = self._graph.unconsolidated(session_id, limit=1)
+            stored = oldest[0].stored_at if oldest else None
+            waiting.append((last or stored or now, session_id))
+        return [session_id for _, session_id in sorted(waiting)]
+
+    # -- ending
+
+    def _pipeline(
+        self, run: Run, current: Run | None, sink: Stage | Preview, step: Callable[[float], None]
+    ) -> Pipeline:
+        return Pipeline(
+            self._graph,
+            self._vectors,
+            self._settings,
+            self._hooks,
+            self._metrics,
+            run=run,
+            current=current,
+            sink=sink,
+            step=step,
+        )
+
+    def _publish(self, run: Run, outcome: Outcome, stage: Stage, watch: Watch, token: str) -> Run:
+        watch.step(0.95)
+        session = run.session_id
+        # Centroids and cells first, the pointer last.
+        self._vectors.put_centroids(
+            [
+                Centroid(c.cluster_id, session, run.run_id, outcome.centroids[c.cluster_id], c.radius)
+                for c in outcome.clusters
+                if c.change != "gone"
+            ]
+        )
+        done = self._ended(run, "done", watch, outcome)
+        if not self._graph.publish(done, token=token):
+            raise LeaseLost("another worker has taken this run over")
+        self._graph.put_fact(leftovers_key(session), json.dumps(outcome.leftovers))
+        self._tidy(session, stage)
+        self._observe(done)
+        return done
+
+    def _tidy(self, session_id: str, stage: Stage) -> None:
+        for changes in stage.trims(self._settings.consolidation_batch_size):
+            self._vectors.change(changes)
+        kept = [r.run_id for r in self._graph.runs(session_id, limit=self._settings.consolidation_keep_runs)]
+        self._vectors.drop_centroids(session_id, keep_runs=kept)
+
+    def _ended(
+        self,
+        run: Run,
+        status: RunStatus,
+        watch: Watch,
+        outcome: Outcome | None = None,
+        current: Run | None = None,
+        error: str | None = None,
+    ) -> Run:
+        ended = replace(run, status=status, finished_at=self._clock(), seconds=watch.seconds, error=error, progress=1.0)
+        if outcome is None:
+            return replace(ended, clusters=current.clusters if current is not None else ())
+        return replace(
+            ended,
+            considered=outcome.considered,
+            sampled=outcome.sampled,
+            assigned=outcome.assigned,
+            noise=outcome.noise,
+            folded=outcome.folded,
+            clusters=outcome.clusters,
+        )
+
+    @staticmethod
+    def _changed(outcome: Outcome, current: Run | None) -> bool:
+        before = {c.cluster_id for c in current.clusters if c.change != "gone"} if current is not None else set()
+        return before != {c.cluster_id for c in outcome.clusters if c.change != "gone"}
+
+    def _finish(self, run: Run, token: str) -> Run:
+        self._graph.finish_run(run, token=token)
+        self._observe(run)
+        return run
+
+    def _record_failure(self, run: Run, watch: Watch, error: Exception, token: str) -> None:
+        try:
+            self._graph.finish_run(
+                self._ended(run, "failed", watch, error=f"{type(error).__name__}: {error}"), token=token
+            )
+        except WorldWeaverError:
+            log.warning("could not record a failed run", extra={"action": "consolidation.failed", "run_id": run.run_id})
+
+    def _observe(self, run: Run) -> None:
+        self._metrics.observe("consolidation", run.seconds)
+        self._metrics.increment(f"consolidation.{run.status}")
+        self._metrics.increment("consolidation.considered", run.considered)
+        log.info(
+            "consolidated",
+            extra={
+                "action": f"consolidation.{run.status}",
+                "run_id": run.run_id,
+                "session_id": run.session_id,
+                "considered": run.considered,
+                "clusters": len(run.clusters),
+                "seconds": round(run.seconds, 3),
+            },
+        )

@@ -1,0 +1,70 @@
+"""Where a run's findings go: into the stores, staged and invisible, or nowhere when it is only a preview."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
+
+from ww_core.consolidation.progress import LeaseLost
+from ww_core.stores.ports import GraphStore, Membership, PointChange, VectorStore
+
+
+class Sink(Protocol):
+    """Takes memberships as they are found."""
+
+    def put(self, memberships: Sequence[Membership], before: Mapping[str, Membership]) -> None:
+        """Take memberships; ``before`` holds those that the current run has for some of the episodes."""
+
+
+class Preview:
+    """Keeps nothing: what a dry run writes."""
+
+    def put(self, memberships: Sequence[Membership], before: Mapping[str, Membership]) -> None:
+        """Forget them."""
+
+
+class Stage:
+    """Writes memberships that nobody sees until the run is published.
+
+    An episode's points get the new cell beside the old one first: readers of the current run and of the coming one
+    both find it, and check the membership in the graph. ``trim`` takes the old cells away after publication.
+    """
+
+    def __init__(self, graph: GraphStore, vectors: VectorStore, run_id: str, token: str) -> None:
+        self._graph = graph
+        self._vectors = vectors
+        self._run_id = run_id
+        self._token = token
+        self._moved: dict[str, tuple[str, ...]] = {}
+        self.staged = 0
+
+    def put(self, memberships: Sequence[Membership], before: Mapping[str, Membership]) -> None:
+        """Write one batch. Raises LeaseLost where the run is no longer this worker's."""
+        if not memberships:
+            return
+        changes = []
+        for membership in memberships:
+            old, new = cells_of(before.get(membership.episode_id)), cells_of(membership)
+            if old != new:
+                changes.append(PointChange(membership.episode_id, cells=(*old, *(c for c in new if c not in old))))
+            if old and old != new:
+                self._moved[membership.episode_id] = new
+        if changes:
+            self._vectors.change(changes)
+        if not self._graph.stage(self._run_id, token=self._token, memberships=memberships):
+            raise LeaseLost("another worker has taken this run over")
+        self.staged += len(memberships)
+
+    def trims(self, size: int) -> Iterator[list[PointChange]]:
+        """What takes the old cells away, in batches."""
+        changes = [PointChange(episode_id, cells=cells) for episode_id, cells in self._moved.items()]
+        for start in range(0, len(changes), size):
+            yield changes[start : start + size]
+
+
+def cells_of(membership: Membership | None) -> tuple[str, ...]:
+    """The cell that routes to an episode: its cluster, else the nearest one, else none."""
+    if membership is None:
+        return ()
+    cell = membership.cluster_id or membership.nearest
+    return (cell,) if cell else ()
