@@ -14,4 +14,6 @@ __all__ = ["get_embedding_service"]
 
 def get_embedding_service() -> EmbeddingService:
     """The service that the module-level functions of ``ww.memory`` use; the model loads when it is first needed."""
-    return current().core.deployment.embedding
+    from ww_core.deployment import Deployment
+
+    return Deployment.of(current().settings).embedding
