@@ -1,4 +1,4 @@
-"""Every Python snippet of the guide runs as it stands, in a fresh process, on an empty data directory and after work."""
+"""The guide's Python snippets run as they stand: in a fresh process, on an empty data directory and after work."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import yaml
 
 from tests.integration import guide
 
+ROOT = Path(__file__).resolve().parents[2]
 WORK = """
 import asyncio
 from ww import memory
@@ -27,7 +28,7 @@ asyncio.run(work())
 
 def run(code: str, data_dir: Path) -> str:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("T4DM_")}
-    environment |= {"T4DM_DATA_DIR": str(data_dir), "OMP_NUM_THREADS": "1"}
+    environment |= {"T4DM_DATA_DIR": str(data_dir), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-W", "error::RuntimeWarning", "-c", code],
         cwd=data_dir.parent,
