@@ -1,0 +1,1 @@
+"""Background work: the Celery app, its tasks and schedule, and the local dispatcher."""
