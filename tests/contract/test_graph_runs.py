@@ -1,0 +1,438 @@
+"""Runs: visible at once or not at all, taken back exactly, and never in each other's way."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import pytest
+
+from tests.contract.graphs import START, Clock, embed, episodes, ids
+from ww_core.errors import Busy, InvalidInput, NotFound
+from ww_core.models import Cluster, Episode, Medoid, Run
+from ww_core.stores.ports import Dirty, GraphStore, Membership
+
+LEASE = 60.0
+
+
+def start(graph: GraphStore, token: str = "t", session: str = "s") -> Run:
+    return graph.start_run(graph.request_run(session).run_id, token=token, lease_seconds=LEASE)
+
+
+def put(episode_id: str, cluster: str | None, distance: float = 0.25, original: str | None = None) -> Membership:
+    return Membership(episode_id, cluster, cluster or "near", distance, original)
+
+
+def cluster(name: str, size: int = 1, **parts: object) -> Cluster:
+    return replace(Cluster(name, "s", f"label {name}", size, created_at=START), **parts)  # type: ignore[arg-type]
+
+
+def publish(
+    graph: GraphStore, memberships: Sequence[Membership], clusters: Sequence[Cluster] = (), token: str = "t"
+) -> Run:
+    run = start(graph, token)
+    assert graph.stage(run.run_id, token=token, memberships=memberships)
+    assert graph.publish(replace(run, status="done", clusters=tuple(clusters)), token=token)
+    return run
+
+
+def state(graph: GraphStore, session: str = "s") -> tuple[list[Membership], list[str], str | None, object]:
+    """All that readers see of a session's consolidation."""
+    current = graph.current_run(session)
+    members = sorted(graph.memberships(session, limit=100_000), key=lambda m: m.episode_id)
+    fresh = ids(graph.unconsolidated(session, limit=100_000))
+    assert graph.count_unconsolidated().get(session, 0) == len(fresh)
+    return members, fresh, current.run_id if current else None, current.clusters if current else None
+
+
+def clear(graph: GraphStore) -> None:
+    for kind in Dirty:
+        while rows := graph.dirty(kind, 100):
+            graph.clear_dirty(kind, {row.episode.episode_id: row.version for row in rows})
+
+
+@pytest.fixture
+def graph(graph: GraphStore) -> GraphStore:
+    graph.add([*episodes(8), *episodes(3, session="t", prefix="t")])
+    embed(graph)
+    clear(graph)
+    return graph
+
+
+class TestRequests:
+    def test_a_session_has_one_requested_run_and_one_run_per_window(self, graph: GraphStore, clock: Clock) -> None:
+        first = graph.request_run("s")
+        assert (first.status, first.session_id, first.seq, first.requested_at) == ("requested", "s", 1, clock.now)
+        assert graph.request_run("s") == first
+        window = graph.request_run("s", window="2026-01-01T12")
+        assert window.seq == 2
+        assert window.window == "2026-01-01T12"
+        clock.advance(1)
+        started = graph.start_run(window.run_id, token="t", lease_seconds=LEASE)
+        graph.finish_run(started, token="t")
+        assert graph.request_run("s", window="2026-01-01T12").status == "done"
+        assert graph.request_run("t", window="2026-01-01T12").run_id != window.run_id
+        assert [r.run_id for r in graph.requested_runs(1)] == [first.run_id]
+        assert len(graph.requested_runs(9)) == 2
+
+    def test_what_does_not_exist_is_not_found(self, graph: GraphStore) -> None:
+        calls: list[Callable[[], object]] = [
+            lambda: graph.request_run("nobody"),
+            lambda: graph.run("nobody"),
+            lambda: graph.rollback_run("nobody"),
+            lambda: graph.start_run("nobody", token="t", lease_seconds=1),
+        ]
+        for call in calls:
+            with pytest.raises(NotFound, match="nobody"):
+                call()
+        assert graph.current_run("nobody") is None
+        assert graph.prune_runs("nobody", 3) == []
+
+    def test_one_run_of_a_session_at_a_time(self, graph: GraphStore) -> None:
+        run = start(graph, "a")
+        with pytest.raises(Busy, match=run.run_id):
+            start(graph, "b")
+        with pytest.raises(Busy):
+            graph.start_run(run.run_id, token="b", lease_seconds=LEASE)
+        start(graph, "c", session="t")
+        graph.finish_run(replace(run, status="failed", error="E: x", sampled=3, seconds=1.5), token="a")
+
+        ended = graph.run(run.run_id)
+        assert (ended.status, ended.error, ended.sampled, ended.seconds) == ("failed", "E: x", 3, 1.5)
+        with pytest.raises(Busy, match="failed"):
+            graph.start_run(run.run_id, token="b", lease_seconds=LEASE)
+        assert start(graph, "b").run_id != run.run_id
+
+    def test_a_run_whose_lease_expired_is_taken_over_from_the_start(self, graph: GraphStore, clock: Clock) -> None:
+        run = start(graph, "a")
+        before = state(graph)
+        graph.stage(run.run_id, token="a", memberships=[put("e00001", "lost")])
+        clock.advance(LEASE - 1)
+        assert graph.extend_run(run.run_id, token="a", lease_seconds=LEASE, progress=0.5)
+        assert graph.run(run.run_id).progress == 0.5
+        clock.advance(2)
+        assert graph.requested_runs(9) == []
+        clock.advance(LEASE)
+        assert [r.run_id for r in graph.requested_runs(9)] == [run.run_id]
+
+        again = graph.start_run(run.run_id, token="b", lease_seconds=LEASE)
+
+        assert not graph.stage(run.run_id, token="a", memberships=[put("e00002", "late")])
+        assert not graph.extend_run(run.run_id, token="a", lease_seconds=LEASE, progress=0.9)
+        assert not graph.publish(run, token="a")
+        assert not graph.finish_run(run, token="a")
+        assert state(graph) == before
+        assert graph.publish(replace(again, clusters=()), token="b")
+        assert graph.memberships("s") == []
+
+    def test_a_run_that_was_slow_cannot_publish_over_a_later_one(self, graph: GraphStore, clock: Clock) -> None:
+        slow = start(graph, "a")
+        graph.stage(slow.run_id, token="a", memberships=[put("e00000", "slow"), put("e00001", "slow")])
+        clock.advance(LEASE)
+        publish(graph, [put("e00000", "quick")], token="b")
+
+        assert not graph.publish(slow, token="a")
+        assert [(m.episode_id, m.cluster_id) for m in graph.memberships("s")] == [("e00000", "quick")]
+        # its turn comes again
+        again = graph.start_run(slow.run_id, token="c", lease_seconds=LEASE)
+        graph.stage(slow.run_id, token="c", memberships=[put("e00001", "third")])
+        graph.publish(again, token="c")
+        assert {m.cluster_id for m in graph.memberships("s")} == {"quick", "third"}
+
+    def test_runs_are_listed_newest_first(self, graph: GraphStore) -> None:
+        runs = [publish(graph, []).run_id for _ in range(3)]
+        other = start(graph, session="t").run_id
+        assert [r.run_id for r in graph.runs("s")] == runs[::-1]
+        assert [r.run_id for r in graph.runs(limit=2)] == [other, runs[2]]
+        assert [r.seq for r in graph.runs("s")] == [3, 2, 1]
+        assert graph.current_runs() == {"s": runs[2]}
+        assert graph.current_runs(["t", "nobody"]) == {}
+
+
+class TestVisibility:
+    def test_nothing_is_visible_before_publication_and_everything_after(self, graph: GraphStore) -> None:
+        before = state(graph)
+        assert before == ([], ids(episodes(8)), None, None)
+        run = start(graph)
+        staged = [put(name, "c1" if i < 5 else None) for i, name in enumerate(ids(episodes(7)))]
+        staged[6] = put("e00006", "c1", 0.5, "e00000")
+        graph.stage(run.run_id, token="t", memberships=staged[:4])
+        graph.stage(run.run_id, token="t", memberships=staged[4:])
+        assert state(graph) == before
+        assert graph.get(["e00000"])["e00000"].cluster_id is None
+        assert graph.current_runs() == {}
+
+        clusters = (
+            cluster(
+                "c1",
+                6,
+                keyphrases=("disk full", "ü"),
+                medoid=Medoid("e00002", "ignored"),
+                change="merged",
+                parents=("p1", "p2"),
+                radius=0.3,
+                exemplars=("e00002", "e00000"),
+                cohesion=0.7,
+                clustered_size=5,
+                strays=1,
+            ),
+            cluster("c0", 0, change="gone", created_at=None),
+        )
+        assert graph.publish(replace(run, status="done", clusters=clusters, assigned=7), token="t")
+
+        members, fresh, run_id, seen = state(graph)
+        assert members == staged
+        assert (fresh, run_id) == (["e00007"], run.run_id)
+        assert seen == (replace(clusters[0], medoid=Medoid("e00002", "text 2 of s")), clusters[1])
+        found = graph.get(["e00000", "e00005", "e00006", "e00007"])
+        assert [(e.cluster_id, e.nearest, e.duplicate_of) for e in found.values()] == [
+            ("c1", "c1", None),
+            (None, "near", None),
+            ("c1", "c1", "e00000"),
+            (None, None, None),
+        ]
+        assert graph.run(run.run_id).clusters == seen
+        assert graph.run(run.run_id).assigned == 7
+        assert graph.sessions()[0].clusters == 1
+        assert graph.memberships("t") == []
+
+    def test_only_what_differs_need_be_staged(self, graph: GraphStore) -> None:
+        publish(graph, [put(f"e0000{i}", "a") for i in range(4)])
+        publish(graph, [put("e00001", "b"), put("e00002", "a"), put("e00004", "b")])
+        assert [(m.episode_id, m.cluster_id) for m in graph.memberships("s")] == [
+            ("e00000", "a"),
+            ("e00001", "b"),
+            ("e00002", "a"),
+            ("e00003", "a"),
+            ("e00004", "b"),
+        ]
+
+    def test_staging_again_replaces_what_was_staged(self, graph: GraphStore) -> None:
+        publish(graph, [put("e00000", "a"), put("e00001", "a")])
+        run = start(graph)
+        for turn in ("x", "y", "y"):
+            assert graph.stage(run.run_id, token="t", memberships=[put("e00000", turn), put("e00002", turn)])
+        # back to where it is: as if never staged
+        assert graph.stage(run.run_id, token="t", memberships=[put("e00001", "z")])
+        assert graph.stage(run.run_id, token="t", memberships=[put("e00001", "a")])
+        graph.publish(run, token="t")
+        assert [(m.episode_id, m.cluster_id) for m in graph.memberships("s")] == [
+            ("e00000", "y"),
+            ("e00001", "a"),
+            ("e00002", "y"),
+        ]
+        graph.rollback_run(run.run_id)
+        assert [(m.episode_id, m.cluster_id) for m in graph.memberships("s")] == [("e00000", "a"), ("e00001", "a")]
+
+    def test_memberships_are_paged_and_filtered_by_cluster(self, graph: GraphStore) -> None:
+        publish(graph, [put(f"e0000{i}", "ab"[i % 2]) for i in range(7)])
+        seen: list[str] = []
+        after = None
+        while page := graph.memberships("s", after=after, limit=3):
+            seen += [m.episode_id for m in page]
+            after = page[-1].episode_id
+        assert sorted(seen) == ids(episodes(7))
+        members = graph.memberships("s", cluster_id="b", limit=2)
+        members += graph.memberships("s", cluster_id="b", after=members[-1].episode_id)
+        assert sorted(m.episode_id for m in members) == ["e00001", "e00003", "e00005"]
+        assert graph.memberships("s", cluster_id="nobody") == []
+
+    def test_unconsolidated_episodes_are_paged_in_session_order(self, graph: GraphStore) -> None:
+        graph.add([Episode("early", "early", "s", START.replace(year=2020))])
+        embed(graph)
+        publish(graph, [put("e00001", "a"), put("e00006", None)])
+        first = graph.unconsolidated("s", limit=3)
+        assert ids(first) == ["early", "e00000", "e00002"]
+        last = first[-1]
+        assert last.timestamp is not None
+        rest = graph.unconsolidated("s", limit=9, after=(last.timestamp, last.position, last.episode_id))
+        assert ids(rest) == ["e00003", "e00004", "e00005", "e00007"]
+        assert graph.count_unconsolidated() == {"s": 7, "t": 3}
+        assert graph.count_unconsolidated("t") == {"t": 3}
+        assert graph.count_unconsolidated("nobody") == {}
+
+    def test_other_sessions_and_unembedded_episodes_cannot_be_staged(self, graph: GraphStore) -> None:
+        graph.add(episodes(1, start=50))
+        publish(graph, [put("t00000", "a"), put("e00050", "a"), put("nobody", "a"), put("e00000", "a", 0.1, "nobody")])
+        assert graph.memberships("s") == [put("e00000", "a", 0.1)]
+        assert graph.memberships("t") == []
+
+    def test_a_place_survives_new_embedding_and_its_payload_is_restored(self, graph: GraphStore) -> None:
+        publish(graph, [put("e00000", "a")])
+        graph.reopen(["e00000", "e00001"])
+        embed(graph)
+        assert [row.episode.episode_id for row in graph.dirty(Dirty.PAYLOAD, 9)] == ["e00000"]
+        assert graph.count_unconsolidated("s") == {"s": 7}
+
+
+class TestRollback:
+    def test_what_was_before_is_exactly_restored(self, graph: GraphStore) -> None:
+        states = [state(graph)]
+        runs = []
+        for turn in range(3):
+            runs.append(
+                publish(
+                    graph,
+                    [put(f"e0000{i}", f"c{(i + turn) % 3}", 0.1 * turn) for i in range(turn, turn + 4)],
+                    [cluster(f"c{i}", i, keyphrases=(f"phrase {turn}",)) for i in range(turn + 1)],
+                )
+            )
+            states.append(state(graph))
+        for turn in (2, 1, 0):
+            clear(graph)
+            assert state(graph) == states[turn + 1]
+            rolled = graph.rollback_run(runs[turn].run_id)
+            assert rolled.status == "rolled_back"
+            assert state(graph) == states[turn]
+            # the vector store is told of all it changed
+            assert len(graph.dirty(Dirty.PAYLOAD, 99)) == 4
+        assert graph.run(runs[2].run_id).clusters == ()
+
+    def test_life_goes_on_after_a_rollback(self, graph: GraphStore) -> None:
+        publish(graph, [put("e00000", "a"), put("e00001", "a")])
+        kept = state(graph)
+        second = publish(graph, [put("e00001", "b"), put("e00002", "b")])
+        graph.rollback_run(second.run_id)
+        third = publish(graph, [put("e00002", "c")])
+        assert [(m.episode_id, m.cluster_id) for m in graph.memberships("s")] == [
+            ("e00000", "a"),
+            ("e00001", "a"),
+            ("e00002", "c"),
+        ]
+        with pytest.raises(InvalidInput, match="not the visible run"):
+            graph.rollback_run(second.run_id)
+        graph.rollback_run(third.run_id)
+        assert state(graph) == kept
+
+    def test_a_rollback_waits_for_no_live_run(self, graph: GraphStore, clock: Clock) -> None:
+        first = publish(graph, [put("e00000", "a")])
+        before = state(graph)
+        running = start(graph, "r")
+        graph.stage(running.run_id, token="r", memberships=[put("e00000", "b")])
+        with pytest.raises(Busy, match=running.run_id):
+            graph.rollback_run(first.run_id)
+        assert state(graph) == before
+        clock.advance(LEASE)
+        graph.rollback_run(first.run_id)
+        assert not graph.publish(running, token="r")
+        assert state(graph) == ([], ids(episodes(8)), None, None)
+
+    def test_what_was_erased_or_rewritten_stays_out(self, graph: GraphStore) -> None:
+        publish(graph, [put(f"e0000{i}", "a", 0.1, "e00001" if i == 3 else None) for i in range(6)], [cluster("a", 6)])
+        second = publish(graph, [put(f"e0000{i}", "b") for i in range(6)], [cluster("b", 6)])
+        graph.tombstone(episode_ids=["e00001"])
+        graph.update("e00002", content="new")
+
+        graph.rollback_run(second.run_id)
+
+        assert [m.episode_id for m in graph.memberships("s")] == ["e00000", "e00003", "e00004", "e00005"]
+        assert {m.duplicate_of for m in graph.memberships("s")} == {None}
+        current = graph.current_run("s")
+        assert current is not None
+        assert [c.size for c in current.clusters] == [4]
+        embed(graph)
+        assert ids(graph.unconsolidated("s", limit=9)) == ["e00002", "e00006", "e00007"]
+
+    def test_only_the_runs_that_are_kept_can_be_reached(self, graph: GraphStore) -> None:
+        runs = [publish(graph, [put("e00000", f"c{i}")], [cluster(f"c{i}")]) for i in range(5)]
+        names = [run.run_id for run in runs]
+        assert graph.prune_runs("s", 9) == names[::-1]
+        assert graph.prune_runs("s", 2) == [names[4], names[3]]
+        assert graph.prune_runs("s", 9) == [names[4], names[3]]
+        assert graph.run(names[2]).clusters == ()
+        assert graph.rollback_run(names[4]).status == "rolled_back"
+        assert graph.get(["e00000"])["e00000"].cluster_id == "c3"
+        with pytest.raises(InvalidInput, match="no longer kept"):
+            graph.rollback_run(names[3])
+        assert graph.get(["e00000"])["e00000"].cluster_id == "c3"
+        with pytest.raises(InvalidInput):
+            graph.prune_runs("s", 0)
+
+    def test_the_first_run_can_always_be_taken_back(self, graph: GraphStore) -> None:
+        before = state(graph)
+        run = publish(graph, [put("e00000", "a")])
+        graph.prune_runs("s", 1)
+        graph.rollback_run(run.run_id)
+        assert state(graph) == before
+
+
+class TestPayloadOfARunUnderWay:
+    """A run writes the payload of what it stages beforehand: a refresh from the old state must not win."""
+
+    def test_a_refresh_leaves_staged_episodes_to_the_run(self, graph: GraphStore) -> None:
+        graph.update("e00000", importance=0.9)
+        graph.update("e00001", importance=0.9)
+        seen = {row.episode.episode_id: row.version for row in graph.dirty(Dirty.PAYLOAD, 9)}
+        run = start(graph)
+        graph.stage(run.run_id, token="t", memberships=[put("e00000", "a")])
+
+        graph.clear_dirty(Dirty.PAYLOAD, seen)
+        assert graph.dirty(Dirty.PAYLOAD, 9) == []
+
+        graph.publish(run, token="t")
+        assert [(r.episode.episode_id, r.episode.cluster_id) for r in graph.dirty(Dirty.PAYLOAD, 9)] == [
+            ("e00000", "a")
+        ]
+
+    def test_an_abandoned_run_leaves_its_payload_to_be_restored(self, graph: GraphStore) -> None:
+        run = start(graph)
+        graph.stage(run.run_id, token="t", memberships=[put("e00000", "a"), put("e00001", None)])
+        graph.finish_run(replace(run, status="failed"), token="t")
+        assert ids([row.episode for row in graph.dirty(Dirty.PAYLOAD, 9)]) == ["e00000", "e00001"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_any_history_matches_a_plain_model(graph: GraphStore, clock: Clock, seed: int) -> None:
+    """Runs, abandoned runs, rollbacks, erasure, new content and pruning in any order, against dictionaries."""
+    rng = random.Random(seed)
+    alive = set(ids(episodes(8)))
+    history: list[tuple[str, dict[str, Membership]]] = [("", {})]
+    kept = 1
+    for turn in range(40):
+        current = dict(history[-1][1])
+        token = f"t{turn}"
+        match rng.choice(["publish", "publish", "publish", "abandon", "fail", "rollback", "erase", "rewrite", "prune"]):
+            case "publish":
+                staged = _some(rng, alive, turn)
+                run = publish(graph, staged, token=token)
+                current.update({m.episode_id: m for m in staged})
+                history.append((run.run_id, current))
+                kept += 1
+            case "abandon":
+                run = start(graph, token)
+                graph.stage(run.run_id, token=token, memberships=_some(rng, alive, turn))
+                clock.advance(LEASE)
+            case "fail":
+                run = start(graph, token)
+                graph.stage(run.run_id, token=token, memberships=_some(rng, alive, turn))
+                graph.finish_run(replace(run, status="failed"), token=token)
+            case "rollback" if kept > 1:
+                graph.rollback_run(history.pop()[0])
+                kept -= 1
+            case "prune" if len(history) > 3:
+                kept = min(kept, 2)
+                assert graph.prune_runs("s", 2) == [history[-1][0], history[-2][0]][: max(kept, 1)]
+                kept = 2
+            case "erase" if len(alive) > 4:
+                name = rng.choice(sorted(alive))
+                graph.tombstone(episode_ids=[name])
+                alive.discard(name)
+                for _, members in history:
+                    members.pop(name, None)
+            case "rewrite":
+                name = rng.choice(sorted(alive))
+                graph.update(name, content=f"new {turn}")
+                embed(graph)
+                for _, members in history:
+                    members.pop(name, None)
+        expected = history[-1][1]
+        assert {m.episode_id: m for m in graph.memberships("s")} == expected
+        assert set(ids(graph.unconsolidated("s", limit=99))) == alive - set(expected)
+        assert graph.current_runs().get("s", "") == history[-1][0]
+        assert graph.counts().balanced
+
+
+def _some(rng: random.Random, names: set[str], turn: int) -> list[Membership]:
+    chosen = rng.sample(sorted(names), rng.randint(0, len(names)))
+    return [put(name, rng.choice(["a", "b", None]), rng.choice([0.25, turn / 64])) for name in chosen]
