@@ -25,11 +25,13 @@ if TYPE_CHECKING:
     from ww_core.embedding import EmbeddingService
     from ww_core.embedding.sparse import SparseEncoder
     from ww_core.ingest.core import Ingest
+    from ww_core.observability.publish import Board, Publisher
     from ww_core.recall.service import Recaller
 
 log = logging.getLogger(__name__)
 
 GRAPH_FILE = "graph.sqlite3"
+METRICS_DIRECTORY = "metrics"
 
 T = TypeVar("T")
 
@@ -132,6 +134,8 @@ class Deployment:
         with self._lock:
             for name in _OPENED:
                 self.__dict__.pop(name, None)
+            if (publisher := self.__dict__.pop("_publisher", None)) is not None:
+                publisher.close()
             for probe, read in self.__dict__.pop("_probes", {}).items():
                 self.metrics.drop_probe(probe, read)
             for resource in _shared.leave(id(self)):
@@ -247,6 +251,30 @@ class Deployment:
     def consolidator(self) -> Consolidator:
         return self._once("_consolidator", self._make_consolidator)
 
+    @property
+    def board(self) -> Board:
+        """Where the processes of this deployment publish their figures: Redis, else files beside the stores."""
+        from ww_core.observability.publish import FileBoard, RedisBoard
+
+        url = self.settings.redis_url
+        if url is None or not url.get_secret_value().startswith(("redis://", "rediss://")):
+            return FileBoard(self.data_dir() / METRICS_DIRECTORY)
+        from redis import Redis
+
+        client = Redis.from_url(url.get_secret_value(), socket_timeout=1, socket_connect_timeout=1)
+        return RedisBoard(client, self.settings.namespace)
+
+    def publish(self) -> None:
+        """Publish this process's figures every few seconds from now on."""
+        self._once("_publisher", self._start_publisher)
+
+    def _start_publisher(self) -> Publisher:
+        from ww_core.observability.publish import Publisher
+
+        publisher = Publisher(self.metrics, self.board)
+        publisher.start()
+        return publisher
+
     def _open_graph(self) -> GraphStore:
         graph: GraphStore
         if self.embedded_graph:
@@ -346,7 +374,7 @@ def _reopen_in_child() -> None:
     for deployment in Deployment._all:
         deployment._lock = threading.RLock()
         deployment.doorbell = Silent()
-        _left_to_the_parent.extend(deployment.__dict__.pop(name, None) for name in (*_OPENED, "_probes"))
+        _left_to_the_parent.extend(deployment.__dict__.pop(name, None) for name in (*_OPENED, "_probes", "_publisher"))
 
 
 os.register_at_fork(after_in_child=_reopen_in_child)

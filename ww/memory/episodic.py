@@ -113,6 +113,7 @@ class EpisodicMemory:
             _ = deployment.graph  # errors of the data directory or the server show here
             runtime = Runtime.of(deployment)
             runtime.start()
+            deployment.publish()
         except BaseException:
             if deployment.release():
                 deployment.close()

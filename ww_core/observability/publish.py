@@ -1,0 +1,152 @@
+"""The figures of all processes of a deployment: each publishes its own every few seconds, anybody may merge them."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import logging
+import math
+import os
+import secrets
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ww_core.observability.metrics import WINDOW_SECONDS, Metrics, Snapshot
+from ww_core.observability.summary import summarise
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+log = logging.getLogger(__name__)
+
+EVERY = 5.0
+"""Seconds between two publications of a process."""
+GAUGES_LIVE = 15.0
+"""Seconds after which the gauges of a process that publishes no longer count; its latencies leave with the window."""
+
+
+_name: str | None = None
+
+
+def process_name() -> str:
+    """This process among all that publish."""
+    global _name
+    if _name is None:
+        _name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    return _name
+
+
+def _rename_in_child() -> None:
+    global _name
+    _name = None
+
+
+os.register_at_fork(after_in_child=_rename_in_child)
+
+
+class Board(Protocol):
+    """Where the processes of a deployment put their figures."""
+
+    def put(self, name: str, text: str) -> None: ...
+
+    def read(self) -> list[str]:
+        """What was put within the window."""
+
+
+class FileBoard:
+    """One file per process in a directory: for the processes of one machine."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def put(self, name: str, text: str) -> None:
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle, path = tempfile.mkstemp(dir=self._directory, prefix=".", suffix=".new")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(path, self._directory / f"{name}.json")
+
+    def read(self) -> list[str]:
+        texts = []
+        for path in self._directory.glob("*.json"):
+            try:
+                if time.time() - path.stat().st_mtime > WINDOW_SECONDS:
+                    path.unlink(missing_ok=True)
+                else:
+                    texts.append(path.read_text(encoding="utf-8"))
+            except OSError:  # another process tidied up at the same moment
+                continue
+        return texts
+
+
+class RedisBoard:
+    """One key per process, gone with the window: for deployments over several machines."""
+
+    def __init__(self, client: Redis, namespace: str) -> None:
+        self._client = client
+        self._prefix = f"{namespace}:metrics:"
+
+    def put(self, name: str, text: str) -> None:
+        self._client.set(self._prefix + name, text, ex=int(WINDOW_SECONDS))
+
+    def read(self) -> list[str]:
+        keys = list(self._client.scan_iter(match=f"{self._prefix}*", count=1000))
+        values: list[Any] = self._client.mget(keys) if keys else []  # type: ignore[assignment]
+        return [v.decode() if isinstance(v, bytes) else str(v) for v in values if v is not None]
+
+
+class Publisher:
+    """Publishes this process's figures on a daemon thread until it is closed, and once more then."""
+
+    def __init__(
+        self, metrics: Metrics, board: Board, *, every: float = EVERY, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._metrics = metrics
+        self._board = board
+        self._every = every
+        self._clock = clock
+        self._closed = threading.Event()
+        self._name = process_name()
+
+    def start(self) -> None:
+        threading.Thread(target=self._run, name="ww-metrics", daemon=True).start()
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        atexit.unregister(self.close)
+        if not self._closed.is_set() and self._name == process_name():
+            self._closed.set()
+            self.publish()
+
+    def publish(self) -> None:
+        """Publish now, where anything was measured; a board that cannot be reached costs only the figures."""
+        figures = self._metrics.dump()
+        if not figures["sketches"] and not figures["totals"]:
+            return
+        try:
+            self._board.put(self._name, json.dumps({"at": self._clock(), "name": self._name, **figures}))
+        except Exception as error:  # files, Redis and their drivers fail in many ways; measuring must break nothing
+            log.debug("figures not published: %s", error, extra={"action": "metrics.publish"})
+
+    def _run(self) -> None:
+        while not self._closed.wait(self._every):
+            self.publish()
+
+
+def deployment_snapshot(metrics: Metrics, board: Board, *, clock: Callable[[], float] = time.time) -> Snapshot:
+    """The figures of all processes that published within the window, this one as it is now."""
+    dumps: list[Mapping[str, Any]] = [metrics.dump()]
+    for text in board.read():
+        dump = json.loads(text)
+        age = clock() - dump["at"]
+        if dump["name"] == process_name() or not math.isfinite(age) or age > WINDOW_SECONDS:
+            continue
+        if age > GAUGES_LIVE:
+            dump["gauges"] = {}
+        dumps.append(dump)
+    return summarise(dumps)
