@@ -1,0 +1,5 @@
+"""``python -m ww.cli`` is ``ww``."""
+
+from ww.cli import main
+
+main()

@@ -1,0 +1,82 @@
+"""``ww worker`` and ``ww beat``: Celery with the right queues."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
+
+import typer
+
+from ww.cli.opening import settings_of
+from ww.cli.options import Globals, everywhere, globals_of
+from ww_core.errors import BrokerUnavailable, InvalidInput
+from ww_core.stores.ports import Queue
+
+POOLS: Mapping[str, tuple[Queue, ...]] = {
+    "gpu": (Queue.EMBED,),
+    "cpu": (Queue.EMBED,),
+    "query": (Queue.QUERY,),
+    "consolidate": (Queue.CONSOLIDATE,),
+    "maintain": (Queue.MAINTAIN,),
+    "all": tuple(Queue),
+}
+"""The queues that a worker of each pool consumes."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    passed_on = {"allow_extra_args": True, "ignore_unknown_options": True}
+    app.command(context_settings=passed_on)(everywhere(worker))
+    app.command(context_settings=passed_on)(everywhere(beat))
+
+
+def worker(
+    ctx: typer.Context,
+    pool: str = typer.Option("all", "--pool", help=f"Which work to do: {', '.join(POOLS)}."),
+    concurrency: int = typer.Option(1, "--concurrency", "-c", help="Child processes."),
+) -> None:
+    """Do background work for a broker: a Celery worker. Options after these go to celery."""
+    if pool not in POOLS:
+        raise InvalidInput(f"pool {pool!r} is unknown", hint=f"use one of {', '.join(POOLS)}")
+    if concurrency < 1:
+        raise InvalidInput(f"--concurrency must be at least 1, not {concurrency}")
+    options = globals_of(ctx)
+    arguments = [
+        "worker",
+        "-Q",
+        ",".join(queue.value for queue in POOLS[pool]),
+        "-c",
+        str(concurrency),
+        "-P",
+        "prefork",
+        "-n",
+        f"{pool}-%i@%h",
+    ]
+    _celery(options, [*arguments, "-E", "-l", "INFO" if options.verbose else "WARNING", *ctx.args])
+
+
+def beat(ctx: typer.Context) -> None:
+    """Ring for scheduled work: one Celery beat. Options after these go to celery."""
+    options = globals_of(ctx)
+    schedule = settings_of(options).data_dir / "beat-schedule"
+    schedule.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _celery(options, ["beat", "-s", str(schedule), "-l", "INFO" if options.verbose else "WARNING", *ctx.args])
+
+
+def _celery(options: Globals, arguments: Sequence[str]) -> NoReturn:
+    """Become ``celery -A ww_workers``; the options of the command line go with it as variables."""
+    if settings_of(options).redis_url is None:
+        raise BrokerUnavailable("redis_url is not set, so there is no broker to work for", hint="set T4DM_REDIS_URL")
+    environment = dict(os.environ)
+    # Only from the environment does it reach Celery's pool: SIGTERM then ends a worker as softly as SIGQUIT.
+    environment["REMAP_SIGTERM"] = "SIGQUIT"
+    if options.config is not None:
+        environment["T4DM_CONFIG"] = str(options.config.absolute())
+    if options.data_dir is not None:
+        environment["T4DM_DATA_DIR"] = str(options.data_dir.absolute())
+    sys.stdout.flush()
+    sys.stderr.flush()
+    command = [sys.executable, "-m", "celery", "-A", "ww_workers", *arguments]
+    os.execve(sys.executable, command, environment)  # noqa: S606 - no shell, the interpreter itself

@@ -1,0 +1,142 @@
+"""``ww ingest`` and ``ww store``: text comes in."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
+
+import typer
+
+from ww.cli import values
+from ww.cli.opening import drain, embedded, opened
+from ww.cli.options import everywhere, globals_of
+from ww.cli.output import emit, note, pick
+from ww.cli.progress import bar
+from ww_core.errors import InvalidInput
+from ww_core.models import DEFAULT_SESSION
+
+NAMED_REJECTS = 20
+"""Refused lines that are named one by one; the rest is counted."""
+NO_WAIT = typer.Option(None, "--wait/--no-wait", help="Wait until it is embedded (the default without a broker).")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(everywhere(ingest))
+    app.command()(everywhere(store))
+
+
+def ingest(
+    ctx: typer.Context,
+    files: list[str] = typer.Argument(
+        ..., metavar="FILE...", help=".jsonl, .csv, .txt, .md, directories, or - for standard input."
+    ),
+    rejects: Path | None = typer.Option(None, "--rejects", metavar="FILE", help="Keep refused lines here."),
+    wait: bool | None = NO_WAIT,
+) -> None:
+    """Store the episodes of files; a second run stores nothing twice, a grown file adds its new lines."""
+    from ww_core.ingest.feed import Ingested, feed
+    from ww_core.ingest.files import Place, read_files
+
+    options = globals_of(ctx)
+    started = time.perf_counter()
+    named = 0
+
+    def refused(place: Place, error: Exception) -> None:
+        nonlocal named
+        named += 1
+        if named <= NAMED_REJECTS:
+            note(f"{place}: {error}")
+
+    with opened(ctx) as memory, ExitStack() as stack:
+        kept = stack.enter_context(_opened_for_rejects(rejects)) if rejects is not None else None
+        advance_to = stack.enter_context(bar("storing", None))
+
+        def moved(so_far: Ingested) -> None:
+            advance_to(so_far.accepted + so_far.duplicates + so_far.rejected, None)
+
+        total = feed(
+            read_files(
+                files,
+                session_id=options.session or DEFAULT_SESSION,
+                stdin=sys.stdin.buffer,
+                clock=lambda: datetime.now(UTC),
+            ),
+            memory.sync.store_batch,
+            rejects=kept,
+            on_rejected=refused,
+            on_progress=moved,
+        )
+        stack.close()
+        if named > NAMED_REJECTS:
+            note(f"{named - NAMED_REJECTS} more lines were refused" + ("" if rejects else "; --rejects keeps them"))
+        if embedded(memory.settings) if wait is None else wait:
+            drain(memory)
+    seconds = time.perf_counter() - started
+    emit(
+        options.json,
+        lambda: {**pick(total, ("accepted", "duplicates", "rejected")), "seconds": seconds},
+        lambda console: console.print(
+            f"{total.accepted} stored, {total.duplicates} already there, {total.rejected} refused in {seconds:.1f} s"
+        ),
+    )
+    if total.rejected:
+        raise typer.Exit(1)
+
+
+def _opened_for_rejects(path: Path) -> IO[bytes]:
+    try:
+        return path.open("wb")
+    except OSError as error:
+        raise InvalidInput(f"--rejects {str(path)!r} cannot be written: {error.strerror}") from error
+
+
+def store(
+    ctx: typer.Context,
+    text: str = typer.Argument(..., metavar="TEXT", help="The episode; - reads it from standard input."),
+    episode_id: str | None = typer.Option(None, "--id", help="Your own id: storing it twice keeps one episode."),
+    timestamp: str | None = typer.Option(
+        None, "--timestamp", metavar="TIME", help="When it happened (ISO 8601, with offset)."
+    ),
+    context: list[str] = typer.Option([], "--context", metavar="KEY=VALUE", help="What surrounds it; may be repeated."),
+    outcome: str | None = typer.Option(None, "--outcome", help="success, failure, partial or neutral."),
+    importance: float | None = typer.Option(None, "--importance", help="0 to 1."),
+    wait: bool | None = NO_WAIT,
+) -> None:
+    """Store one episode."""
+    options = globals_of(ctx)
+    content = _standard_input() if text == "-" else text
+    happened = values.time("--timestamp", timestamp)
+    with opened(ctx) as memory:
+        receipt = memory.sync.store(
+            content,
+            session_id=options.session,
+            timestamp=happened,
+            context=values.context(context),
+            outcome=outcome,
+            importance=importance,
+            episode_id=episode_id,
+        )
+        if embedded(memory.settings) if wait is None else wait:
+            drain(memory)
+            state = memory.sync.get(receipt.episode_id).state or receipt.state
+        else:
+            state = receipt.state
+    emit(
+        options.json,
+        lambda: {"episode_id": receipt.episode_id, "state": state, "duplicate": receipt.duplicate},
+        lambda console: console.print(
+            f"{receipt.episode_id} {'was there before' if receipt.duplicate else 'stored'} ({state})"
+        ),
+    )
+
+
+def _standard_input() -> str:
+    try:
+        return sys.stdin.buffer.read().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"standard input is not UTF-8: byte 0x{error.object[error.start]:02x}") from error

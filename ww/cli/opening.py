@@ -1,0 +1,124 @@
+"""Open the memory that the command line means, and wait for its background work where there is no worker."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import typer
+
+from ww.cli.options import Globals, globals_of
+from ww.cli.output import note
+from ww.cli.progress import bar
+from ww_core.config import Settings
+from ww_core.errors import FlushTimeout
+
+if TYPE_CHECKING:
+    from ww.memory.episodic import EpisodicMemory
+    from ww_core.memory import MemoryCore
+    from ww_core.models import Run
+
+STEP_SECONDS = 0.5
+"""How often the progress of a wait is shown."""
+STALL_SECONDS = 300.0
+"""A backlog that has not moved for this long is reported instead of waited for."""
+BEFORE_READING_SECONDS = 30.0
+"""How long a recall waits for what earlier commands left pending."""
+
+
+def settings_of(options: Globals) -> Settings:
+    """The settings in force for this invocation; logging follows them."""
+    overrides = {} if options.data_dir is None else {"data_dir": options.data_dir}
+    settings = Settings.load(config=options.config, origin="command line", **overrides)
+    from ww_core.observability.logs import configure
+
+    level = {0: logging.ERROR, 1: logging.INFO}.get(options.verbose, logging.DEBUG)
+    configure(log_format=settings.log_format, level=level, stream=sys.stderr)
+    return settings
+
+
+class _Resting:
+    """Nobody works in the background: for commands that only read, and so must not start a model."""
+
+    def start(self) -> None:
+        return None
+
+    def consolidate(self, session_id: str, *, dry_run: bool = False, wait: float | None = None) -> Run:
+        raise NotImplementedError(f"a command that only reads was asked to consolidate {session_id!r}")
+
+    def close(self) -> None:
+        return None
+
+
+@contextmanager
+def reading(ctx: typer.Context) -> Iterator[MemoryCore]:
+    """The memory without background work, so that a command which only reads starts and ends at once."""
+    from ww_core.deployment import Deployment
+    from ww_core.memory import MemoryCore
+
+    deployment = Deployment.of(settings_of(globals_of(ctx)))
+    try:
+        yield MemoryCore(deployment, _Resting())
+    finally:
+        deployment.close()
+
+
+@contextmanager
+def opened(ctx: typer.Context) -> Iterator[EpisodicMemory]:
+    """The memory with its background work, closed at the end: what is in flight is finished or given back."""
+    from ww.memory.episodic import EpisodicMemory
+
+    memory = EpisodicMemory(settings=settings_of(globals_of(ctx)))
+    try:
+        yield memory
+    finally:
+        memory.close()
+
+
+def embedded(settings: Settings) -> bool:
+    """Whether this process has to do the background work: no broker means no worker."""
+    return settings.redis_url is None
+
+
+def drain(memory: EpisodicMemory, *, timeout: float | None = None, stall: float = STALL_SECONDS) -> bool:
+    """Embed everything that is pending, with a bar on a terminal.
+
+    True when nothing is left, False after ``timeout`` seconds. Raises ModelUnavailable at once where the model cannot
+    be loaded, and FlushTimeout where nothing moved for ``stall`` seconds.
+    """
+    deployment = memory.core.deployment
+    counts = deployment.graph.counts()
+    if not counts.pending + counts.leased:
+        return True
+    deployment.embedding.warm()
+    waited = since_move = 0.0
+    left = total = counts.pending + counts.leased
+    with bar("embedding", total) as advance_to:
+        while timeout is None or waited < timeout:
+            try:
+                memory.sync.flush(timeout=STEP_SECONDS)
+            except FlushTimeout:
+                waited += STEP_SECONDS
+                counts = deployment.graph.counts()
+                now_left = counts.pending + counts.leased
+                since_move = 0.0 if now_left < left else since_move + STEP_SECONDS
+                left, total = now_left, max(total, now_left)
+                advance_to(total - left, total)
+                if since_move >= stall:
+                    raise FlushTimeout(
+                        f"{left} episodes are still pending and none was embedded for {stall:.0f} seconds",
+                        hint="they are kept; `ww -v flush` shows what is in the way",
+                    ) from None
+            else:
+                advance_to(total, total)
+                return True
+    return False
+
+
+def catch_up(memory: EpisodicMemory) -> None:
+    """Before reading: embed what earlier commands left pending, for a bounded time."""
+    if embedded(memory.settings) and not drain(memory, timeout=BEFORE_READING_SECONDS):
+        note("some episodes are still pending and cannot be found by meaning yet; `ww flush` waits for them")

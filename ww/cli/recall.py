@@ -1,0 +1,93 @@
+"""``ww recall``: the question and its answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from ww.cli import values
+from ww.cli.opening import catch_up, opened
+from ww.cli.options import everywhere, globals_of
+from ww.cli.output import emit, harmless, moment, one_line, pick
+from ww_core.errors import InvalidInput
+from ww_core.models import Recall
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+FIELDS = (
+    "episode_id",
+    "content",
+    "score",
+    "components",
+    "session_id",
+    "timestamp",
+    "context",
+    "outcome",
+    "cluster",
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(everywhere(recall))
+
+
+def recall(
+    ctx: typer.Context,
+    query: str = typer.Argument(..., metavar="QUERY"),
+    limit: int = typer.Option(10, "--limit", help="How many results, 1 to 100."),
+    flat: bool = typer.Option(False, "--flat", help="Search everything."),
+    hierarchical: bool = typer.Option(False, "--hierarchical", help="Search the nearest clusters only."),
+    since: str | None = typer.Option(None, "--since", metavar="TIME", help="Not before (ISO 8601, with offset)."),
+    until: str | None = typer.Option(None, "--until", metavar="TIME", help="Before."),
+    outcome: list[str] = typer.Option([], "--outcome", help="Only these outcomes; may be repeated."),
+    context: list[str] = typer.Option([], "--context", metavar="KEY=VALUE", help="Only with this context."),
+    explain: bool = typer.Option(False, "--explain", help="Show the parts of each score."),
+) -> None:
+    """Find the episodes that answer a question, best first."""
+    options = globals_of(ctx)
+    if flat and hierarchical:
+        raise InvalidInput("--flat and --hierarchical exclude each other", hint="give one of them")
+    with opened(ctx) as memory:
+        filters: dict[str, Any] = {
+            "since": values.time("--since", since),
+            "until": values.time("--until", until),
+            "outcome": tuple(outcome) or None,
+            "context": values.context(context) or None,
+            "mode": "flat" if flat else "hierarchical" if hierarchical else None,
+        }
+        catch_up(memory)
+        found = memory.sync.recall(
+            query,
+            session_id=options.session,
+            limit=limit,
+            explain=explain,
+            **{key: value for key, value in filters.items() if value is not None},
+        )
+    emit(options.json, lambda: as_json(found), lambda console: show(console, found, explain=explain))
+
+
+def as_json(found: Recall) -> dict[str, Any]:
+    """The answer as ``recall --json`` prints it."""
+    return {**pick(found, ("query", "mode", "took_ms")), "results": [pick(one, FIELDS) for one in found]}
+
+
+def show(console: Console, found: Recall, *, explain: bool = False) -> None:
+    """The answer for people."""
+    from rich.text import Text
+
+    for rank, one in enumerate(found, 1):
+        line = Text(f"{rank:>2}. ", style="bold")
+        line.append(f"{one.score:.3f}", style="green")
+        line.append(f"  {moment(one.timestamp)}  {one_line(one.session_id, 40)}", style="dim")
+        if one.cluster is not None:
+            line.append(f"  [{one_line(one.cluster.label, 60)}]", style="cyan")
+        console.print(line)
+        console.print(Text("    " + one_line(harmless(one.content))))
+        if explain:
+            parts = "  ".join(f"{name} {value:+.3f}" for name, value in one.components.items())
+            console.print(Text("    " + parts, style="dim"))
+    count = f"{len(found)} result{'' if len(found) == 1 else 's'}" if len(found) else "nothing found"
+    console.print(Text(f"{count} in {found.took_ms:.0f} ms ({found.mode})", style="dim"))
