@@ -26,9 +26,9 @@ def renew(requests: list[Any]) -> int:
     renewed = 0
     for request in requests:
         message = getattr(request, "message", None)
-        channel = getattr(message, "channel", None)
+        channel: Any = getattr(message, "channel", None)
         index = getattr(channel, "unacked_index_key", None)
-        if message is None or index is None or message.acknowledged:
+        if message is None or channel is None or index is None or message.acknowledged:
             continue
         try:
             with channel.conn_or_acquire() as client:
