@@ -85,6 +85,9 @@ class Settings(BaseSettings):
     embedding_claim_size: int = Field(
         512, ge=1, le=100_000, description="episodes leased at a time; what a killed worker leaves to others"
     )
+    embedding_lease: float = Field(
+        60, ge=1, le=3600, description="seconds without a sign of life until claimed episodes go to another worker"
+    )
     embedding_mode: Literal["local", "remote"] = Field(
         "local", description="where queries are embedded: in this process, or by the query pool (needs redis_url)"
     )

@@ -1,0 +1,355 @@
+"""Embedding what is pending: claim, embed, write the points, mark; for a bounded time, whatever goes wrong."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+import traceback as tracebacks
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import uuid4
+
+from ww_core.config import Settings
+from ww_core.embedding.errors import OutOfMemory
+from ww_core.errors import ConfigurationError, InvalidInput, StoreUnavailable, Unavailable
+from ww_core.maintenance.breaker import CircuitBreaker
+from ww_core.maintenance.pace import Pace
+from ww_core.maintenance.points import Sparse
+from ww_core.maintenance.writing import Lease, Outage, Writer
+from ww_core.models import State, Vector
+from ww_core.observability.metrics import ATTEMPTS, Metrics
+from ww_core.stores.ports import Claim, Fingerprint, GraphStore, VectorStore
+
+log = logging.getLogger(__name__)
+
+MAX_SECONDS = 15.0
+"""A drain gives way to others after that long, so that a worker's warm shutdown is bounded."""
+YIELD_SECONDS = 0.25
+"""Longest wait for writers before a step; never longer than the step before it took, so that half the time is left."""
+LOOK_SECONDS = 0.02
+EMPTY_LOOKS = 25
+"""How often an empty claim is tried again while something is due: others may be claiming it."""
+TRACEBACK_CHARS = 4000
+MESSAGE_CHARS = 500
+
+
+class WindowEmbedder(Protocol):
+    """What a drain needs of the embedding service."""
+
+    @property
+    def fingerprint(self) -> Fingerprint: ...
+
+    def warm(self) -> None: ...
+
+    def embed_windows(self, texts: Sequence[str]) -> list[Vector]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class DrainReport:
+    """What one drain did."""
+
+    embedded: int = 0
+    failed: int = 0
+    """Attempts counted against a text that will be tried again."""
+    dead: int = 0
+    more: bool = False
+    """Something is due now: ring again."""
+    retry_in: float = 0.0
+    """Seconds until the next try makes sense, where something is out of order."""
+    outage: str = ""
+    """What is out of order, in one line."""
+
+
+def never() -> bool:
+    return False
+
+
+class Drain:
+    """Embeds pending episodes. One thread at a time; what it learns about speed and outages lasts over runs.
+
+    Only an error of a text that stands alone is counted against it: a failing step is halved until it does, and the
+    model must still embed another text. Anything else (stores, model, memory, ``interruptions``, a stop) gives the rows
+    back without a trace, after a delay where something is out of order.
+    """
+
+    def __init__(
+        self,
+        graph: GraphStore,
+        vectors: VectorStore,
+        embedding: WindowEmbedder,
+        settings: Settings,
+        metrics: Metrics,
+        *,
+        sparse: Sparse | None = None,
+        interruptions: tuple[type[BaseException], ...] = (),
+        breaker: CircuitBreaker | None = None,
+        pace: Pace | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        retry_seconds: float = 2.0,
+    ) -> None:
+        self.graph = graph
+        self.vectors = vectors
+        self.embedding = embedding
+        self.settings = settings
+        self.metrics = metrics
+        self.sparse = sparse
+        self.interruptions = interruptions
+        self.breaker = breaker or CircuitBreaker()
+        self.pace = pace or Pace()
+        self.clock = clock
+        self.retry_seconds = retry_seconds
+        """Delay before a text that failed is tried again; doubles with its deliveries."""
+        self._ready = False
+
+    def prepare(self) -> None:
+        """Load the model and see that the collection is this model's; done once, and again after an outage.
+
+        Raises ModelUnavailable, StoreUnavailable, ConfigurationError.
+        """
+        if not self._ready:
+            self.vectors.ensure(self.embedding.fingerprint)
+            self.embedding.warm()
+            self._ready = True
+
+    def run(
+        self,
+        *,
+        max_seconds: float = MAX_SECONDS,
+        should_stop: Callable[[], bool] = never,
+        should_yield: Callable[[], bool] = never,
+        on_progress: Callable[[DrainReport], None] | None = None,
+    ) -> DrainReport:
+        """Embed for at most about ``max_seconds``, a step of about one second longer at worst.
+
+        ``should_stop`` ends it after the step under way; ``should_yield`` says that somebody is storing right now.
+        ``on_progress`` gets the figures so far. Never raises for what is out of order: the report says it.
+        """
+        wait = self.breaker.remaining
+        if wait > 0:
+            return DrainReport(retry_in=wait, outage="waiting after an outage")
+        shift = _Shift(self, self.clock() + max_seconds, should_stop, should_yield, on_progress)
+        try:
+            if self.breaker.failures:
+                self.vectors.ping()
+            if not self.graph.has_work():
+                self.breaker.succeeded()
+                return DrainReport()
+            self.prepare()
+            return shift.work()
+        except (Unavailable, ConfigurationError, MemoryError, OSError) as error:
+            return self.out_of_order(error)
+
+    def out_of_order(self, error: BaseException, *, embedded: int = 0, failed: int = 0, dead: int = 0) -> DrainReport:
+        """Open the breaker; the report of a drain that ended this way."""
+        self._ready = False
+        delay = self.breaker.failed()
+        reason = f"{type(error).__name__}: {error}"[:MESSAGE_CHARS]
+        self.metrics.increment(ATTEMPTS)
+        self.metrics.failed("embed", error)
+        log.warning("cannot embed: %s", reason, extra={"action": "drain.outage", "retry_in": round(delay, 2)})
+        return DrainReport(embedded, failed, dead, more=False, retry_in=delay, outage=reason)
+
+
+class _Shift:
+    """One run of a drain."""
+
+    def __init__(
+        self,
+        drain: Drain,
+        deadline: float,
+        should_stop: Callable[[], bool],
+        should_yield: Callable[[], bool],
+        on_progress: Callable[[DrainReport], None] | None,
+    ) -> None:
+        self._drain = drain
+        self._deadline = deadline
+        self._should_stop = should_stop
+        self._should_yield = should_yield
+        self._on_progress = on_progress
+        self._leases: list[Lease] = []
+        self._failed = self._dead = 0
+        self._last_step = 0.0
+        self._writer = Writer(
+            drain.graph, drain.vectors, drain.sparse, drain.metrics, refuse=self._refuse, clock=drain.clock
+        )
+
+    def work(self) -> DrainReport:
+        drain = self._drain
+        error: BaseException | None = None
+        try:
+            self._rounds()
+            self._writer.settle(idle=self._renew)
+            drain.breaker.succeeded()
+        except Outage as outage:
+            error = outage.__cause__ or outage
+        except (Unavailable, MemoryError, OSError) as outage:
+            error = outage
+        except drain.interruptions:
+            log.info("interrupted", extra={"action": "drain.interrupted"})
+        finally:
+            self._writer.close()
+            report = self._report(error)
+            self._give_back(report.retry_in)
+        self._tell(report)
+        return report
+
+    def _report(self, error: BaseException | None) -> DrainReport:
+        if error is None:
+            more = any(lease.held for lease in self._leases) or self._due()
+            return DrainReport(self._writer.written, self._failed, self._dead, more=more)
+        return self._drain.out_of_order(error, embedded=self._writer.written, failed=self._failed, dead=self._dead)
+
+    def _due(self) -> bool:
+        try:
+            return self._drain.graph.has_work()
+        except StoreUnavailable:
+            return False
+
+    # -- claiming
+
+    def _rounds(self) -> None:
+        graph, empty = self._drain.graph, 0
+        while not self._over():
+            claims, lease = self._claim()
+            if lease is not None:
+                empty = 0
+                self._embed_all(lease, claims)
+                continue
+            self._writer.settle(idle=self._renew)
+            empty += 1
+            if empty > EMPTY_LOOKS or not graph.has_work():
+                return
+            self._pause(LOOK_SECONDS * (0.5 + random.random()))
+
+    def _claim(self) -> tuple[list[Claim], Lease | None]:
+        drain = self._drain
+        token, seconds = uuid4().hex, drain.settings.embedding_lease
+        before = drain.clock()
+        with drain.metrics.timer("embed.claim"):
+            claims = drain.graph.claim(drain.settings.embedding_claim_size, token=token, lease_seconds=seconds)
+        if not claims:
+            return [], None
+        lease = Lease(token, claims, seconds, before)
+        self._leases = [other for other in self._leases if other.held]
+        self._leases.append(lease)
+        return claims, lease
+
+    def _give_back(self, delay: float) -> None:
+        for lease in self._leases:
+            held = lease.held
+            if not held:
+                continue
+            try:
+                self._drain.graph.release(lease.token, held, delay_seconds=delay)
+            except StoreUnavailable:
+                log.warning(
+                    "could not give rows back; their lease will end",
+                    extra={"action": "drain.release_failed", "episodes": len(held)},
+                )
+        self._leases.clear()
+
+    def _renew(self) -> None:
+        now = self._drain.clock()
+        for lease in self._leases:
+            if now - lease.renewed > lease.seconds / 3 and lease.held:
+                lease.renewed = now
+                if self._drain.graph.extend(lease.token, lease_seconds=lease.seconds) == 0:
+                    lease.drop(lease.held)
+
+    # -- embedding
+
+    def _embed_all(self, lease: Lease, claims: Sequence[Claim]) -> None:
+        drain = self._drain
+        ordered = sorted(claims, key=lambda claim: len(claim.episode.content))
+        for step in drain.pace.steps(ordered, lambda claim: len(claim.episode.content)):
+            if self._over():
+                return
+            self._let_writers_pass()
+            self._renew()
+            held = set(lease.held)
+            started = drain.clock()
+            self._embed(lease, [claim for claim in step if claim.episode.episode_id in held])
+            self._last_step = drain.clock() - started
+            drain.pace.learned([len(claim.episode.content) for claim in step], self._last_step)
+            self._tell(DrainReport(self._writer.written, self._failed, self._dead, more=True))
+
+    def _embed(self, lease: Lease, claims: Sequence[Claim]) -> None:
+        if not claims:
+            return
+        drain = self._drain
+        try:
+            with drain.metrics.timer("embed.encode"):
+                rows = drain.embedding.embed_windows([claim.episode.content for claim in claims])
+        except drain.interruptions:
+            raise
+        except (MemoryError, OutOfMemory) as error:
+            if len(claims) == 1:
+                raise Outage("memory") from error
+        except (Unavailable, ConfigurationError, OSError) as error:
+            raise Outage("the model") from error
+        except Exception as error:  # whatever a tokeniser or a model may raise: which text it is, halving finds
+            if len(claims) == 1:
+                if not isinstance(error, InvalidInput):
+                    self._probe(error)
+                self._refuse(lease, claims[0], error)
+                return
+        else:
+            self._writer.put(lease, claims, rows, idle=self._renew)
+            return
+        middle = len(claims) // 2
+        self._embed(lease, claims[:middle])
+        self._embed(lease, claims[middle:])
+
+    def _probe(self, error: Exception) -> None:
+        """A model that fails on any text is out of order; nothing is wrong with this one."""
+        try:
+            self._drain.embedding.embed_windows([f"probe {uuid4().hex}"])
+        except Exception as second:  # the same breadth as above
+            raise Outage("the model") from second
+
+    def _refuse(self, lease: Lease, claim: Claim, error: Exception) -> None:
+        """Count an attempt against one text."""
+        drain = self._drain
+        tail = "".join(tracebacks.format_exception(error))[-TRACEBACK_CHARS:]
+        delay = drain.retry_seconds * 2 ** min(claim.deliveries - 1, 8) * (0.5 + 0.5 * random.random())
+        state = drain.graph.fail(
+            lease.token,
+            claim.episode.episode_id,
+            error=f"{type(error).__name__}: {error}"[:MESSAGE_CHARS],
+            traceback=tail,
+            max_attempts=drain.settings.task_max_attempts,
+            delay_seconds=delay,
+        )
+        lease.drop([claim.episode.episode_id])
+        drain.metrics.increment(ATTEMPTS)
+        drain.metrics.failed("embed", error)
+        if state is State.DEAD:
+            self._dead += 1
+        elif state is not None:
+            self._failed += 1
+        log.warning(
+            "cannot embed one text: %s",
+            type(error).__name__,
+            extra={"action": "drain.text_failed", "episode_id": claim.episode.episode_id, "state": state},
+        )
+
+    # -- time
+
+    def _over(self) -> bool:
+        return self._should_stop() or self._drain.clock() >= self._deadline
+
+    def _let_writers_pass(self) -> None:
+        end = self._drain.clock() + min(YIELD_SECONDS, self._last_step)
+        while self._should_yield() and self._drain.clock() < end and not self._should_stop():
+            self._pause(LOOK_SECONDS / 4)
+
+    @staticmethod
+    def _pause(seconds: float) -> None:
+        threading.Event().wait(seconds)
+
+    def _tell(self, report: DrainReport) -> None:
+        if self._on_progress is not None:
+            self._on_progress(report)

@@ -1,0 +1,35 @@
+"""Erasing episodes for good, in every store."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from ww_core.models import Erased
+from ww_core.stores.ports import GraphStore, VectorStore
+
+log = logging.getLogger(__name__)
+
+STEP = 1000
+"""Episodes whose vectors are removed at a time."""
+
+
+def erase(
+    graph: GraphStore, vectors: VectorStore, *, episode_ids: Sequence[str] = (), session_id: str | None = None
+) -> Erased:
+    """Erase the episodes, and everything of the session; the receipt counts what was there.
+
+    From the first write on the episodes are gone for good, whatever happens next: where the vector store cannot be
+    reached, StoreUnavailable is raised and the sweep removes the vectors once it is back.
+    """
+    ids, memberships = graph.tombstone(episode_ids=episode_ids, session_id=session_id)
+    removed = sum(finish(graph, vectors, ids[start : start + STEP]) for start in range(0, len(ids), STEP))
+    log.info("erased", extra={"action": "erase", "episodes": len(ids), "vectors": removed})
+    return Erased(episodes=len(ids), vectors=removed, memberships=memberships)
+
+
+def finish(graph: GraphStore, vectors: VectorStore, episode_ids: Sequence[str]) -> int:
+    """Remove the vectors behind tombstones and tick them off; how many points there were."""
+    removed = vectors.delete(episode_ids)
+    graph.finish_tombstones(episode_ids)
+    return removed

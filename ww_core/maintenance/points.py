@@ -1,0 +1,62 @@
+"""From an episode and its vectors to what the vector store keeps of it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ww_core.models import Episode, Vector, scalar_context
+from ww_core.stores.ports import BM25, CONTENT, Claim, Point, PointChange, SparseVector
+
+
+class Sparse(Protocol):
+    """Texts as sparse vectors of term weights."""
+
+    def document(self, text: str) -> SparseVector: ...
+
+
+def points(claim: Claim, rows: Vector, sparse: Sparse | None) -> list[Point]:
+    """One point for each window; ``rows`` is float32 (windows, d). The words of the whole text are on the first one."""
+    episode = claim.episode
+    assert episode.timestamp is not None  # noqa: S101 - every stored episode has one
+    context = scalar_context(episode.context)
+    cells = cells_of(episode)
+    made = []
+    for window, row in enumerate(rows):
+        words = {BM25: sparse.document(episode.content)} if sparse is not None and window == 0 else {}
+        made.append(
+            Point(
+                episode_id=episode.episode_id,
+                window=window,
+                windows=len(rows),
+                generation=claim.generation,
+                session_id=episode.session_id,
+                timestamp=episode.timestamp,
+                dense={CONTENT: row},
+                sparse=words,
+                outcome=episode.outcome,
+                context=context,
+                importance=episode.importance,
+                cells=cells,
+                archived=episode.archived,
+            )
+        )
+    return made
+
+
+def payload(episode: Episode) -> PointChange:
+    """What the record says of an embedded episode, as new payload of its points."""
+    return PointChange(
+        episode.episode_id,
+        timestamp=episode.timestamp,
+        outcome=episode.outcome,
+        context=scalar_context(episode.context),
+        importance=episode.importance,
+        cells=cells_of(episode),
+        archived=episode.archived,
+    )
+
+
+def cells_of(episode: Episode) -> tuple[str, ...]:
+    """The cell that routes to an episode: its cluster, else the nearest one, else none."""
+    cell = episode.cluster_id or episode.nearest
+    return (cell,) if cell else ()

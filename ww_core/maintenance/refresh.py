@@ -1,0 +1,187 @@
+"""Bringing derived data back in line with the record: changed payload, and context vectors of changed neighbours."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ww_core.errors import ConfigurationError, Unavailable
+from ww_core.maintenance.breaker import CircuitBreaker
+from ww_core.maintenance.drain import WindowEmbedder, never
+from ww_core.maintenance.pace import Pace
+from ww_core.maintenance.points import Sparse, payload
+from ww_core.models import Episode, Vector
+from ww_core.observability.metrics import ATTEMPTS, Metrics
+from ww_core.recall.context import context_text, lexical_context_text
+from ww_core.stores.ports import (
+    BM25_CONTEXT,
+    CONTEXT,
+    CONTEXT_NEIGHBOURS,
+    Dirty,
+    DirtyRow,
+    GraphStore,
+    PointChange,
+    SparseVector,
+    VectorStore,
+)
+
+log = logging.getLogger(__name__)
+
+PAYLOAD_ROWS = 1000
+CONTEXT_ROWS = 256
+DENSE_CHARS = 2000
+"""Of a long text only the beginning is in the dense context vector: its windows have vectors of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContextTexts:
+    """What the context vectors of an episode are made of."""
+
+    dense: str
+    lexical: str
+
+
+def context_texts(episode: Episode, neighbours: Sequence[Episode]) -> ContextTexts:
+    """``neighbours``: session order, the episode itself among them."""
+    short = replace(episode, content=episode.content[:DENSE_CHARS])
+    return ContextTexts(context_text(short, neighbours), lexical_context_text(episode, neighbours))
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshReport:
+    """What one refresh did."""
+
+    payload: int = 0
+    context: int = 0
+    more: bool = False
+    outage: str = ""
+
+
+class Refresh:
+    """Works off dirty flags. A flag is cleared only where it is still the one that was read."""
+
+    def __init__(
+        self,
+        graph: GraphStore,
+        vectors: VectorStore,
+        embedding: WindowEmbedder,
+        sparse: Sparse,
+        metrics: Metrics,
+        *,
+        breaker: CircuitBreaker,
+        texts: Callable[[Episode, Sequence[Episode]], ContextTexts] = context_texts,
+        interruptions: tuple[type[BaseException], ...] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._graph = graph
+        self._vectors = vectors
+        self._embedding = embedding
+        self._sparse = sparse
+        self._metrics = metrics
+        self._breaker = breaker
+        self._texts = texts
+        self._interruptions = interruptions
+        self._clock = clock
+        self._pace = Pace()
+
+    def run(self, *, max_seconds: float, should_stop: Callable[[], bool] = never) -> RefreshReport:
+        """Refresh for at most about ``max_seconds``. Never raises for what is out of order: the report says it."""
+        end = self._clock() + max_seconds
+        done = {Dirty.PAYLOAD: 0, Dirty.CONTEXT: 0}
+
+        def over() -> bool:
+            return should_stop() or self._clock() >= end
+
+        try:
+            for kind, limit, work in (
+                (Dirty.PAYLOAD, PAYLOAD_ROWS, self._payload),
+                (Dirty.CONTEXT, CONTEXT_ROWS, self._context),
+            ):
+                while not over() and (rows := self._graph.dirty(kind, limit)):
+                    worked = work(rows, over)
+                    done[kind] += worked
+                    if not worked:
+                        break
+        except self._interruptions:
+            log.info("interrupted", extra={"action": "refresh.interrupted"})
+        except (Unavailable, ConfigurationError, MemoryError, OSError) as error:
+            self._breaker.failed()
+            self._metrics.increment(ATTEMPTS)
+            self._metrics.failed("refresh", error)
+            return RefreshReport(done[Dirty.PAYLOAD], done[Dirty.CONTEXT], outage=f"{type(error).__name__}: {error}")
+        return RefreshReport(done[Dirty.PAYLOAD], done[Dirty.CONTEXT], more=over() and not should_stop())
+
+    def _payload(self, rows: Sequence[DirtyRow], over: Callable[[], bool]) -> int:
+        with self._metrics.timer("refresh.payload"):
+            self._vectors.change([payload(row.episode) for row in rows])
+            self._graph.clear_dirty(Dirty.PAYLOAD, _versions(rows))
+        return len(rows)
+
+    def _context(self, rows: Sequence[DirtyRow], over: Callable[[], bool]) -> int:
+        texts = self._read(rows)
+        worked = 0
+        for step in self._pace.steps(rows, lambda row: len(texts[row.episode.episode_id].dense)):
+            if worked and over():
+                break
+            with self._metrics.timer("refresh.context"):
+                started = self._clock()
+                wanted = [texts[row.episode.episode_id] for row in step]
+                dense = self._embed([text.dense for text in wanted])
+                self._pace.learned([len(text.dense) for text in wanted], self._clock() - started)
+                changes = [
+                    PointChange(row.episode.episode_id, {CONTEXT: vector}, self._words(text.lexical))
+                    for row, text, vector in zip(step, wanted, dense, strict=True)
+                    if vector is not None
+                ]
+                self._vectors.change(changes)
+                self._graph.clear_dirty(Dirty.CONTEXT, _versions(step))
+            worked += len(step)
+        return worked
+
+    def _words(self, text: str) -> dict[str, SparseVector]:
+        return {BM25_CONTEXT: self._sparse.document(text)}
+
+    def _read(self, rows: Sequence[DirtyRow]) -> dict[str, ContextTexts]:
+        episodes = {row.episode.episode_id: row.episode for row in rows}
+        around = self._graph.around(list(episodes), reach=CONTEXT_NEIGHBOURS)
+        known = episodes | self._graph.get(
+            sorted({other for ids in around.values() for other in ids if other is not None} - episodes.keys())
+        )
+        texts = {}
+        for episode_id, episode in episodes.items():
+            ids = around.get(episode_id, ())
+            middle = len(ids) // 2
+            order = [*ids[:middle], episode_id, *ids[middle:]]
+            neighbours = [known[other] for other in order if other is not None and other in known]
+            texts[episode_id] = self._texts(episode, neighbours)
+        return texts
+
+    def _embed(self, texts: Sequence[str]) -> list[Vector | None]:
+        """Unit (d,) for each text, None where the model does not take it: its context stays as it was."""
+        try:
+            return [_mean(rows) for rows in self._embedding.embed_windows(texts)]
+        except self._interruptions:
+            raise
+        except (Unavailable, ConfigurationError, MemoryError, OSError):
+            raise
+        except Exception as error:  # as in a drain: halving finds the text
+            if len(texts) == 1:
+                log.warning("no context vector: %s", type(error).__name__, extra={"action": "refresh.text_failed"})
+                return [None]
+        middle = len(texts) // 2
+        return [*self._embed(texts[:middle]), *self._embed(texts[middle:])]
+
+
+def _versions(rows: Sequence[DirtyRow]) -> dict[str, int]:
+    return {row.episode.episode_id: row.version for row in rows}
+
+
+def _mean(rows: Vector) -> Vector:
+    mean = rows.mean(axis=0)
+    norm = np.linalg.norm(mean)
+    unit: Vector = (mean / norm if norm > 0 else mean).astype(np.float32)
+    return unit

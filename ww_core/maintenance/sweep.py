@@ -1,0 +1,162 @@
+"""Looking for work that nobody rang for, and for the traces of workers that died, a bounded part at a time."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from ww_core.errors import ConfigurationError, Unavailable
+from ww_core.maintenance.drain import never
+from ww_core.maintenance.erase import STEP, finish
+from ww_core.models import Episode, Run, State
+from ww_core.stores.ports import Dirty, GraphStore, VectorStore, Where
+
+log = logging.getLogger(__name__)
+
+ROW_BUDGET = 2000
+"""Rows and points compared in one pass, so that a pass costs the same at any size."""
+PAGE = 1000
+RUNS = 100
+ROWS_CURSOR = "sweep.rows"
+POINTS_CURSOR = "sweep.points"
+
+
+@dataclass(frozen=True, slots=True)
+class SweepReport:
+    """What one pass found. ``pending``, ``dirty`` and ``runs`` say for whom to ring."""
+
+    freed: int = 0
+    """Rows whose lease had run out."""
+    tombstones: int = 0
+    """Erased episodes whose vectors are gone now."""
+    reopened: int = 0
+    """Embedded rows whose points were missing."""
+    orphans: int = 0
+    """Episodes whose points had no row."""
+    pending: bool = False
+    dirty: bool = False
+    runs: tuple[Run, ...] = ()
+    outage: str = ""
+
+
+def sweep(
+    graph: GraphStore,
+    vectors: VectorStore,
+    *,
+    max_attempts: int,
+    rows: int = ROW_BUDGET,
+    should_stop: Callable[[], bool] = never,
+) -> SweepReport:
+    """One pass. Raises StoreUnavailable where the record cannot be read; vectors that cannot be reached wait."""
+    freed = graph.expire_leases(max_attempts=max_attempts)
+    runs = tuple(graph.requested_runs(RUNS))
+    tombstones = reopened = orphans = 0
+    outage = ""
+    try:
+        tombstones = _finish_tombstones(graph, vectors, should_stop)
+        if not should_stop():
+            reopened = _rows_without_points(graph, vectors, rows)
+        if not should_stop():
+            orphans = _points_without_rows(graph, vectors, rows)
+    except (Unavailable, ConfigurationError) as error:
+        outage = f"{type(error).__name__}: {error}"
+        log.warning("sweep of the vectors waits: %s", outage, extra={"action": "sweep.outage"})
+    report = SweepReport(
+        freed=freed,
+        tombstones=tombstones,
+        reopened=reopened,
+        orphans=orphans,
+        pending=graph.has_work(),
+        dirty=any(graph.dirty(kind, 1) for kind in Dirty),
+        runs=runs,
+        outage=outage,
+    )
+    if freed or tombstones or reopened or orphans:
+        log.info(
+            "swept",
+            extra={
+                "action": "sweep",
+                "freed": freed,
+                "tombstones": tombstones,
+                "reopened": reopened,
+                "orphans": orphans,
+            },
+        )
+    return report
+
+
+def _finish_tombstones(graph: GraphStore, vectors: VectorStore, should_stop: Callable[[], bool]) -> int:
+    done = 0
+    while not should_stop() and (ids := graph.unfinished_tombstones(STEP)):
+        finish(graph, vectors, ids)
+        done += len(ids)
+    return done
+
+
+def _rows_without_points(graph: GraphStore, vectors: VectorStore, budget: int) -> int:
+    reopened = 0
+    for page in _pages(graph, budget):
+        found = vectors.generations([episode.episode_id for episode in page])
+        missing = [episode.episode_id for episode in page if not complete(episode, found)]
+        if missing:
+            reopened += graph.reopen(missing)
+    return reopened
+
+
+def complete(episode: Episode, found: dict[str, tuple[int, int]]) -> bool:
+    """Whether the points found (generation and number by id) are those of this embedded episode."""
+    generation, number = found.get(episode.episode_id, (0, 0))
+    return number == episode.windows and generation >= episode.generation
+
+
+def _pages(graph: GraphStore, budget: int) -> Iterator[list[Episode]]:
+    """Embedded rows from where the last pass stopped, round and round."""
+    after = _read_cursor(graph.get_fact(ROWS_CURSOR))
+    while budget > 0:
+        size = min(PAGE, budget)
+        page = graph.page(Where(archived=None), after=after, limit=size, states=(State.EMBEDDED,))
+        if page:
+            yield page
+        after = _cursor(page[-1]) if len(page) == size else None
+        graph.put_fact(ROWS_CURSOR, _write_cursor(after))
+        if after is None:
+            return
+        budget -= len(page)
+
+
+def _points_without_rows(graph: GraphStore, vectors: VectorStore, budget: int) -> int:
+    orphans = 0
+    after = graph.get_fact(POINTS_CURSOR) or None
+    while budget > 0:
+        page, after = vectors.walk(after=after, limit=min(PAGE, budget))
+        ids = sorted({episode_id for episode_id, _ in page})
+        living = graph.get(ids) if ids else {}
+        stray = [episode_id for episode_id in ids if episode_id not in living]
+        if stray:
+            vectors.delete(stray)
+            orphans += len(stray)
+        budget -= len(page)
+        if after is None or not page:
+            after = None
+            break
+    graph.put_fact(POINTS_CURSOR, after or "")
+    return orphans
+
+
+def _cursor(episode: Episode) -> tuple[datetime, int, str]:
+    assert episode.timestamp is not None  # noqa: S101 - every stored episode has one
+    return (episode.timestamp, episode.position, episode.episode_id)
+
+
+def _write_cursor(cursor: tuple[datetime, int, str] | None) -> str:
+    return "" if cursor is None else json.dumps([cursor[0].isoformat(), cursor[1], cursor[2]])
+
+
+def _read_cursor(text: str | None) -> tuple[datetime, int, str] | None:
+    if not text:
+        return None
+    at, position, episode_id = json.loads(text)
+    return (datetime.fromisoformat(at), int(position), str(episode_id))

@@ -1,0 +1,196 @@
+"""The second half of a drain, on a thread of its own: write the points, mark the rows, clean up behind lost leases."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotYet
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from ww_core.errors import InvalidInput, StoreUnavailable, WorldWeaverError
+from ww_core.maintenance.points import Sparse, points
+from ww_core.models import Vector
+from ww_core.observability.metrics import Metrics
+from ww_core.observability.summary import LAG, QUEUE_DEPTH
+from ww_core.stores.ports import Claim, GraphStore, VectorStore
+
+log = logging.getLogger(__name__)
+
+AHEAD = 2
+"""Steps that may wait to be written while the next one is embedded."""
+
+
+class Outage(Exception):
+    """Something other than the text is at fault: nothing is counted against it. The reason is the cause."""
+
+
+class Lease:
+    """The claims that one token holds, until they are marked, refused or given back. Thread-safe."""
+
+    def __init__(self, token: str, claims: Sequence[Claim], seconds: float, now: float) -> None:
+        self.token = token
+        self.seconds = seconds
+        self.renewed = now
+        self._held = {claim.episode.episode_id: claim for claim in claims}
+        self._lock = threading.Lock()
+
+    @property
+    def held(self) -> list[str]:
+        with self._lock:
+            return list(self._held)
+
+    def drop(self, episode_ids: Collection[str]) -> None:
+        with self._lock:
+            for episode_id in episode_ids:
+                self._held.pop(episode_id, None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    lease: Lease
+    claims: list[Claim]
+    rows: list[Vector]
+    done: Future[None] = field(default_factory=Future)
+
+
+class Writer:
+    """Takes embedded steps and returns at once; an error shows at the next ``put`` or at ``settle``."""
+
+    def __init__(
+        self,
+        graph: GraphStore,
+        vectors: VectorStore,
+        sparse: Sparse | None,
+        metrics: Metrics,
+        *,
+        refuse: Callable[[Lease, Claim, Exception], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._graph = graph
+        self._vectors = vectors
+        self._sparse = sparse
+        self._metrics = metrics
+        self._refuse = refuse
+        self._clock = clock
+        self._waiting: list[_Job] = []
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        # a daemon, and no executor: those take no work while the interpreter ends, when a drain still hands back
+        self._thread = threading.Thread(target=self._work, name="ww-write", daemon=True)
+        self._awaiting = 0
+        self.written = 0
+        """Rows marked embedded."""
+
+    def put(self, lease: Lease, claims: Sequence[Claim], rows: Sequence[Vector], *, idle: Callable[[], None]) -> None:
+        """Queue a step; ``idle`` is called now and then while the queue is full. Raises Outage."""
+        self._wait(AHEAD - 1, idle)
+        self._awaiting += len(claims)
+        self._metrics.set_gauge(QUEUE_DEPTH, self._awaiting)
+        if not self._waiting and self._thread.ident is None:
+            self._thread.start()
+        job = _Job(lease, list(claims), list(rows))
+        self._waiting.append(job)
+        self._jobs.put(job)
+
+    def settle(self, *, idle: Callable[[], None]) -> None:
+        """Wait until everything is written. Raises Outage."""
+        self._wait(0, idle)
+
+    def close(self) -> None:
+        """Wait for the step under way and forget the others."""
+        for job in self._waiting:
+            job.done.cancel()
+        self._jobs.put(None)
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._metrics.set_gauge(QUEUE_DEPTH, 0)
+
+    def _wait(self, most: int, idle: Callable[[], None]) -> None:
+        while self._waiting and (self._waiting[0].done.done() or len(self._waiting) > most):
+            try:
+                self._waiting[0].done.result(timeout=1.0)
+            except NotYet:
+                if not self._waiting[0].done.done():
+                    idle()
+                    continue
+                raise
+            self._waiting.pop(0)
+
+    def _work(self) -> None:
+        failed = False
+        while (job := self._jobs.get()) is not None:
+            if failed or not job.done.set_running_or_notify_cancel():
+                continue
+            try:
+                self._write(job.lease, job.claims, job.rows)
+            except BaseException as error:  # raised again where the drain waits for it
+                failed = True  # what stands behind it would meet the same outage
+                job.done.set_exception(error)
+            else:
+                job.done.set_result(None)
+            self._awaiting -= len(job.claims)
+            self._metrics.set_gauge(QUEUE_DEPTH, self._awaiting)
+
+    def _write(self, lease: Lease, claims: list[Claim], rows: list[Vector]) -> None:
+        try:
+            if self._clock() - lease.renewed > lease.seconds / 2 and not self._renewed(lease):
+                return
+            with self._metrics.timer("embed.points"):
+                batch = [
+                    point for claim, row in zip(claims, rows, strict=True) for point in points(claim, row, self._sparse)
+                ]
+            with self._metrics.timer("embed.upsert"):
+                self._vectors.upsert(batch)
+            with self._metrics.timer("embed.mark"):
+                windows = {claim.episode.episode_id: len(row) for claim, row in zip(claims, rows, strict=True)}
+                marked = self._graph.mark_embedded(lease.token, windows)
+        except (StoreUnavailable, OSError, MemoryError) as error:
+            raise Outage("the stores") from error
+        except Exception as error:  # which of the texts the store does not take is found by halving
+            if len(claims) > 1:
+                middle = len(claims) // 2
+                self._write(lease, claims[:middle], rows[:middle])
+                self._write(lease, claims[middle:], rows[middle:])
+                return
+            if isinstance(error, InvalidInput | ValueError | TypeError):
+                self._refuse(lease, claims[0], error)
+                return
+            raise Outage("the stores") from error
+        lease.drop(windows.keys())
+        self._account(claims, marked)
+        if len(marked) < len(windows):
+            self._fence([name for name in windows if name not in marked])
+
+    def _renewed(self, lease: Lease) -> bool:
+        # a worker that was frozen past its lease writes nothing that another one has to clean up
+        lease.renewed = self._clock()
+        if self._graph.extend(lease.token, lease_seconds=lease.seconds):
+            return True
+        lost = lease.held
+        lease.drop(lost)
+        log.warning("lease lost", extra={"action": "drain.lease_lost", "episodes": len(lost)})
+        return False
+
+    def _account(self, claims: Sequence[Claim], marked: Collection[str]) -> None:
+        self.written += len(marked)
+        self._metrics.increment("embedded", len(marked))
+        now = datetime.now(UTC)
+        for claim in claims:
+            stored = claim.episode.stored_at
+            if stored is not None and claim.episode.episode_id in marked:
+                self._metrics.observe(LAG, max(0.0, (now - stored).total_seconds()))
+
+    def _fence(self, lost: Sequence[str]) -> None:
+        """Rows that another worker took over, or that changed or were erased meanwhile."""
+        try:
+            living = self._graph.get(lost)
+            erased = [name for name in lost if name not in living]
+            if erased:
+                self._vectors.delete(erased)
+        except WorldWeaverError as error:
+            raise Outage("the stores") from error
+        log.info("claims were void", extra={"action": "drain.fenced", "episodes": len(lost), "erased": len(erased)})
