@@ -488,6 +488,9 @@ class VectorStore(Protocol):
 
     def drop_centroids(self, session_id: str, *, keep_runs: Sequence[str]) -> None: ...
 
+    def scrub(self) -> None:
+        """Rewrite what still holds traces of deleted points, so that nothing of them is left in the store's files."""
+
     def info(self) -> Mapping[str, Any]:
         """Sizes and health for ``status``: backend, points, and what the store reports of itself."""
 

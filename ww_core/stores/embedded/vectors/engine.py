@@ -1,0 +1,117 @@
+"""The shapes of qdrant-edge: configuration, filters, points and errors, from and to the domain's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import qdrant_edge as edge
+
+from ww_core.errors import StoreUnavailable, WorldWeaverError
+from ww_core.models import Vector
+from ww_core.stores import points as p
+from ww_core.stores.ports import DENSE_NAMES, SPARSE_NAMES, Search, SparseVector, Where
+
+PLAIN = edge.PayloadSchemaType
+INDEXES: Mapping[str, edge.PayloadSchemaType] = {
+    **dict.fromkeys(p.KEYWORDS, PLAIN.Keyword),
+    p.GENERATION: PLAIN.Integer,
+    p.TIMESTAMP: PLAIN.Datetime,
+}
+
+
+def config(dimension: int) -> edge.EdgeConfig:
+    """Of a new shard for vectors of ``dimension`` numbers."""
+    return edge.EdgeConfig(
+        vectors={name: edge.EdgeVectorParams(size=dimension, distance=edge.Distance.Cosine) for name in DENSE_NAMES},
+        sparse_vectors={name: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf) for name in SPARSE_NAMES},
+        wal_enabled=True,
+    )
+
+
+@contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Raise what the engine raises as StoreUnavailable."""
+    try:
+        yield
+    except WorldWeaverError:
+        raise
+    except Exception as error:  # the engine raises plain Exception for everything
+        raise unavailable(doing, error) from error
+
+
+def unavailable(doing: str, error: Exception) -> StoreUnavailable:
+    """One line that says what went wrong, and the way out where it is known."""
+    reason = " ".join(str(error).split())[:300]
+    if "No space left" in reason or "os error 28" in reason:
+        return StoreUnavailable(f"no space left on the disk of the vector store while {doing}", hint="free some space")
+    if "Read-only file system" in reason or "os error 30" in reason:
+        return StoreUnavailable(f"the disk of the vector store is read-only ({doing})", hint="mount it writable")
+    return StoreUnavailable(f"the vector store failed while {doing}: {reason}")
+
+
+def vectors(dense: Mapping[str, Vector], sparse: Mapping[str, SparseVector]) -> dict[str, Any]:
+    """The named vectors of a point; a sparse vector without terms is left out."""
+    named: dict[str, Any] = {name: np.asarray(vector, np.float32) for name, vector in dense.items()}
+    for name, vector in sparse.items():
+        if len(vector.indices):
+            named[name] = edge.SparseVector(vector.indices.tolist(), vector.values.tolist())
+    return named
+
+
+def dense(record: edge.Record, name: str) -> list[float] | None:
+    """A named vector of a record, None where it has none."""
+    named: Any = record.vector
+    return named.get(name) if named else None
+
+
+def _condition(term: p.Term) -> Any:
+    match term:
+        case p.AnyOf(field, values):
+            return edge.FieldCondition(field, match=edge.MatchAny(list(values)))
+        case p.Between(field, since, until):
+            return edge.FieldCondition(field, range=edge.RangeDateTime(gte=since, lt=until))
+        case p.Missing(field):
+            return edge.IsEmptyCondition(field)
+
+
+def filtered(where: Where) -> edge.Filter | None:
+    """The filter that means the same, None where nothing is restricted."""
+    must: list[Any] = []
+    for alternatives in p.conditions(where):
+        if len(alternatives) == 1:
+            must.append(_condition(alternatives[0]))
+        else:
+            must.append(edge.Filter(should=[_condition(term) for term in alternatives]))
+    return edge.Filter(must=must) if must else None
+
+
+def any_of(field: str, values: list[str]) -> edge.Filter:
+    return edge.Filter(must=[edge.FieldCondition(field, match=edge.MatchAny(values))])
+
+
+def older_than(generation: int) -> edge.Filter:
+    return edge.Filter(must=[edge.FieldCondition(p.GENERATION, range=edge.RangeFloat(lt=generation))])
+
+
+def query(search: Search, limit: int) -> edge.QueryRequest:
+    """The request for the ``limit`` best points of a search."""
+    vector: Any
+    if isinstance(search.vector, SparseVector):
+        vector = edge.SparseVector(search.vector.indices.tolist(), search.vector.values.tolist())
+    else:
+        vector = np.asarray(search.vector, np.float32)
+    return edge.QueryRequest(
+        limit=limit,
+        query=edge.Query.Nearest(vector, using=search.using),
+        filter=filtered(search.where),
+        with_payload=[p.EPISODE, p.WINDOW],
+        params=edge.SearchParams(exact=search.exact),
+    )
+
+
+def uuid_of(point_id: object) -> UUID:
+    return point_id if isinstance(point_id, UUID) else UUID(str(point_id))

@@ -1,0 +1,50 @@
+"""What must not cross a fork: locks, sockets and the engine of the parent process.
+
+A child shares its parent's open files. If it kept the owner's lock, the owner's death would go unnoticed; if it kept
+the sockets, clients would wait for an answer from nobody; if it dropped the parent's shard, the engine would close
+files that the parent writes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+import weakref
+from typing import Protocol
+
+
+class Forkable(Protocol):
+    def abandon(self) -> None:
+        """In a child: let go of what belongs to the parent, without a word to anybody."""
+
+
+guard = threading.RLock()
+"""Held while a lock or a socket comes into being, so that no fork falls between its making and its registration."""
+
+_forkables: weakref.WeakSet[Forkable] = weakref.WeakSet()
+
+
+def register(forkable: Forkable) -> None:
+    """Have ``abandon`` called in every child that is forked from now on."""
+    with guard:
+        _forkables.add(forkable)
+
+
+def immortal(thing: object) -> None:
+    """Keep the object from ever being finalised in this process."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+
+
+def _in_child() -> None:
+    global guard
+    guard = threading.RLock()
+    for forkable in list(_forkables):
+        forkable.abandon()
+
+
+os.register_at_fork(
+    before=lambda: guard.acquire() and None,
+    after_in_parent=lambda: guard.release(),
+    after_in_child=_in_child,
+)

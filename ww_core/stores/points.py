@@ -1,0 +1,234 @@
+"""How points look in a vector store, whichever it is: their ids, their payload, and the terms a filter is made of.
+
+No text of an episode is kept with its vectors. Session names and context values are kept as digests: they are only
+ever compared, and a digest has a bounded length and says nothing to who reads the files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import blake2b
+from typing import Any, TypeAlias
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+import numpy as np
+
+from ww_core.models import Vector
+from ww_core.stores.ports import Centroid, Hit, Point, PointChange, StoredVector, Where
+
+EPISODE = "episode"
+WINDOW = "window"
+WINDOWS = "windows"
+GENERATION = "generation"
+SESSION = "session"
+TIMESTAMP = "timestamp"
+OUTCOME = "outcome"
+TERMS = "terms"
+IMPORTANCE = "importance"
+CELLS = "cells"
+STATE = "state"
+KIND = "kind"
+
+LIVE, ARCHIVED = "live", "archived"
+"""Values of STATE. A keyword, because both engines filter on a boolean a hundred times slower."""
+
+CENTROID_KIND = "centroid"
+CENTROID_SESSION = "of_session"
+CENTROID_RUN = "of_run"
+CENTROID_CLUSTER = "of_cluster"
+CENTROID_RADIUS = "radius"
+
+KEYWORDS: tuple[str, ...] = (
+    EPISODE,
+    SESSION,
+    OUTCOME,
+    TERMS,
+    CELLS,
+    STATE,
+    KIND,
+    CENTROID_SESSION,
+    CENTROID_RUN,
+)
+"""Payload fields with a keyword index; beside them GENERATION is an integer and TIMESTAMP a datetime."""
+
+
+# -- identity
+
+
+def digest(text: str) -> str:
+    """128 bits of BLAKE2b as 32 hexadecimal characters."""
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def point_id(namespace: str, episode_id: str, window: int) -> UUID:
+    """The same for every writer, so that writing twice is writing once."""
+    return uuid5(NAMESPACE_URL, f"{namespace}\x1fepisode\x1f{episode_id}\x1f{window}")
+
+
+def centroid_id(namespace: str, session_id: str, run_id: str, cluster_id: str) -> UUID:
+    return uuid5(NAMESPACE_URL, f"{namespace}\x1fcentroid\x1f{session_id}\x1f{run_id}\x1f{cluster_id}")
+
+
+# -- payload
+
+
+def moment(when: datetime) -> str:
+    """RFC 3339 in UTC: both engines index it exactly to the microsecond."""
+    return when.astimezone(UTC).isoformat()
+
+
+def terms(context: Mapping[str, str]) -> list[str]:
+    """One digest for each key with its value."""
+    return [digest(f"{len(key)}:{key}={value}") for key, value in sorted(context.items())]
+
+
+def payload(point: Point) -> dict[str, Any]:
+    """What a new point carries beside its vectors."""
+    return {
+        EPISODE: point.episode_id,
+        WINDOW: point.window,
+        WINDOWS: point.windows,
+        GENERATION: point.generation,
+        SESSION: digest(point.session_id),
+        TIMESTAMP: moment(point.timestamp),
+        OUTCOME: point.outcome,
+        TERMS: terms(point.context),
+        IMPORTANCE: float(point.importance),
+        CELLS: list(point.cells),
+        STATE: ARCHIVED if point.archived else LIVE,
+    }
+
+
+def changed_payload(change: PointChange) -> dict[str, Any]:
+    """The fields that the change replaces."""
+    changed: dict[str, Any] = {}
+    if change.timestamp is not None:
+        changed[TIMESTAMP] = moment(change.timestamp)
+    if change.outcome is not None:
+        changed[OUTCOME] = change.outcome
+    if change.context is not None:
+        changed[TERMS] = terms(change.context)
+    if change.importance is not None:
+        changed[IMPORTANCE] = float(change.importance)
+    if change.cells is not None:
+        changed[CELLS] = list(change.cells)
+    if change.archived is not None:
+        changed[STATE] = ARCHIVED if change.archived else LIVE
+    return changed
+
+
+def centroid_payload(centroid: Centroid) -> dict[str, Any]:
+    """Fields of its own, so that no filter on episodes ever meets a centroid."""
+    return {
+        KIND: CENTROID_KIND,
+        CENTROID_SESSION: digest(centroid.session_id),
+        CENTROID_RUN: centroid.run_id,
+        CENTROID_CLUSTER: centroid.cluster_id,
+        CENTROID_RADIUS: float(centroid.radius),
+    }
+
+
+# -- filters
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """The field holds one of the values."""
+
+    field: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """The time is ``since`` or later and before ``until``."""
+
+    field: str
+    since: str | None
+    until: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """The field is absent or empty."""
+
+    field: str
+
+
+Term: TypeAlias = AnyOf | Between | Missing
+
+
+def conditions(where: Where) -> list[tuple[Term, ...]]:
+    """All must hold; of a tuple with several terms, one must."""
+    found: list[tuple[Term, ...]] = []
+    if where.sessions:
+        found.append((AnyOf(SESSION, tuple(digest(s) for s in where.sessions)),))
+    if where.episode_ids:
+        found.append((AnyOf(EPISODE, where.episode_ids),))
+    if where.since is not None or where.until is not None:
+        since = None if where.since is None else moment(where.since)
+        until = None if where.until is None else moment(where.until)
+        found.append((Between(TIMESTAMP, since, until),))
+    if where.outcomes:
+        found.append((AnyOf(OUTCOME, where.outcomes),))
+    found.extend((AnyOf(TERMS, (term,)),) for term in terms(where.context))
+    if where.cells:
+        cells = AnyOf(CELLS, where.cells)
+        found.append((cells, Missing(CELLS)) if where.uncelled else (cells,))
+    if where.archived is not None:
+        found.append((AnyOf(STATE, (ARCHIVED if where.archived else LIVE,)),))
+    return found
+
+
+# -- what both adapters do with points and answers
+
+
+def newest(points: Iterable[Point]) -> list[Point]:
+    """Each window once, of its highest generation; windows of an episode's older generations are left out."""
+    highest: dict[str, int] = {}
+    chosen: dict[tuple[str, int], Point] = {}
+    for point in points:
+        key = (point.episode_id, point.window)
+        highest[point.episode_id] = max(point.generation, highest.get(point.episode_id, point.generation))
+        if key not in chosen or chosen[key].generation < point.generation:
+            chosen[key] = point
+    return [point for point in chosen.values() if point.generation == highest[point.episode_id]]
+
+
+def by_generation(points: Iterable[Point]) -> dict[int, list[Point]]:
+    """Points that one condition on the stored generation can be written with."""
+    groups: dict[int, list[Point]] = {}
+    for point in points:
+        groups.setdefault(point.generation, []).append(point)
+    return groups
+
+
+def best_windows(scored: Iterable[tuple[str, int, float]], limit: int) -> list[Hit]:
+    """Each episode once with its best window, best first, equal scores by id; from (episode id, window, score)."""
+    best: dict[str, Hit] = {}
+    for episode_id, window, score in scored:
+        known = best.get(episode_id)
+        if known is None or score > known.score:
+            best[episode_id] = Hit(episode_id, window, score)
+    return sorted(best.values(), key=lambda hit: (-hit.score, hit.episode_id))[:limit]
+
+
+def mean_vectors(episode_ids: Sequence[str], owners: Sequence[str], rows: Vector) -> list[StoredVector]:
+    """The normalised mean of each episode's windows, in the order asked.
+
+    ``owners`` names the episode of each row of ``rows`` float32 (n, d).
+    """
+    of: dict[str, list[int]] = {}
+    for row, owner in enumerate(owners):
+        of.setdefault(owner, []).append(row)
+    found = []
+    for episode_id in episode_ids:
+        index = of.get(episode_id)
+        if index is None:
+            continue
+        vector = rows[index[0]] if len(index) == 1 else rows[index].mean(axis=0, dtype=np.float32)
+        length = float(np.linalg.norm(vector))
+        found.append(StoredVector(episode_id, vector / np.float32(length) if length > 0 else vector))
+    return found
