@@ -25,9 +25,14 @@ WAL_PAGES = 4000
 SYNC = "FULL"
 """fsync with every commit: what was acknowledged survives a power cut."""
 
+FORK_PATIENCE = 5.0
+"""Seconds a fork waits for the transactions of other threads."""
+
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()
+_at_fork: list[Database] = []
+"""Those held still by the fork that is going on."""
 _inherited: list[sqlite3.Connection] = []
-"""Connections of a parent process: to use or close them in a child could break the parent's locks, so they idle."""
+"""Connections a child got from a transaction that outlasted the patience: using or closing them could break locks."""
 
 
 class Database:
@@ -42,10 +47,11 @@ class Database:
     def _reset(self) -> None:
         self._idle: list[sqlite3.Connection] = []
         self._all: set[sqlite3.Connection] = set()
-        self._guard = threading.Lock()
+        self._guard = threading.Condition()
         # threads of one process queue here instead of polling SQLite's lock
         self._writing = threading.Lock()
         self._closed = False
+        self._still = False
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
@@ -107,22 +113,24 @@ class Database:
 
     def _take(self) -> sqlite3.Connection:
         with self._guard:
+            while self._still:
+                self._guard.wait()
             if self._idle:
                 return self._idle.pop()
             # a closed store that is used again simply opens again
             self._closed = False
-        connection = self._open()
-        with self._guard:
+            connection = self._open()
             self._all.add(connection)
-        return connection
+            return connection
 
     def _give_back(self, connection: sqlite3.Connection, *, broken: bool) -> None:
         with self._guard:
             if not broken and not self._closed and len(self._idle) < IDLE_CONNECTIONS:
                 self._idle.append(connection)
-                return
-            self._all.discard(connection)
-        connection.close()
+            else:
+                self._all.discard(connection)
+                connection.close()
+            self._guard.notify_all()
 
     def _open(self) -> sqlite3.Connection:
         created = not self.path.exists()
@@ -177,7 +185,24 @@ class Database:
             hint="another process holds a transaction open; is one of them stopped?",
         )
 
-    def _after_fork(self) -> None:
+    # -- fork: SQLite keeps its view of the file's locks in memory. A child that inherited an open connection would
+    # believe in locks that nobody holds, and hold none where it believes to: none is open at the moment of a fork.
+
+    def _hold_still(self) -> None:
+        self._guard.acquire()
+        self._still = True
+        self._guard.wait_for(lambda: len(self._idle) == len(self._all), timeout=FORK_PATIENCE)
+        for connection in self._idle:
+            connection.close()
+        self._all.difference_update(self._idle)
+        self._idle.clear()
+
+    def _go_on(self) -> None:
+        self._still = False
+        self._guard.notify_all()
+        self._guard.release()
+
+    def _start_anew(self) -> None:
         _inherited.extend(self._all)
         self._reset()
 
@@ -218,9 +243,20 @@ def _sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
+def _before_fork() -> None:
+    _at_fork.extend(_databases)
+    for database in _at_fork:
+        database._hold_still()
+
+
+def _after_fork_in_parent() -> None:
+    while _at_fork:
+        _at_fork.pop()._go_on()
+
+
 def _after_fork_in_child() -> None:
-    for database in list(_databases):
-        database._after_fork()
+    while _at_fork:
+        _at_fork.pop()._start_anew()
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
