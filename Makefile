@@ -32,7 +32,7 @@ format: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 ifdef UV
-	test -x $(BIN)/python || $(UV) venv --quiet --python '>=3.11' $(VENV)
+	test -x $(BIN)/python || $(UV) venv --quiet --python '>=3.11,<3.14' $(VENV)
 	$(UV) pip install --quiet --python $(BIN)/python -c constraints.txt $(if $(TORCH),--torch-backend=$(TORCH)) -e '.[dev]'
 else
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

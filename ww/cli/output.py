@@ -76,7 +76,13 @@ def emit(as_json: bool, answer: Callable[[], Mapping[str, Any]], show: Callable[
     else:
         from rich.console import Console
 
-        show(Console(soft_wrap=True, highlight=False, markup=False, emoji=False))
+        class Plain(Console):
+            """Takes text as it is, and leaves a closed pipe to whoever runs the command."""
+
+            def on_broken_pipe(self) -> None:
+                raise BrokenPipeError
+
+        show(Plain(soft_wrap=True, highlight=False, markup=False, emoji=False))
     sys.stdout.flush()
 
 

@@ -11,6 +11,7 @@ from ww.cli.opening import catch_up, opened
 from ww.cli.options import everywhere, globals_of
 from ww.cli.output import emit, harmless, moment, one_line, pick
 from ww_core.errors import InvalidInput
+from ww_core.ingest import validate
 from ww_core.models import Recall
 
 if TYPE_CHECKING:
@@ -50,21 +51,25 @@ def recall(
     options = globals_of(ctx)
     if flat and hierarchical:
         raise InvalidInput("--flat and --hierarchical exclude each other", hint="give one of them")
+    # All of it is checked before a model is loaded.
+    validate.content(query)
+    validate.limit(limit)
+    after, before = values.time("--since", since), values.time("--until", until)
+    matching = values.context(context)
+    for one in outcome:
+        validate.outcome(one)
     with opened(ctx) as memory:
-        filters: dict[str, Any] = {
-            "since": values.time("--since", since),
-            "until": values.time("--until", until),
-            "outcome": tuple(outcome) or None,
-            "context": values.context(context) or None,
-            "mode": "flat" if flat else "hierarchical" if hierarchical else None,
-        }
         catch_up(memory)
         found = memory.sync.recall(
             query,
             session_id=options.session,
             limit=limit,
+            since=after,
+            until=before,
+            outcome=outcome or None,
+            context=matching or None,
+            mode="flat" if flat else "hierarchical" if hierarchical else None,
             explain=explain,
-            **{key: value for key, value in filters.items() if value is not None},
         )
     emit(options.json, lambda: as_json(found), lambda console: show(console, found, explain=explain))
 
