@@ -23,11 +23,11 @@ from ww_core.recall.filters import findable, matches
 from ww_core.recall.fusion import Fused, Scores, fuse
 from ww_core.recall.hierarchy import Gap, Route, Router, within
 from ww_core.recall.labels import Labels
+from ww_core.recall.profile import Profiles
 from ww_core.recall.query import QueryReading, read_query
 from ww_core.recall.recent import RecentEpisodes, RecentVectors, TextEncoder, cosines, on_scale, overlap
 from ww_core.recall.request import MAX_LIMIT, RecallRequest
-from ww_core.recall.speakers import SpeakerBook
-from ww_core.recall.weights import Weights
+from ww_core.recall.weights import NEIGHBOURS, Weights
 from ww_core.stores.ports import (
     BM25,
     BM25_CONTEXT,
@@ -55,6 +55,7 @@ class _Query:
     reading: QueryReading
     dense: Vector | None
     sparse: SparseVector
+    weights: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,7 @@ class Recaller:
         self._weights = Weights.of(settings)
         self._router = Router(graph, vectors)
         self._labels = Labels(graph)
-        self._speakers = SpeakerBook(graph)
+        self._profiles = Profiles(graph, vectors)
         self._recent = RecentVectors()
         self.gap = Gap()
 
@@ -126,7 +127,8 @@ class Recaller:
     # -- the query
 
     def _read(self, request: RecallRequest) -> _Query:
-        reading = read_query(request.query, self._speakers.of(request.where.sessions, time.monotonic()))
+        profile = self._profiles.of(request.where.sessions, time.monotonic())
+        reading = read_query(request.query, profile.speakers)
         dense: Vector | None = None
         if self._weights.dense:
             try:
@@ -134,7 +136,8 @@ class Recaller:
             except ModelUnavailable as error:
                 self._metrics.increment("recall.without_model")
                 log.warning("recall without the model: %s", error, extra={"action": "recall.without_model"})
-        return _Query(reading=reading, dense=dense, sparse=self._sparse.query(reading.text))
+        weights = self._weights.effective(coherence=profile.coherence, lexical=dense is None)
+        return _Query(reading=reading, dense=dense, sparse=self._sparse.query(reading.topic), weights=weights)
 
     # -- flat or by clusters
 
@@ -162,7 +165,7 @@ class Recaller:
         return "auto" if setting == "auto" else HIERARCHICAL if setting else FLAT
 
     def _route(self, request: RecallRequest) -> Route | None:
-        if self._mode(request) == FLAT and not self._weights.cluster:
+        if self._mode(request) == FLAT and not self._weights.parts["cluster"]:
             return None
         return self._router.route(self._graph.current_runs(request.where.sessions))
 
@@ -188,7 +191,7 @@ class Recaller:
             pool, episodes = self._recorded(query, pool, request.where)
             known: dict[str, Scores] = {}
             searched = dict(pool.scores)
-            weights = self._weights.of_signals(lexical=query.dense is None)
+            weights = query.weights
             if query.reading.speakers and weights.get("speaker"):
                 searched["speaker"] = signals.speaker(episodes, query.reading)
             if query.reading.dated and weights.get("date"):
@@ -202,13 +205,13 @@ class Recaller:
             if weights.get("cluster") and route is not None and query.dense is not None:
                 known["cluster"] = signals.cluster(episodes, route.affinities(query.dense))
             fused = fuse(searched, known, weights, size=len(pool.ids))
-            fused = self._with_neighbours(fused, pool, episodes)
+            fused = self._with_neighbours(query, fused, episodes)
         order = sorted(range(len(episodes)), key=lambda row: (-float(fused.total[row]), episodes[row].episode_id))
         return _Ranked(order=order, episodes=episodes, fused=fused, mode=mode)
 
     def _candidates(self, query: _Query, where: Where, limit: int, depth: int) -> Pool:
         vectors: dict[str, Vector | SparseVector] = {}
-        weights = self._weights.of_signals(lexical=query.dense is None)
+        weights = query.weights
         if query.dense is not None:
             vectors.update({name: query.dense for name in DENSE_NAMES if weights.get(name)})
         if query.sparse.indices.size:
@@ -287,13 +290,13 @@ class Recaller:
             scores[name] = np.concatenate([stored, added.astype(np.float32)])
         return Pool(ids=(*pool.ids, *(episode.episode_id for episode in fresh)), scores=scores)
 
-    def _with_neighbours(self, fused: Fused, pool: Pool, episodes: list[Episode]) -> Fused:
-        weight = self._weights.neighbours
+    def _with_neighbours(self, query: _Query, fused: Fused, episodes: list[Episode]) -> Fused:
+        weight = query.weights[NEIGHBOURS]
         if not weight or not episodes:
             return fused
-        around = self._graph.around(pool.ids, reach=len(rerank.NEIGHBOUR_STEPS))
+        around = self._graph.around([e.episode_id for e in episodes], reach=len(rerank.NEIGHBOUR_STEPS))
         boost = np.float32(weight) * rerank.neighbour_boost(fused.total, episodes, around)
-        return Fused(total=fused.total + boost, parts={**fused.parts, "neighbours": boost})
+        return Fused(total=fused.total + boost, parts={**fused.parts, NEIGHBOURS: boost})
 
     # -- from candidates to results
 

@@ -1,4 +1,4 @@
-"""How much each part of a score counts, from the settings."""
+"""How much each part of a score counts, from the settings and for the query at hand."""
 
 from __future__ import annotations
 
@@ -9,41 +9,41 @@ from types import MappingProxyType
 from ww_core.config import Settings
 from ww_core.stores.ports import BM25, BM25_CONTEXT, CONTENT, CONTEXT
 
+NEIGHBOURS = "neighbours"
 _SEARCHED = (CONTENT, CONTEXT, BM25, BM25_CONTEXT)
-_OTHERS = ("speaker", "date", "recency", "outcome", "importance", "cluster")
+_OTHERS = ("speaker", "date", "recency", "outcome", "importance", "cluster", NEIGHBOURS)
+_STAND_IN = 0.5
+"""Share of the weight of the surroundings' words that falls to the episode's own words where they say nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """``signals`` by the name of the part; ``lexical`` the same for a query without a dense vector."""
+    """``parts`` by the name of the part, as the settings ``recall_weight_*`` have them."""
 
-    signals: Mapping[str, float]
-    lexical: Mapping[str, float]
-    neighbours: float
+    parts: Mapping[str, float]
 
     @classmethod
     def of(cls, settings: Settings) -> Weights:
-        """The settings ``recall_weight_*``. Without a model every kind of word match counts in full."""
-        signals: dict[str, float] = {
-            name: getattr(settings, f"recall_weight_{name}") for name in (*_SEARCHED, *_OTHERS)
-        }
-        lexical = signals | {CONTENT: 0.0, CONTEXT: 0.0, BM25: 1.0, BM25_CONTEXT: 1.0}
-        return cls(
-            signals=MappingProxyType(signals),
-            lexical=MappingProxyType(lexical),
-            neighbours=settings.recall_weight_neighbours,
-        )
-
-    def of_signals(self, *, lexical: bool) -> Mapping[str, float]:
-        """The weights of a query with, or without, a dense vector."""
-        return self.lexical if lexical else self.signals
+        """From the settings."""
+        names = (*_SEARCHED, *_OTHERS)
+        return cls(MappingProxyType({name: float(getattr(settings, f"recall_weight_{name}")) for name in names}))
 
     @property
     def dense(self) -> bool:
         """Whether any part needs the query's embedding."""
-        return bool(self.signals[CONTENT] or self.signals[CONTEXT] or self.signals["cluster"])
+        return bool(self.parts[CONTENT] or self.parts[CONTEXT] or self.parts["cluster"])
 
-    @property
-    def cluster(self) -> float:
-        """Of the similarity to the cluster."""
-        return self.signals["cluster"]
+    def effective(self, *, coherence: float, lexical: bool) -> Mapping[str, float]:
+        """The weights of one query.
+
+        Surroundings count as far as the session is coherent (0 to 1); what the surroundings' words lose, the episode's
+        own words take over in part. A ``lexical`` query has no dense vector: words alone decide.
+        """
+        parts = dict(self.parts)
+        surroundings = parts[BM25_CONTEXT]
+        for name in (CONTEXT, BM25_CONTEXT, NEIGHBOURS):
+            parts[name] *= coherence
+        parts[BM25] += _STAND_IN * (surroundings - parts[BM25_CONTEXT])
+        if lexical:
+            parts.update({CONTENT: 0.0, CONTEXT: 0.0, "cluster": 0.0, BM25: 1.0, BM25_CONTEXT: coherence})
+        return parts
