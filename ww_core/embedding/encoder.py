@@ -6,19 +6,19 @@ import logging
 import os
 import threading
 import time
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ww_core.embedding.backends import Backend, domain_error, unit
-from ww_core.embedding.errors import EncodingFailed, OutOfMemory
+from ww_core.embedding.backends import unit
+from ww_core.embedding.paths import Choice
+from ww_core.embedding.runner import ModelOptions, Runner, failure
 from ww_core.embedding.source import ModelSource
-from ww_core.embedding.tokens import Batch, WordPieces
-from ww_core.embedding.torch_backend import TorchBackend, pick_device, single_threaded_after_fork
+from ww_core.embedding.torch_backend import single_threaded_after_fork
 from ww_core.errors import WorldWeaverError
 from ww_core.models import Vector
 from ww_core.stores.ports import Fingerprint
@@ -26,25 +26,9 @@ from ww_core.stores.ports import Fingerprint
 logger = logging.getLogger(__name__)
 
 Kind = Literal["query", "document"]
-_Forward = Callable[[Batch], NDArray[np.float32]]
 
-BATCH_ROWS = {"cuda": 64, "mps": 64, "cpu": 8}  # texts of one forward pass where the setting is silent
-_BATCH_TOKENS = {
-    "cuda": 16_384,
-    "mps": 8_192,
-    "cpu": 2_048,
-}  # padded word pieces of one forward pass: bounds its memory
 _CHUNK = 4_096  # texts tokenised and sorted at a time: bounds the memory of a bulk of any size
 _MAX_LOADED = 2  # models kept loaded in one process
-
-
-@dataclass(frozen=True, slots=True)
-class ModelOptions:
-    """How a model is to be run; models are shared between services that ask for the same."""
-
-    device: str = "auto"
-    fp16: bool = False
-    threads: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +47,8 @@ class TextEncoder:
 
     def __init__(self, source: ModelSource, options: ModelOptions) -> None:
         self.source = source
-        self.options = options
-        device = pick_device(options.device)
-        self.pieces = WordPieces(source, parallel=device != "cpu")
-        self.backend: Backend = TorchBackend.load(source, device=device, fp16=options.fp16, threads=options.threads)
+        self._runner = Runner(source, options)
+        self._pieces = self._runner.pieces
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -74,23 +56,32 @@ class TextEncoder:
 
     @property
     def device(self) -> str:
-        return self.backend.device
+        return self._runner.device
+
+    @property
+    def choice(self) -> Choice:
+        """The path in use, and why."""
+        return self._runner.choice
 
     @property
     def window_tokens(self) -> int:
         """Word pieces of one window of a document, special tokens and the model's prompt not counted."""
         return self._window_tokens("document")
 
+    def settle(self) -> Choice:
+        """See Runner.settle."""
+        return self._runner.settle()
+
     def windows(self, text: str) -> list[str]:
         """``text`` as overlapping slices of at most ``window_tokens`` word pieces; ``[text]`` where it fits."""
-        return self.pieces.windows(text, limit=self.window_tokens)
+        return self._pieces.windows(text, limit=self.window_tokens)
 
     def encode(self, texts: Sequence[str], *, rows: int | None = None) -> Vector:
         """float32 (n, d), unit rows; a text beyond the window is cut to it.
 
         Raises TextRefused, EncodingFailed, OutOfMemory, ModelUnavailable.
         """
-        return self._embed(self.pieces.ids(texts), rows)
+        return self._runner.embed(self._prompted(texts, "document"), rows)
 
     def encode_windows(self, texts: Sequence[str], *, kind: Kind = "document", rows: int | None = None) -> list[Vector]:
         """float32 (w, d), unit rows, for each text: one row per window. Raises what ``encode`` raises."""
@@ -101,82 +92,32 @@ class TextEncoder:
 
     def token_vectors(self, texts: Sequence[str], *, kind: Kind = "document") -> list[TokenVectors]:
         """The last hidden state of every word piece of each text, for late interaction."""
-        prompt = self.source.prompts.get(kind, "")
-        ids = self.pieces.ids([prompt + text for text in texts] if prompt else texts)
-        found: dict[int, TokenVectors] = {}
-        for batch in self.pieces.batches(ids, rows=self._rows(None), tokens=_BATCH_TOKENS[self.device]):
-            states = self._guarded(batch, self.backend.token_states)
-            for line, row in enumerate(batch.rows):
-                length = int(batch.mask[line].sum())
-                found[row] = TokenVectors(batch.ids[line, :length].copy(), unit(states[line, :length]))
+        found = {
+            row: TokenVectors(ids, unit(states))
+            for row, ids, states in self._runner.token_states(self._prompted(texts, kind))
+        }
         return [found[row] for row in range(len(texts))]
 
     def _encode_chunk(self, texts: Sequence[str], kind: Kind, rows: int | None) -> list[Vector]:
-        prompt = self.source.prompts.get(kind, "")
-        limit = self.pieces.max_tokens
         pieces: list[list[int]] = []
         counts: list[int] = []
-        for index, ids in enumerate(self.pieces.ids([prompt + text for text in texts] if prompt else texts)):
-            if len(ids) <= limit:
+        for index, ids in enumerate(self._prompted(texts, kind)):
+            if len(ids) <= self._pieces.max_tokens:
                 pieces.append(ids)
                 counts.append(1)
             else:
-                parts = self.pieces.windows(texts[index], limit=self._window_tokens(kind))
-                pieces += self.pieces.ids([prompt + part for part in parts])
+                parts = self._pieces.windows(texts[index], limit=self._window_tokens(kind))
+                pieces += self._prompted(parts, kind)
                 counts.append(len(parts))
-        ends = np.cumsum(counts)
-        return np.split(self._embed(pieces, rows), ends[:-1]) if counts else []
+        return np.split(self._runner.embed(pieces, rows), np.cumsum(counts)[:-1]) if counts else []
+
+    def _prompted(self, texts: Sequence[str], kind: Kind) -> list[list[int]]:
+        prompt = self.source.prompts.get(kind, "")
+        return self._pieces.ids([prompt + text for text in texts] if prompt else texts)
 
     def _window_tokens(self, kind: Kind) -> int:
         prompt = self.source.prompts.get(kind, "")
-        return max(1, self.pieces.window_tokens - (len(self.pieces.ids([prompt])[0]) if prompt else 0))
-
-    def _rows(self, rows: int | None) -> int:
-        return rows or BATCH_ROWS[self.device]
-
-    def _embed(self, pieces: Sequence[Sequence[int]], rows: int | None) -> Vector:
-        result = np.empty((len(pieces), self.source.dimension), dtype=np.float32)
-        rows, tokens = self._rows(rows), _BATCH_TOKENS[self.device]
-        todo: Sequence[int] = range(len(pieces))
-        while todo:
-            try:
-                self._run([pieces[i] for i in todo], todo, result, rows, tokens)
-                break
-            except OutOfMemory:
-                # Smaller passes may fit; when a single text does not, it is the machine's lack, and said so.
-                if rows == 1:
-                    raise
-                rows, tokens = max(1, rows // 2), max(self.pieces.max_tokens, tokens // 2)
-                logger.warning("Batch halved", extra={"action": "embedding.batch_halved", "rows": rows})
-                _free_device_memory(self.device)
-        if not np.isfinite(result).all():
-            bad = int(np.flatnonzero(~np.isfinite(result).all(axis=1))[0])
-            raise EncodingFailed(f"the model gave a vector that is not finite (window {bad} of {len(pieces)})")
-        return result
-
-    def _run(
-        self, pieces: Sequence[Sequence[int]], places: Sequence[int], result: Vector, rows: int, tokens: int
-    ) -> None:
-        under_way: deque[tuple[int, ...]] = deque()
-
-        def feed() -> Iterator[Batch]:
-            for batch in self.pieces.batches(pieces, rows=rows, tokens=tokens):
-                under_way.append(batch.rows)
-                yield batch
-
-        try:
-            for vectors in self.backend.run(feed()):
-                result[[places[row] for row in under_way.popleft()]] = unit(vectors)
-        except WorldWeaverError:
-            raise
-        except (RuntimeError, MemoryError, ValueError, IndexError, AssertionError) as error:
-            raise domain_error(error, self.device) or _failed(error) from error
-
-    def _guarded(self, batch: Batch, forward: _Forward) -> NDArray[np.float32]:
-        try:
-            return forward(batch)
-        except (RuntimeError, MemoryError, ValueError, IndexError, AssertionError) as error:
-            raise domain_error(error, self.device) or _failed(error) from error
+        return max(1, self._pieces.window_tokens - (len(self._pieces.ids([prompt])[0]) if prompt else 0))
 
 
 _lock = threading.Lock()
@@ -196,7 +137,7 @@ def shared(source: ModelSource, options: ModelOptions) -> TextEncoder:
                     "action": "embedding.loaded",
                     "model": source.fingerprint.model,
                     "device": encoder.device,
-                    "path": encoder.backend.name,
+                    "path": encoder.choice.path,
                     "seconds": round(time.monotonic() - started, 3),
                 },
             )
@@ -204,6 +145,11 @@ def shared(source: ModelSource, options: ModelOptions) -> TextEncoder:
         while len(_loaded) > _MAX_LOADED:
             _loaded.popitem(last=False)
         return encoder
+
+
+def loaded(source: ModelSource, options: ModelOptions) -> TextEncoder | None:
+    """The same encoder, where it is loaded already."""
+    return _loaded.get((str(source.directory), source.fingerprint, options))
 
 
 def unload() -> None:
@@ -215,19 +161,10 @@ def unload() -> None:
 def _load(source: ModelSource, options: ModelOptions) -> TextEncoder:
     try:
         return TextEncoder(source, options)
+    except WorldWeaverError:
+        raise
     except (RuntimeError, MemoryError) as error:
-        raise domain_error(error, options.device) or _failed(error) from error
-
-
-def _failed(error: BaseException) -> EncodingFailed:
-    return EncodingFailed(f"the model failed: {type(error).__name__}: {str(error)[:200]}")
-
-
-def _free_device_memory(device: str) -> None:
-    if device == "cuda":
-        import torch
-
-        torch.cuda.empty_cache()
+        raise failure(error, options.device) from error
 
 
 def _after_fork_in_child() -> None:
@@ -240,4 +177,4 @@ def _after_fork_in_child() -> None:
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
 
-__all__ = ["BATCH_ROWS", "Kind", "ModelOptions", "TextEncoder", "TokenVectors", "shared", "unload"]
+__all__ = ["Kind", "TextEncoder", "TokenVectors", "loaded", "shared", "unload"]

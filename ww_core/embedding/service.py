@@ -7,19 +7,37 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from ww_core.config import Settings
 from ww_core.embedding.backends import unit
 from ww_core.embedding.cache import EmbeddingCache
-from ww_core.embedding.encoder import Kind, ModelOptions, TextEncoder, TokenVectors, shared
+from ww_core.embedding.encoder import Kind, TextEncoder, TokenVectors, loaded, shared
+from ww_core.embedding.paths import Choice, Memory
+from ww_core.embedding.runner import ModelOptions
 from ww_core.embedding.source import ModelSource, locate
 from ww_core.errors import ConfigurationError, InvalidInput
 from ww_core.models import Vector
 from ww_core.stores.ports import Fingerprint
 
+BULK = 256  # texts at once from which finding the fastest path pays
+
 _Key = tuple[str, str]  # (prompt, text); the model is the service's own
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderState:
+    """How the model runs in this process. ``choice`` None: nothing was compared on this machine yet."""
+
+    fingerprint: Fingerprint
+    directory: str
+    window_tokens: int
+    """Word pieces of one window, special tokens included."""
+    loaded: bool
+    device: str | None
+    choice: Choice | None
 
 
 class EmbeddingService:
@@ -74,6 +92,19 @@ class EmbeddingService:
     def window_tokens(self) -> int:
         """Word pieces of one window, special tokens not counted. Loads the model."""
         return self._encoder().window_tokens
+
+    def describe(self) -> EncoderState:
+        """How the model runs and why, for people. Loads nothing."""
+        encoder = loaded(self.source, self._options)
+        choice = encoder.choice if encoder else Memory().recall(self.source, self._options.threads)
+        return EncoderState(
+            fingerprint=self.fingerprint,
+            directory=str(self.source.directory),
+            window_tokens=self.source.max_tokens,
+            loaded=encoder is not None,
+            device=encoder.device if encoder else None,
+            choice=choice,
+        )
 
     def warm(self) -> None:
         """Load the model and run it once, so that the next text does not wait."""
@@ -143,7 +174,10 @@ class EmbeddingService:
         return np.stack(self._cache.fetch(keys, compute))
 
     def _encode(self, texts: Sequence[str], kind: Kind) -> list[Vector]:
-        return self._encoder().encode_windows(texts, kind=kind, rows=self._settings.embedding_batch_size)
+        encoder = self._encoder()
+        if len(texts) >= BULK:
+            encoder.settle()
+        return encoder.encode_windows(texts, kind=kind, rows=self._settings.embedding_batch_size)
 
 
 def _check(texts: Sequence[str]) -> None:
@@ -168,4 +202,4 @@ def _after_fork_in_child() -> None:
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
 
-__all__ = ["EmbeddingService"]
+__all__ = ["BULK", "EmbeddingService", "EncoderState"]

@@ -36,6 +36,8 @@ class ModelSource:
     """A model directory and what its configuration says."""
 
     directory: Path
+    transformer: Path
+    """Where the transformer itself and its tokenizer lie: ``directory`` or a folder in it."""
     fingerprint: Fingerprint
     max_tokens: int
     """Word pieces of one forward pass, special tokens included."""
@@ -100,9 +102,10 @@ def _read(directory: Path, name: str) -> ModelSource:
 
 
 def _parse(directory: Path, name: str) -> ModelSource:
-    transformer = _json(directory / "config.json")
     modules = _json(directory / "modules.json") if (directory / "modules.json").exists() else None
     kinds = [module["type"].rsplit(".", 1)[-1] for module in modules] if modules else ["Transformer", "Pooling"]
+    root = directory / next((m["path"] for m in modules or () if m["type"].endswith("Transformer")), "")
+    transformer = _json(root / "config.json")
     pooling, dimension = "mean", int(transformer.get("hidden_size") or transformer["d_model"])
     for kind, module in zip(kinds, modules or (), strict=False):
         config = directory / module["path"] / "config.json"
@@ -110,7 +113,6 @@ def _parse(directory: Path, name: str) -> ModelSource:
             pooling, dimension = _pooling(_json(config))
         elif kind == "Dense":
             dimension = int(_json(config)["out_features"])
-    root = directory / next((m["path"] for m in modules or () if m["type"].endswith("Transformer")), "")
     bert: Mapping[str, Any] = next(
         (_json(p) for p in sorted(root.glob("sentence_*_config.json"))),
         {},
@@ -119,6 +121,7 @@ def _parse(directory: Path, name: str) -> ModelSource:
     extra = _optional(directory / "config_sentence_transformers.json")
     return ModelSource(
         directory=directory,
+        transformer=root,
         fingerprint=Fingerprint(
             model=_canonical(name),
             revision=_revision(directory),

@@ -139,16 +139,16 @@ def _load(source: ModelSource) -> tuple[Tokenizer, int]:
     """The tokenizer, and the id it pads with."""
     from tokenizers import Tokenizer, normalizers
 
-    file = source.directory / "tokenizer.json"
+    file = source.transformer / "tokenizer.json"
     if file.exists():
         tokenizer = Tokenizer.from_file(str(file))
     else:
         from transformers import AutoTokenizer
 
         try:
-            tokenizer = AutoTokenizer.from_pretrained(str(source.directory), local_files_only=True).backend_tokenizer
+            tokenizer = AutoTokenizer.from_pretrained(str(source.transformer), local_files_only=True).backend_tokenizer
         except (OSError, ValueError, AttributeError) as error:
-            raise ModelUnavailable(f"{source.directory} has no usable tokenizer: {error}") from error
+            raise ModelUnavailable(f"{source.transformer} has no usable tokenizer: {error}") from error
     pad = tokenizer.token_to_id(source.pad_token) if source.pad_token else None
     tokenizer.no_truncation()
     tokenizer.no_padding()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,10 +20,13 @@ from ww_core.errors import ConfigurationError, ModelUnavailable
 from ww_core.models import Vector
 
 _load_lock = threading.Lock()
+_single_threaded = False  # whether this is a forked child whose OpenMP threads stayed with the parent
 
 
 def pick_device(wanted: str) -> str:
     """``wanted``, or for ``auto`` the best device there is. Raises ConfigurationError for one that is not there."""
+    if wanted == "cpu" or (wanted == "auto" and not _may_have_accelerator()):
+        return "cpu"
     import torch
 
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
@@ -35,14 +40,25 @@ def pick_device(wanted: str) -> str:
     return wanted
 
 
+def _may_have_accelerator() -> bool:
+    """Whether asking torch is worth the seconds that importing it takes."""
+    if sys.platform != "linux":
+        return True
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "unset").strip() in ("", "-1"):
+        return False
+    return any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/dxg", "/dev/nvhost-ctrl", "/dev/kfd"))
+
+
 class TorchBackend:
     """A SentenceTransformer whose forward pass is fed ready-made word pieces."""
+
+    BF16 = "torch-bf16"
 
     def __init__(self, model: Any, device: str, *, bf16: bool = False) -> None:
         self._model = model
         self._bf16 = bf16
         self.device = device
-        self.name = "torch-bf16" if bf16 else "torch"
+        self.name = self.BF16 if bf16 else "torch"
 
     @classmethod
     def load(cls, source: ModelSource, *, device: str, fp16: bool, threads: int | None) -> TorchBackend:
@@ -56,6 +72,8 @@ class TorchBackend:
                 hint="start the process with spawn (worker_pool_start_method)",
             )
         with _load_lock:
+            if _single_threaded:
+                threads = 1
             if threads is not None:
                 torch.set_num_threads(threads)
             progress: Any = import_module("transformers.utils.logging")
@@ -110,11 +128,11 @@ class TorchBackend:
 
 def single_threaded_after_fork() -> None:
     """Make torch safe in a forked child: its OpenMP threads stayed with the parent, and waiting for them hangs."""
-    import sys
-
+    global _single_threaded
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     torch = sys.modules.get("torch")
     if torch is not None:
+        _single_threaded = True
         torch.set_num_threads(1)
 
 

@@ -1,0 +1,226 @@
+"""A model's forward pass by whichever path this machine runs best, with the reference behind it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ww_core.embedding.backends import Backend, domain_error, unit
+from ww_core.embedding.errors import EncodingFailed, OutOfMemory
+from ww_core.embedding.onnx_backend import OnnxBackend, usable_cores
+from ww_core.embedding.onnx_graph import UnsupportedModel
+from ww_core.embedding.paths import REFERENCE, Choice, Memory, compare, has_bf16
+from ww_core.embedding.source import ModelSource
+from ww_core.embedding.tokens import Batch, WordPieces
+from ww_core.embedding.torch_backend import TorchBackend, pick_device
+from ww_core.errors import ConfigurationError, WorldWeaverError
+from ww_core.models import Vector
+
+logger = logging.getLogger(__name__)
+
+BATCH_ROWS = {"cuda": 64, "mps": 64, "cpu": 8}  # texts of one forward pass where the setting is silent
+# Padded word pieces of one forward pass: bounds its memory. On a CPU its activations should stay in the cache.
+_DEVICE_TOKENS = {"cuda": 16_384, "mps": 8_192}
+_CPU_TOKENS_PER_THREAD, _MIN_CPU_TOKENS, _MAX_CPU_TOKENS = 256, 512, 4_096
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOptions:
+    """How a model is to be run; models are shared between services that ask for the same."""
+
+    device: str = "auto"
+    fp16: bool = False
+    threads: int | None = None
+
+
+class Runner:
+    """Runs word pieces through the model. Thread-safe; not valid in a forked child.
+
+    Raises ConfigurationError, ModelUnavailable or OutOfMemory where the model cannot be loaded as asked.
+    """
+
+    def __init__(self, source: ModelSource, options: ModelOptions) -> None:
+        self.source = source
+        self.options = options
+        self.device = pick_device(options.device)
+        if options.fp16 and self.device == "cpu":
+            raise ConfigurationError(
+                "embedding_fp16 is true but the model runs on cpu", hint="half precision needs cuda or mps"
+            )
+        self.pieces = WordPieces(source, parallel=self.device != "cpu")
+        self._memory = Memory()
+        self._settling = threading.Lock()
+        self._settled = True
+        self.choice, self.backend = self._begin()
+
+    # -- which path
+
+    def settle(self) -> Choice:
+        """Find the fastest path, where no process did so before on this machine: a few seconds, once.
+
+        Others go on embedding meanwhile; a second caller does not wait.
+        """
+        if self._settled or not self._settling.acquire(blocking=False):
+            return self.choice
+        try:
+            if not self._settled:
+                self._compare()
+                self._settled = True
+        finally:
+            self._settling.release()
+        return self.choice
+
+    def _begin(self) -> tuple[Choice, Backend]:
+        """What earlier processes found best here, else what is there soonest; the reference where that fails."""
+        if self.device != "cpu":
+            return Choice(REFERENCE, f"the one path on {self.device}"), self._reference()
+        remembered = self._memory.recall(self.source, self.options.threads)
+        self._settled = remembered is not None
+        choice = remembered or Choice(OnnxBackend.name, "loads without torch; not yet compared on this machine")
+        try:
+            return choice, self._open(choice.path)
+        except Exception as error:
+            # The fast paths are optional: whatever keeps one from loading, the reference decides what is an error.
+            reason = f"{choice.path} cannot be used: {type(error).__name__}: {error}"
+            level = logging.INFO if isinstance(error, UnsupportedModel) else logging.WARNING
+            logger.log(level, reason, extra={"action": "embedding.path_refused", "path": choice.path})
+            return Choice(REFERENCE, reason), self._reference()
+
+    def _open(self, path: str) -> Backend:
+        if path == OnnxBackend.name:
+            return OnnxBackend.load(self.source, threads=self.options.threads)
+        reference = self._reference()
+        return reference.with_bf16() if path == TorchBackend.BF16 else reference
+
+    def _reference(self) -> TorchBackend:
+        return TorchBackend.load(self.source, device=self.device, fp16=self.options.fp16, threads=self.options.threads)
+
+    def _compare(self) -> None:
+        reference = self._reference()
+        backends: dict[str, Backend] = {REFERENCE: reference}
+        if self.backend.name == OnnxBackend.name:
+            backends[OnnxBackend.name] = self.backend
+        if has_bf16():
+            backends[TorchBackend.BF16] = reference.with_bf16()
+        choice = Choice(REFERENCE, self.choice.reason)
+        if len(backends) > 1:
+            choice = compare({name: partial(self._sample, backend) for name, backend in backends.items()})
+        self.choice, self.backend = choice, backends[choice.path]
+        self._memory.keep(self.source, self.options.threads, choice)
+        logger.info(
+            "Encoder path %s: %s",
+            choice.path,
+            choice.reason,
+            extra={"action": "embedding.path_chosen", "path": choice.path, "speed": dict(choice.speed)},
+        )
+
+    def _sample(self, backend: Backend, texts: Sequence[str]) -> Vector:
+        pieces = self.pieces.ids(texts)
+        result = np.empty((len(pieces), self.source.dimension), dtype=np.float32)
+        self._pass(backend, pieces, result, self._rows(None), self._tokens())
+        return result
+
+    def _fall_back(self, error: BaseException) -> None:
+        reason = f"{self.backend.name} failed: {error}"
+        logger.warning(reason, extra={"action": "embedding.path_failed", "path": self.backend.name})
+        self._settled = True
+        self.choice, self.backend = Choice(REFERENCE, reason), self._reference()
+
+    # -- the work
+
+    def embed(self, pieces: Sequence[Sequence[int]], rows: int | None = None) -> Vector:
+        """float32 (n, d), unit rows, for word pieces with special tokens; ``rows`` texts at most in one pass.
+
+        Raises EncodingFailed, OutOfMemory, ModelUnavailable.
+        """
+        result = np.empty((len(pieces), self.source.dimension), dtype=np.float32)
+        rows, tokens = self._rows(rows), self._tokens()
+        while True:
+            try:
+                self._pass(self.backend, pieces, result, rows, tokens)
+                return result
+            except EncodingFailed as error:
+                if self.backend.name == REFERENCE:
+                    raise
+                self._fall_back(error)
+            except OutOfMemory:
+                # Smaller passes may fit; when a single text does not, it is the machine's lack, and said so.
+                if rows == 1:
+                    raise
+                rows, tokens = max(1, rows // 2), max(self.pieces.max_tokens, tokens // 2)
+                logger.warning("Batch halved", extra={"action": "embedding.batch_halved", "rows": rows})
+                _free_device_memory(self.device)
+
+    def token_states(
+        self, pieces: Sequence[Sequence[int]], rows: int | None = None
+    ) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.float32]]]:
+        """(place in ``pieces``, ids int64 (t,), last hidden states float32 (t, h)) of each text, in no order."""
+        for batch in self.pieces.batches(pieces, rows=self._rows(rows), tokens=self._tokens()):
+            with _Translated(self.device):
+                states = self.backend.token_states(batch)
+            for line, row in enumerate(batch.rows):
+                length = int(batch.mask[line].sum())
+                yield row, batch.ids[line, :length].copy(), states[line, :length]
+
+    def _pass(self, backend: Backend, pieces: Sequence[Sequence[int]], result: Vector, rows: int, tokens: int) -> None:
+        under_way: deque[tuple[int, ...]] = deque()
+
+        def feed() -> Iterator[Batch]:
+            for batch in self.pieces.batches(pieces, rows=rows, tokens=tokens):
+                under_way.append(batch.rows)
+                yield batch
+
+        with _Translated(self.device):
+            for vectors in backend.run(feed()):
+                result[list(under_way.popleft())] = unit(vectors)
+        if not np.isfinite(result).all():
+            bad = int(np.flatnonzero(~np.isfinite(result).all(axis=1))[0])
+            raise EncodingFailed(f"the model gave a vector that is not finite (text {bad} of {len(pieces)})")
+
+    def _rows(self, rows: int | None) -> int:
+        return rows or BATCH_ROWS[self.device]
+
+    def _tokens(self) -> int:
+        if self.device != "cpu":
+            return _DEVICE_TOKENS[self.device]
+        threads = self.options.threads or usable_cores()
+        return min(_MAX_CPU_TOKENS, max(_MIN_CPU_TOKENS, threads * _CPU_TOKENS_PER_THREAD))
+
+
+class _Translated:
+    """Turns what a library raised into an error of this tree."""
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        # Anything that is an Exception: what the libraries raise has no common base, and the caller needs to know
+        # whether a text is at fault, not which line of a library it was (that is in __cause__).
+        if isinstance(error, Exception) and not isinstance(error, WorldWeaverError):
+            raise failure(error, self._device) from error
+
+
+def failure(error: BaseException, device: str) -> WorldWeaverError:
+    """OutOfMemory or ModelUnavailable where the machine is at fault, else EncodingFailed."""
+    return domain_error(error, device) or EncodingFailed(
+        f"the model failed: {type(error).__name__}: {str(error)[:200]}"
+    )
+
+
+def _free_device_memory(device: str) -> None:
+    if device == "cuda":
+        import torch
+
+        torch.cuda.empty_cache()
+
+
+__all__ = ["BATCH_ROWS", "ModelOptions", "Runner", "failure"]
