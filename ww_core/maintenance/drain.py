@@ -67,6 +67,19 @@ def never() -> bool:
     return False
 
 
+def let_pass(
+    should_yield: Callable[[], bool], should_stop: Callable[[], bool], at_most: float, clock: Callable[[], float]
+) -> None:
+    """Wait while somebody stores, ``at_most`` seconds."""
+    end = clock() + at_most
+    while should_yield() and clock() < end and not should_stop():
+        _pause(LOOK_SECONDS / 4)
+
+
+def _pause(seconds: float) -> None:
+    threading.Event().wait(seconds)
+
+
 class Drain:
     """Embeds pending episodes. One thread at a time; what it learns about speed and outages lasts over runs.
 
@@ -125,7 +138,8 @@ class Drain:
         """Embed for at most about ``max_seconds``, a step of about one second longer at worst.
 
         ``should_stop`` ends it after the step under way; ``should_yield`` says that somebody is storing right now.
-        ``on_progress`` gets the figures so far. Never raises for what is out of order: the report says it.
+        ``on_progress`` gets the figures so far, ``more`` where claims come in full. Never raises
+        for what is out of order: the report says it.
         """
         wait = self.breaker.remaining
         if wait > 0:
@@ -222,7 +236,7 @@ class _Shift:
             empty += 1
             if empty > EMPTY_LOOKS or not graph.has_work():
                 return
-            self._pause(LOOK_SECONDS * (0.5 + random.random()))
+            _pause(LOOK_SECONDS * (0.5 + random.random()))
 
     def _claim(self) -> tuple[list[Claim], Lease | None]:
         drain = self._drain
@@ -263,6 +277,7 @@ class _Shift:
 
     def _embed_all(self, lease: Lease, claims: Sequence[Claim]) -> None:
         drain = self._drain
+        full = len(claims) >= drain.settings.embedding_claim_size
         ordered = sorted(claims, key=lambda claim: len(claim.episode.content))
         for step in drain.pace.steps(ordered, lambda claim: len(claim.episode.content)):
             if self._over():
@@ -274,7 +289,7 @@ class _Shift:
             self._embed(lease, [claim for claim in step if claim.episode.episode_id in held])
             self._last_step = drain.clock() - started
             drain.pace.learned([len(claim.episode.content) for claim in step], self._last_step)
-            self._tell(DrainReport(self._writer.written, self._failed, self._dead, more=True))
+            self._tell(DrainReport(self._writer.written, self._failed, self._dead, more=full))
 
     def _embed(self, lease: Lease, claims: Sequence[Claim]) -> None:
         if not claims:
@@ -342,13 +357,7 @@ class _Shift:
         return self._should_stop() or self._drain.clock() >= self._deadline
 
     def _let_writers_pass(self) -> None:
-        end = self._drain.clock() + min(YIELD_SECONDS, self._last_step)
-        while self._should_yield() and self._drain.clock() < end and not self._should_stop():
-            self._pause(LOOK_SECONDS / 4)
-
-    @staticmethod
-    def _pause(seconds: float) -> None:
-        threading.Event().wait(seconds)
+        let_pass(self._should_yield, self._should_stop, min(YIELD_SECONDS, self._last_step), self._drain.clock)
 
     def _tell(self, report: DrainReport) -> None:
         if self._on_progress is not None:

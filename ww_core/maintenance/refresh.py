@@ -11,7 +11,7 @@ import numpy as np
 
 from ww_core.errors import ConfigurationError, Unavailable
 from ww_core.maintenance.breaker import CircuitBreaker
-from ww_core.maintenance.drain import WindowEmbedder, never
+from ww_core.maintenance.drain import YIELD_SECONDS, WindowEmbedder, let_pass, never
 from ww_core.maintenance.pace import Pace
 from ww_core.maintenance.points import Sparse, payload
 from ww_core.models import Episode, Vector
@@ -88,12 +88,22 @@ class Refresh:
         self._clock = clock
         self._pace = Pace()
 
-    def run(self, *, max_seconds: float, should_stop: Callable[[], bool] = never) -> RefreshReport:
-        """Refresh for at most about ``max_seconds``. Never raises for what is out of order: the report says it."""
+    def run(
+        self,
+        *,
+        max_seconds: float,
+        should_stop: Callable[[], bool] = never,
+        should_yield: Callable[[], bool] = never,
+    ) -> RefreshReport:
+        """Refresh for at most about ``max_seconds``, stopping and yielding as a drain does.
+
+        Never raises for what is out of order: the report says it.
+        """
         end = self._clock() + max_seconds
         done = {Dirty.PAYLOAD: 0, Dirty.CONTEXT: 0}
 
         def over() -> bool:
+            let_pass(should_yield, should_stop, YIELD_SECONDS, self._clock)
             return should_stop() or self._clock() >= end
 
         try:
@@ -113,7 +123,7 @@ class Refresh:
             self._metrics.increment(ATTEMPTS)
             self._metrics.failed("refresh", error)
             return RefreshReport(done[Dirty.PAYLOAD], done[Dirty.CONTEXT], outage=f"{type(error).__name__}: {error}")
-        return RefreshReport(done[Dirty.PAYLOAD], done[Dirty.CONTEXT], more=over() and not should_stop())
+        return RefreshReport(done[Dirty.PAYLOAD], done[Dirty.CONTEXT], more=should_stop() or self._clock() >= end)
 
     def _payload(self, rows: Sequence[DirtyRow], over: Callable[[], bool]) -> int:
         with self._metrics.timer("refresh.payload"):

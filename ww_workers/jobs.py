@@ -1,0 +1,193 @@
+"""The background work of one deployment, whoever asks for it: dispatcher threads, Celery tasks, or a test.
+
+Every job is blocking, starts no event loop and knows nothing of Celery. What is still to be done afterwards is said by
+the bells.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from functools import cached_property
+from typing import Protocol
+from uuid import NAMESPACE_URL, uuid4, uuid5
+
+from ww_core.deployment import Deployment
+from ww_core.errors import Busy, NotFound
+from ww_core.maintenance.drain import MAX_SECONDS, Drain, DrainReport, never
+from ww_core.maintenance.refresh import Refresh
+from ww_core.maintenance.sweep import SweepReport, sweep
+from ww_core.maintenance.verify import verify
+from ww_core.models import Receipt, Run, Vector, Verification
+
+log = logging.getLogger(__name__)
+
+ENDED = frozenset({"done", "failed", "cancelled", "rolled_back"})
+"""What a run's status is when nothing more will happen to it by itself."""
+
+
+class Bells(Protocol):
+    """Wakes whoever does the work. Never raises; a lost ring is made up for by the sweep."""
+
+    def embed(self) -> None: ...
+
+    def consolidate(self, run: Run) -> None: ...
+
+
+class ShutDown(BaseException):
+    """The process ends: leave everything as it is. No error of the work, so nothing that records errors catches it."""
+
+
+class Jobs:
+    """The work, on the deployment's stores. Drains and refreshes run one at a time; the rest may overlap."""
+
+    def __init__(
+        self, deployment: Deployment, bells: Bells, *, interruptions: tuple[type[BaseException], ...] = ()
+    ) -> None:
+        self.deployment = deployment
+        self.bells = bells
+        self._interruptions = interruptions
+
+    # -- embedding
+
+    @cached_property
+    def _drain(self) -> Drain:
+        parts = self.deployment
+        return Drain(
+            parts.graph,
+            parts.vectors,
+            parts.embedding,
+            parts.settings,
+            parts.metrics,
+            sparse=parts.sparse,
+            interruptions=self._interruptions,
+        )
+
+    @cached_property
+    def _refresh(self) -> Refresh:
+        parts = self.deployment
+        return Refresh(
+            parts.graph,
+            parts.vectors,
+            parts.embedding,
+            parts.sparse,
+            parts.metrics,
+            breaker=self._drain.breaker,
+            interruptions=self._interruptions,
+        )
+
+    def warm(self) -> None:
+        """Load the model and check the collection. Raises ModelUnavailable, StoreUnavailable, ConfigurationError."""
+        self._drain.prepare()
+
+    def embed_pending(
+        self,
+        *,
+        max_seconds: float = MAX_SECONDS,
+        should_stop: Callable[[], bool] = never,
+        should_yield: Callable[[], bool] = never,
+        on_progress: Callable[[DrainReport], None] | None = None,
+    ) -> DrainReport:
+        """Embed what is pending, then refresh what is stale; rings where time ran out before the work did."""
+        clock = self._drain.clock
+        started = clock()
+
+        def share(report: DrainReport) -> None:
+            # others may have nothing to do: the first claim already says that there is more than one can take
+            if report.more:
+                self.bells.embed()
+            if on_progress is not None:
+                on_progress(report)
+
+        report = self._drain.run(
+            max_seconds=max_seconds, should_stop=should_stop, should_yield=should_yield, on_progress=share
+        )
+        left = max_seconds - (clock() - started)
+        stale = False
+        if not report.more and not report.outage and left > 0 and not should_stop():
+            refreshed = self._refresh.run(max_seconds=left, should_stop=should_stop, should_yield=should_yield)
+            stale = refreshed.more
+        if (report.more or stale) and not should_stop():
+            self.bells.embed()
+        return report
+
+    def embed_query(self, text: str) -> Vector:
+        """float32 (d,), unit length."""
+        return self.deployment.embedding.encode_query(text)
+
+    # -- storing
+
+    def store(self, *, key: str | None = None, content: object, **fields: object) -> Receipt:
+        """Store one episode. ``key`` names the call: delivered twice it makes one episode all the same."""
+        item = {"content": content, **{name: value for name, value in fields.items() if value is not None}}
+        if key is not None and "episode_id" not in item:
+            item["episode_id"] = str(uuid5(NAMESPACE_URL, f"ww:{key}"))
+        return self.deployment.ingest.store(item)
+
+    # -- consolidating
+
+    def consolidate(
+        self,
+        session_id: str,
+        *,
+        dry_run: bool = False,
+        run_id: str | None = None,
+        should_stop: Callable[[], bool] = never,
+        on_progress: Callable[[float], None] | None = None,
+    ) -> Run:
+        """Carry out a run of the session, a new one where none is given. While another run of the session is under way
+        the run stays ``requested``: the sweep rings for it again."""
+        parts = self.deployment
+        if dry_run:
+            if parts.graph.counts(session_id).acknowledged == 0:
+                raise NotFound(f"no session {session_id!r}", hint="nothing was stored in it")
+            return parts.consolidator.preview(session_id)
+        run = parts.graph.request_run(session_id) if run_id is None else parts.graph.run(run_id)
+        if run.status in ENDED:  # delivered twice
+            return run
+
+        def stop() -> bool:
+            if should_stop():
+                raise ShutDown
+            return False
+
+        try:
+            return parts.consolidator.run(run.run_id, token=uuid4().hex, on_progress=on_progress, should_stop=stop)
+        except Busy:
+            return parts.graph.run(run.run_id)
+        except ShutDown:
+            log.info("consolidation left to others", extra={"action": "consolidation.shutdown", "run_id": run.run_id})
+            return parts.graph.run(run.run_id)
+
+    def consolidate_due(self, now: datetime | None = None) -> list[Run]:
+        """Request a run of every session that is due, once per window of the interval, and ring for each."""
+        parts = self.deployment
+        now = now or parts.clock()
+        interval = parts.settings.consolidation_interval
+        window = f"{interval:g}s-{int(now.timestamp() // interval)}"
+        runs = []
+        for session_id in parts.consolidator.due(now):
+            run = parts.graph.request_run(session_id, window=window)
+            if run.status == "requested":
+                self.bells.consolidate(run)
+                runs.append(run)
+        return runs
+
+    # -- mending
+
+    def sweep(self, *, should_stop: Callable[[], bool] = never) -> SweepReport:
+        """Look for work that nobody rang for, and ring."""
+        parts = self.deployment
+        report = sweep(
+            parts.graph, parts.vectors, max_attempts=parts.settings.task_max_attempts, should_stop=should_stop
+        )
+        if report.pending or report.dirty:
+            self.bells.embed()
+        for run in report.runs:
+            self.bells.consolidate(run)
+        return report
+
+    def verify(self, *, should_stop: Callable[[], bool] = never) -> Verification:
+        """Compare the record with the vectors, completely."""
+        return verify(self.deployment.graph, self.deployment.vectors, should_stop=should_stop)
