@@ -100,6 +100,25 @@ class Settings(BaseSettings):
         description="use gRPC for data; needs qdrant_grpc, and follows it where unset",
     )
     qdrant_pool_size: int = Field(10, ge=1, le=1000, description="connections kept to the server")
+    qdrant_grpc_port: int | None = Field(
+        None, ge=1, le=65_535, description="port of the gRPC channel; unset: the one after the port in qdrant_url"
+    )
+    qdrant_shard_number: int = Field(1, ge=1, le=1000, description="shards of a new collection")
+    qdrant_replication_factor: int = Field(
+        1, ge=1, le=100, description="copies of each shard of a new collection, on as many nodes"
+    )
+    qdrant_write_consistency: int = Field(
+        1, ge=1, le=100, description="copies that confirm a write before it counts; of a new collection"
+    )
+    qdrant_on_disk: bool = Field(
+        False, description="leave the vectors of a new collection on disk: less memory, slower search"
+    )
+    qdrant_quantization: Literal["none", "scalar", "binary"] = Field(
+        "none", description="compress the vectors of a new collection in memory, to a quarter (scalar) or less (binary)"
+    )
+    qdrant_session_sharding: bool = Field(
+        False, description="keep each session of a new collection in one of its shards (needs Qdrant in cluster mode)"
+    )
 
     # -- Neo4j
     neo4j_pool_size: int = Field(50, ge=1, le=10_000, description="connections kept to the server")

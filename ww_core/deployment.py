@@ -173,7 +173,9 @@ class Deployment:
             return ("edge", str(s.data_dir), s.namespace)
         return (
             *("qdrant", s.qdrant_url, s.qdrant_api_key, s.namespace, s.embedding_model),
-            *(s.qdrant_timeout, s.qdrant_grpc, s.qdrant_prefer_grpc, s.qdrant_pool_size),
+            *(s.qdrant_timeout, s.qdrant_grpc, s.qdrant_prefer_grpc, s.qdrant_grpc_port, s.qdrant_pool_size),
+            *(s.qdrant_shard_number, s.qdrant_replication_factor, s.qdrant_write_consistency),
+            *(s.qdrant_on_disk, s.qdrant_quantization, s.qdrant_session_sharding),
         )
 
     def data_dir(self) -> Path:

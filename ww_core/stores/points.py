@@ -16,7 +16,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 import numpy as np
 
 from ww_core.models import Vector
-from ww_core.stores.ports import Centroid, Hit, Point, PointChange, StoredVector, Where
+from ww_core.stores.ports import Centroid, Fingerprint, Hit, Point, PointChange, StoredVector, Where
 
 EPISODE = "episode"
 WINDOW = "window"
@@ -69,6 +69,15 @@ def point_id(namespace: str, episode_id: str, window: int) -> UUID:
 
 def centroid_id(namespace: str, session_id: str, run_id: str, cluster_id: str) -> UUID:
     return uuid5(NAMESPACE_URL, f"{namespace}\x1fcentroid\x1f{session_id}\x1f{run_id}\x1f{cluster_id}")
+
+
+def described(fingerprint: Fingerprint) -> str:
+    """The model in words, with all that sets it apart."""
+    normalised = "normalised" if fingerprint.normalised else "not normalised"
+    return (
+        f"{fingerprint.model} (revision {fingerprint.revision}, {fingerprint.dimension} dimensions, "
+        f"{fingerprint.pooling} pooling, {normalised})"
+    )
 
 
 # -- payload

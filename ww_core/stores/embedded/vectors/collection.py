@@ -11,6 +11,7 @@ from pathlib import Path
 import qdrant_edge as edge
 
 from ww_core.errors import ConfigurationError
+from ww_core.stores import points
 from ww_core.stores.embedded.vectors import engine
 from ww_core.stores.ports import Fingerprint
 
@@ -59,15 +60,6 @@ def create(directory: Path, fingerprint: Fingerprint) -> edge.EdgeShard:
 def another_model(stored: Fingerprint, asked: Fingerprint, place: Path | str) -> ConfigurationError:
     """The error that names both models."""
     return ConfigurationError(
-        f"{place} holds vectors of {described(stored)}, not of {described(asked)}",
+        f"{place} holds vectors of {points.described(stored)}, not of {points.described(asked)}",
         hint="set embedding_model back, or use another data_dir or namespace",
-    )
-
-
-def described(fingerprint: Fingerprint) -> str:
-    """The model in words, with all that sets it apart."""
-    normalised = "normalised" if fingerprint.normalised else "not normalised"
-    return (
-        f"{fingerprint.model} (revision {fingerprint.revision}, {fingerprint.dimension} dimensions, "
-        f"{fingerprint.pooling} pooling, {normalised})"
     )

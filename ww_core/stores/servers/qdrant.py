@@ -1,0 +1,436 @@
+"""The vector port on a Qdrant server, through qdrant-client."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import numpy as np
+from qdrant_client import QdrantClient, models
+
+from ww_core.config import Settings
+from ww_core.errors import ConfigurationError
+from ww_core.stores import points as p
+from ww_core.stores.ports import (
+    CENTROID,
+    CONTENT,
+    Centroid,
+    Fingerprint,
+    Hit,
+    Point,
+    PointChange,
+    Search,
+    SparseVector,
+    StoredVector,
+    Where,
+)
+from ww_core.stores.servers import qdrant_collection as collection
+from ww_core.stores.servers import qdrant_shapes as shapes
+
+PAGE = 1000
+"""Points read in one scroll."""
+
+_outlived: list[QdrantClient] = []
+"""Clients of a parent process: closing them in a child would close the parent's channels."""
+
+
+class QdrantVectorStore:
+    """A VectorStore in one collection, ``{namespace}_{fingerprint digest}``. Connects at the first call; thread-safe;
+    connects anew after a fork.
+
+    Several processes write at once: an upsert is conditional on the stored generation point by point, and every writer
+    removes what it finds of older generations afterwards, its own late windows too.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._namespace = settings.namespace
+        self._local = collection.is_local(settings)
+        self._lock = threading.RLock()
+        self._client: QdrantClient | None = None
+        self._pid = 0
+        self._name: str | None = None
+        self._place = ":memory:"
+        if settings.qdrant_url is not None and not self._local:
+            self._place = urlsplit(settings.qdrant_url.get_secret_value()).netloc.rpartition("@")[2]
+
+    # -- the collection
+
+    def ping(self) -> None:
+        with self._using("answering") as client:
+            client.get_collections()
+
+    def close(self) -> None:
+        with self._lock:
+            client, self._client = self._client, None
+            self._name = None
+            if client is not None and self._pid == os.getpid():
+                client.close()
+
+    def ensure(self, fingerprint: Fingerprint) -> None:
+        with self._using("preparing the collection") as client:
+            wanted = collection.name(self._namespace, fingerprint)
+            found = collection.find(client, self._namespace)
+            if found is not None and found[0] != wanted:
+                stored = p.described(found[1]) if found[1] else "another model"
+                raise ConfigurationError(
+                    f"collection {found[0]} on {self._place} holds vectors of {stored}, not of "
+                    f"{p.described(fingerprint)}",
+                    hint="set embedding_model back, or use another namespace",
+                )
+            collection.create(client, self._settings, fingerprint)
+            self._name = wanted
+
+    def drop(self) -> None:
+        """Remove the namespace's collection with everything in it."""
+        with self._using("dropping the collection") as client:
+            name = self._find(client)
+            if name is not None:
+                client.delete_collection(name)
+            self._name = None
+
+    # -- writing
+
+    def upsert(self, points: Sequence[Point]) -> None:
+        fresh = p.newest(points)
+        if not fresh:
+            return
+        with self._using("writing points") as client:
+            name = self._writable(client)
+            for generation, group in p.by_generation(fresh).items():
+                condition = models.Filter(must=[shapes.older_than(generation)])
+                for key, members in self._by_shard(group, lambda point: point.session_id):
+                    rows = [
+                        models.PointStruct(
+                            id=str(self._id(point)),
+                            vector=shapes.vectors(point.dense, point.sparse),
+                            payload=p.payload(point),
+                        )
+                        for point in sorted(members, key=lambda point: (point.episode_id, point.window))
+                    ]
+                    client.upsert(name, rows, wait=True, update_filter=condition, shard_key_selector=key)
+            self._drop_older(client, name, [point.episode_id for point in fresh])
+
+    def _drop_older(self, client: QdrantClient, name: str, episode_ids: Sequence[str]) -> None:
+        """Remove points of the episodes whose generation is not their episode's highest."""
+        stale: dict[tuple[str | None, int], list[str]] = {}
+        for rows in self._stored(client, name, episode_ids).values():
+            highest = max(generation for _, generation, _ in rows)
+            for point_id, generation, key in rows:
+                if generation < highest:
+                    stale.setdefault((key, highest), []).append(point_id)
+        for (key, highest), ids in stale.items():
+            still = models.Filter(must=[models.HasIdCondition(has_id=list[Any](ids)), shapes.older_than(highest)])
+            client.delete(name, models.FilterSelector(filter=still), wait=True, shard_key_selector=key)
+
+    def change(self, changes: Sequence[PointChange]) -> None:
+        if not changes:
+            return
+        with self._using("changing points") as client:
+            name = self._writable(client)
+            stored = self._stored(client, name, [change.episode_id for change in changes])
+            vectors: dict[str | None, list[models.PointVectors]] = {}
+            payloads: dict[tuple[str | None, str], tuple[dict[str, Any], list[str]]] = {}
+            for change in changes:
+                named = shapes.vectors(change.dense, change.sparse)
+                changed = p.changed_payload(change)
+                for point_id, _, key in stored.get(change.episode_id, ()):
+                    if named:
+                        vectors.setdefault(key, []).append(models.PointVectors(id=point_id, vector=named))
+                    if changed:
+                        group = (key, repr(sorted(changed.items())))
+                        payloads.setdefault(group, (changed, []))[1].append(point_id)
+            # By filter and on what exists: a point that was deleted meanwhile must stay absent, not fail the rest.
+            for key, rows in vectors.items():
+                self._update_vectors(client, name, rows, key)
+            for (key, _), (changed, ids) in payloads.items():
+                these = models.Filter(must=[models.HasIdCondition(has_id=list[Any](ids))])
+                client.set_payload(name, changed, points=these, wait=True, shard_key_selector=key)
+
+    def _update_vectors(
+        self, client: QdrantClient, name: str, rows: list[models.PointVectors], key: str | None
+    ) -> None:
+        try:
+            client.update_vectors(name, rows, wait=True, shard_key_selector=key)
+        except Exception as error:  # each transport has its own error for a missing point
+            if "No point with id" not in str(error) and "not found" not in str(error).lower():
+                raise
+            ids = [row.id for row in rows]
+            alive = {r.id for r in client.retrieve(name, ids, with_payload=False, shard_key_selector=key)}
+            left = [row for row in rows if row.id in alive]
+            if left and len(left) < len(rows):
+                self._update_vectors(client, name, left, key)
+
+    def delete(self, episode_ids: Sequence[str]) -> int:
+        if not episode_ids:
+            return 0
+        with self._using("deleting points") as client:
+            name = self._find(client)
+            if name is None:
+                return 0
+            rows = [row for found in self._stored(client, name, episode_ids).values() for row in found]
+            for key, members in _grouped(rows, lambda row: row[2]):
+                ids = models.PointIdsList(points=[point_id for point_id, _, _ in members])
+                client.delete(name, ids, wait=True, shard_key_selector=key)
+            return len(rows)
+
+    # -- reading
+
+    def search(self, searches: Sequence[Search]) -> list[list[Hit]]:
+        found: list[list[Hit]] = [[] for _ in searches]
+        with self._using("searching") as client:
+            name = self._find(client)
+            if name is None:
+                return found
+            # Windows of one episode crowd each other out: ask for more points until there are enough episodes.
+            wanted = {
+                row: search.limit
+                for row, search in enumerate(searches)
+                if not isinstance(search.vector, SparseVector) or len(search.vector.indices)
+            }
+            while wanted:
+                requests = [
+                    shapes.query(
+                        searches[row],
+                        limit,
+                        local=self._local,
+                        shard_keys=self._shards_of(searches[row].where.sessions),
+                    )
+                    for row, limit in wanted.items()
+                ]
+                more: dict[int, int] = {}
+                responses = client.query_batch_points(name, requests)
+                for (row, limit), response in zip(wanted.items(), responses, strict=True):
+                    scored = [
+                        (str(hit.payload[p.EPISODE]), int(hit.payload[p.WINDOW]), float(hit.score))
+                        for hit in response.points
+                        if hit.payload is not None
+                    ]
+                    found[row] = p.best_windows(scored, searches[row].limit)
+                    if len(found[row]) < searches[row].limit and len(response.points) >= limit:
+                        more[row] = limit * 4
+                wanted = more
+        return found
+
+    def generations(self, episode_ids: Sequence[str]) -> dict[str, tuple[int, int]]:
+        with self._using("reading generations") as client:
+            name = self._find(client)
+            if name is None:
+                return {}
+            stored = self._stored(client, name, episode_ids)
+        return {key: (max(g for _, g, _ in rows), len(rows)) for key, rows in stored.items()}
+
+    def vectors(self, episode_ids: Sequence[str]) -> list[StoredVector]:
+        owners: list[str] = []
+        rows: list[list[float]] = []
+        with self._using("reading vectors") as client:
+            name = self._find(client)
+            if name is None or not episode_ids:
+                return []
+            these = models.Filter(must=[shapes.any_of(p.EPISODE, list(dict.fromkeys(episode_ids)))])
+            for record in self._scroll(client, name, these, [p.EPISODE], [CONTENT]):
+                vector = shapes.dense(record, CONTENT)
+                if vector is not None and record.payload is not None:
+                    owners.append(str(record.payload[p.EPISODE]))
+                    rows.append(vector)
+        return p.mean_vectors(episode_ids, owners, np.array(rows, np.float32)) if rows else []
+
+    def walk(self, *, after: str | None = None, limit: int = 1000) -> tuple[list[tuple[str, int]], str | None]:
+        with self._using("reading points") as client:
+            name = self._find(client)
+            if name is None:
+                return [], None
+            records, following = client.scroll(
+                name, offset=after, limit=limit, with_payload=[p.EPISODE, p.WINDOW], with_vectors=False
+            )
+        rows = [
+            (str(record.payload[p.EPISODE]), int(record.payload[p.WINDOW]))
+            for record in records
+            if record.payload and p.EPISODE in record.payload
+        ]
+        return rows, None if following is None else str(following)
+
+    def count(self, where: Where | None = None) -> int:
+        with self._using("counting") as client:
+            name = self._find(client)
+            if name is None:
+                return 0
+            condition = shapes.filtered(where) if where is not None else None
+            if condition is None:
+                condition = models.Filter(must_not=[shapes.any_of(p.KIND, [p.CENTROID_KIND])])
+            return client.count(name, count_filter=condition, exact=True).count
+
+    def info(self) -> Mapping[str, Any]:
+        facts: dict[str, Any] = {"backend": "qdrant", "points": self.count()}
+        with self._using("reading its state") as client:
+            name = self._find(client)
+            if name is not None:
+                state = client.get_collection(name)
+                facts |= {
+                    "collection": name,
+                    "status": str(state.status.value),
+                    "segments": state.segments_count,
+                    "indexed_vectors": state.indexed_vectors_count,
+                }
+                if state.update_queue is not None:
+                    facts["queue_depth"] = state.update_queue.length
+        return facts
+
+    def scrub(self) -> None:
+        """The server's own optimiser rewrites segments; nothing here can hurry it."""
+
+    # -- centroids
+
+    def put_centroids(self, centroids: Sequence[Centroid]) -> None:
+        if not centroids:
+            return
+        with self._using("writing centroids") as client:
+            name = self._writable(client)
+            for key, members in self._by_shard(centroids, lambda c: c.session_id):
+                rows = [
+                    models.PointStruct(
+                        id=str(p.centroid_id(self._namespace, c.session_id, c.run_id, c.cluster_id)),
+                        vector=shapes.vectors({CENTROID: c.vector}, {}),
+                        payload=p.centroid_payload(c),
+                    )
+                    for c in members
+                ]
+                client.upsert(name, rows, wait=True, shard_key_selector=key)
+
+    def centroids(self, session_id: str, run_id: str) -> list[Centroid]:
+        of_run = models.Filter(
+            must=[
+                shapes.any_of(p.CENTROID_SESSION, [p.digest(session_id)]),
+                shapes.any_of(p.CENTROID_RUN, [run_id]),
+            ]
+        )
+        found: list[Centroid] = []
+        with self._using("reading centroids") as client:
+            name = self._find(client)
+            if name is None:
+                return []
+            for record in self._scroll(client, name, of_run, True, [CENTROID]):
+                payload = record.payload or {}
+                found.append(
+                    Centroid(
+                        cluster_id=str(payload[p.CENTROID_CLUSTER]),
+                        session_id=session_id,
+                        run_id=run_id,
+                        vector=np.array(shapes.dense(record, CENTROID), np.float32),
+                        radius=float(payload[p.CENTROID_RADIUS]),
+                    )
+                )
+        return sorted(found, key=lambda centroid: centroid.cluster_id)
+
+    def drop_centroids(self, session_id: str, *, keep_runs: Sequence[str]) -> None:
+        gone = models.Filter(
+            must=[shapes.any_of(p.CENTROID_SESSION, [p.digest(session_id)])],
+            must_not=[shapes.any_of(p.CENTROID_RUN, keep_runs)] if keep_runs else None,
+        )
+        with self._using("dropping centroids") as client:
+            name = self._find(client)
+            if name is not None:
+                key = self._shard_of(session_id)
+                client.delete(name, models.FilterSelector(filter=gone), wait=True, shard_key_selector=key)
+
+    # -- helpers
+
+    @contextmanager
+    def _using(self, doing: str) -> Iterator[QdrantClient]:
+        """The client, with the driver's errors translated. The in-memory mode takes one call at a time."""
+        with shapes.translated(self._place, doing), self._lock if self._local else nullcontext():
+            yield self._connected()
+
+    def _connected(self) -> QdrantClient:
+        client = self._client
+        if client is not None and self._pid == os.getpid():
+            return client
+        if self._pid not in (0, os.getpid()):
+            self._lock = threading.RLock()  # another thread may have held it at the fork
+        with self._lock:
+            if self._client is None or self._pid != os.getpid():
+                if self._client is not None:
+                    _outlived.append(self._client)
+                self._client = collection.connect(self._settings)
+                self._pid = os.getpid()
+            return self._client
+
+    def _find(self, client: QdrantClient) -> str | None:
+        """The collection's name, None where there is none yet."""
+        if self._name is None:
+            found = collection.find(client, self._namespace)
+            self._name = None if found is None else found[0]
+        return self._name
+
+    def _writable(self, client: QdrantClient) -> str:
+        name = self._find(client)
+        if name is None:
+            raise ConfigurationError(
+                f"no vector collection of namespace {self._namespace} on {self._place}",
+                hint="ensure(fingerprint) makes it for a model",
+            )
+        return name
+
+    def _id(self, point: Point) -> UUID:
+        return p.point_id(self._namespace, point.episode_id, point.window)
+
+    def _stored(
+        self, client: QdrantClient, name: str, episode_ids: Iterable[str]
+    ) -> dict[str, list[tuple[str, int, str | None]]]:
+        """(point id, generation, shard key) of every point of the episodes."""
+        ids = list(dict.fromkeys(episode_ids))
+        stored: dict[str, list[tuple[str, int, str | None]]] = {}
+        if not ids:
+            return stored
+        these = models.Filter(must=[shapes.any_of(p.EPISODE, ids)])
+        for record in self._scroll(client, name, these, [p.EPISODE, p.GENERATION], False):
+            payload = record.payload or {}
+            key = None if record.shard_key is None else str(record.shard_key)
+            stored.setdefault(str(payload[p.EPISODE]), []).append((str(record.id), int(payload[p.GENERATION]), key))
+        return stored
+
+    def _scroll(
+        self,
+        client: QdrantClient,
+        name: str,
+        condition: models.Filter,
+        payload: list[str] | bool,
+        vectors: list[str] | bool,
+    ) -> Iterator[models.Record]:
+        offset: Any = None
+        while True:
+            records, offset = client.scroll(
+                name, scroll_filter=condition, offset=offset, limit=PAGE, with_payload=payload, with_vectors=vectors
+            )
+            yield from records
+            if offset is None:
+                return
+
+    # -- session sharding
+
+    def _shard_of(self, session_id: str) -> str | None:
+        """The shard key of a session, None where sessions are not spread by key."""
+        if not self._settings.qdrant_session_sharding or self._local:
+            return None
+        keys = collection.shard_keys(self._settings)
+        return keys[int(p.digest(session_id)[:8], 16) % len(keys)]
+
+    def _shards_of(self, sessions: Sequence[str]) -> list[str] | None:
+        """The shards that a search in these sessions needs, None for all."""
+        keys = {key for session in sessions if (key := self._shard_of(session)) is not None}
+        return sorted(keys) or None
+
+    def _by_shard(self, items: Iterable[Any], session: Callable[[Any], str]) -> list[tuple[str | None, list[Any]]]:
+        return _grouped(items, lambda item: self._shard_of(session(item)))
+
+
+def _grouped(items: Iterable[Any], key: Callable[[Any], str | None]) -> list[tuple[str | None, list[Any]]]:
+    groups: dict[str | None, list[Any]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return list(groups.items())

@@ -1,0 +1,103 @@
+"""The collection of one namespace and model on a Qdrant server: found, made, and checked."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict
+from math import ceil
+from typing import Any
+
+from qdrant_client import QdrantClient, models
+
+from ww_core.config import Settings
+from ww_core.errors import ConfigurationError
+from ww_core.stores.ports import Fingerprint
+from ww_core.stores.servers import qdrant_shapes as shapes
+
+
+def is_local(settings: Settings) -> bool:
+    return settings.qdrant_url is not None and settings.qdrant_url.get_secret_value() == ":memory:"
+
+
+def name(namespace: str, fingerprint: Fingerprint) -> str:
+    return f"{namespace}_{fingerprint.digest()}"
+
+
+def find(client: QdrantClient, namespace: str) -> tuple[str, Fingerprint | None] | None:
+    """The namespace's collection and the model in its metadata; None where there is none."""
+    pattern = re.compile(re.escape(namespace) + r"_[0-9a-f]{12}")
+    names = sorted(c.name for c in client.get_collections().collections if pattern.fullmatch(c.name))
+    if not names:
+        return None
+    metadata = client.get_collection(names[0]).config.metadata or {}
+    stored = metadata.get("fingerprint")
+    return names[0], Fingerprint(**stored) if isinstance(stored, dict) else None
+
+
+def create(client: QdrantClient, settings: Settings, fingerprint: Fingerprint) -> None:
+    """Make the collection with its indexes; harmless where another process is making it too."""
+    collection = name(settings.namespace, fingerprint)
+    local = is_local(settings)
+    if not client.collection_exists(collection):
+        layout: dict[str, Any] = {}
+        if not local:
+            layout = {
+                "shard_number": 1 if settings.qdrant_session_sharding else settings.qdrant_shard_number,
+                "sharding_method": models.ShardingMethod.CUSTOM if settings.qdrant_session_sharding else None,
+                "replication_factor": settings.qdrant_replication_factor,
+                "write_consistency_factor": settings.qdrant_write_consistency,
+                "quantization_config": shapes.quantization(settings.qdrant_quantization),
+                "timeout": ceil(settings.qdrant_timeout),
+            }
+        try:
+            client.create_collection(
+                collection,
+                vectors_config=shapes.dense_params(fingerprint.dimension, on_disk=settings.qdrant_on_disk),
+                sparse_vectors_config=shapes.sparse_params(),
+                metadata={"fingerprint": asdict(fingerprint)},
+                **layout,
+            )
+        except Exception:  # each transport has its own error for "exists already"
+            if not client.collection_exists(collection):
+                raise
+    if local:
+        return  # it has neither indexes nor shards
+    for field, schema in shapes.INDEXES.items():
+        client.create_payload_index(collection, field, field_schema=schema, wait=True)
+    if settings.qdrant_session_sharding:
+        existing = {str(key.key) for key in client.list_shard_keys(collection).shard_keys or []}
+        for key in shard_keys(settings):
+            if key not in existing:
+                client.create_shard_key(collection, key)
+
+
+def shard_keys(settings: Settings) -> list[str]:
+    """The shards that sessions are spread over, under ``qdrant_session_sharding``."""
+    return [f"sessions-{index}" for index in range(settings.qdrant_shard_number)]
+
+
+def connect(settings: Settings) -> QdrantClient:
+    """A client of the server that the settings name; nothing is sent yet."""
+    if settings.qdrant_url is None:
+        raise ConfigurationError("qdrant_url is not set")
+    url = settings.qdrant_url.get_secret_value()
+    if url == ":memory:":
+        return QdrantClient(":memory:")
+    key = settings.qdrant_api_key
+    return QdrantClient(
+        url=url,
+        grpc_port=grpc_port(settings),
+        prefer_grpc=settings.qdrant_grpc and settings.qdrant_prefer_grpc,
+        api_key=None if key is None else key.get_secret_value(),
+        timeout=ceil(settings.qdrant_timeout),
+        pool_size=settings.qdrant_pool_size,
+        check_compatibility=False,
+    )
+
+
+def grpc_port(settings: Settings) -> int:
+    """``qdrant_grpc_port``, else the one after the HTTP port, as Qdrant's own defaults have it."""
+    if settings.qdrant_grpc_port is not None:
+        return settings.qdrant_grpc_port
+    port = re.search(r":(\d+)(?:/|$)", settings.qdrant_url.get_secret_value()) if settings.qdrant_url else None
+    return int(port[1]) + 1 if port else 6334
