@@ -30,26 +30,27 @@ RETRY_SECONDS = 2.0
 class Sender(Protocol):
     """Puts one message into the queue; raises a connection error where it cannot."""
 
-    def __call__(self) -> None: ...
+    def __call__(self) -> object: ...
 
 
-def flag_key(namespace: str, queue: Queue) -> str:
-    """The Redis key of a queue's flag."""
-    return f"{namespace}:doorbell:{queue.value}"
+def flag_key(namespace: str, name: str) -> str:
+    """The Redis key of the flag of that name, usually a queue's."""
+    return f"{namespace}:doorbell:{name}"
 
 
 class Flag:
-    """At most one unanswered ring per queue, over all processes."""
+    """At most one unanswered ring per name, over all processes."""
 
-    def __init__(self, url: str, *, namespace: str, queue: Queue = Queue.EMBED) -> None:
+    def __init__(self, url: str, *, namespace: str, name: str = Queue.EMBED.value, seconds: int = FLAG_SECONDS) -> None:
         self._client: Any = redis.Redis.from_url(
             url, socket_timeout=SOCKET_SECONDS, socket_connect_timeout=SOCKET_SECONDS, protocol=2
         )
-        self._key = flag_key(namespace, queue)
+        self._key = flag_key(namespace, name)
+        self._seconds = seconds
 
     def raise_(self) -> bool:
         """Set the flag; whether it was not set before. Raises redis.RedisError."""
-        return bool(self._client.set(self._key, "1", nx=True, ex=FLAG_SECONDS))
+        return bool(self._client.set(self._key, "1", nx=True, ex=self._seconds))
 
     def clear(self) -> None:
         """Remove the flag: from now on a store rings again. A broker that cannot be reached is left to the TTL."""

@@ -19,8 +19,12 @@ SOCKET_SECONDS = 5
 SWEEP_SECONDS = 30
 SOFT_SHUTDOWN_SECONDS = 20
 """A drain works for at most 15 s at a time, so this ends it without a loss."""
-CONSOLIDATE_LIMIT_SECONDS = 600
-DEFAULT_LIMIT_SECONDS = 300
+HARD_LIMIT_SECONDS = 120
+"""Of a task that works for 15 s and then rings again; the soft limit comes 30 s earlier."""
+VERIFY_LIMIT_SECONDS = 6 * 3600
+UNACKED = "ww.unacked"
+"""Our own place for delivered messages: in kombu's common one, other applications' messages would be delivered again
+after our visibility timeout instead of theirs."""
 
 
 def celery_settings(settings: Settings) -> dict[str, Any]:
@@ -28,6 +32,9 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
     broker = settings.redis_url.get_secret_value() if settings.redis_url else "memory://"
     transport = {
         "visibility_timeout": VISIBILITY_SECONDS,
+        "unacked_key": UNACKED,
+        "unacked_index_key": f"{UNACKED}_index",
+        "unacked_mutex_key": f"{UNACKED}_mutex",
         # kombu's own figures (10 and 10) deliver a lost message again only after 93 s.
         "unacked_restore_interval": 2,
         "unacked_restore_throttle": 1,
@@ -36,7 +43,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "socket_keepalive": True,
         "health_check_interval": 10,
     }
-    exchange = Exchange("ww", type="direct")
+    own = settings.consolidation_time_limit + 60  # a run ends itself, and says so, before Celery ends it
     return {
         "broker_url": broker,
         "result_backend": broker if settings.redis_url else "cache+memory://",
@@ -54,16 +61,23 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "enable_utc": True,
         "timezone": "UTC",
         # A declared queue per class of work; never Celery's own default queue, which other applications share.
-        "task_queues": [Queue(name.value, exchange, routing_key=name.value) for name in Name],
+        "task_queues": [Queue(name.value, Exchange(name.value), routing_key=name.value) for name in Name],
         "task_create_missing_queues": False,
         "task_default_queue": Name.MAINTAIN.value,
-        "task_default_exchange": "ww",
+        "task_default_exchange": Name.MAINTAIN.value,
         "task_default_exchange_type": "direct",
         "task_default_routing_key": Name.MAINTAIN.value,
         "task_routes": {
             "ww.embed_pending": {"queue": Name.EMBED.value, "routing_key": Name.EMBED.value},
             "ww.embed_query": {"queue": Name.QUERY.value, "routing_key": Name.QUERY.value},
         },
+        "task_annotations": {
+            "ww.consolidate": {"soft_time_limit": own, "time_limit": own + 60},
+            "ww.verify": {"soft_time_limit": VERIFY_LIMIT_SECONDS, "time_limit": VERIFY_LIMIT_SECONDS + 60},
+        },
+        # Without a broker a task called by delay runs at once, in the caller's thread.
+        "task_always_eager": settings.redis_url is None,
+        "task_eager_propagates": True,
         # The message is gone only after the work is done; work that dies with its child comes back through its lease,
         # not through the broker, which would hand a killer to one worker after another.
         "task_acks_late": True,
@@ -74,16 +88,18 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "worker_soft_shutdown_timeout": SOFT_SHUTDOWN_SECONDS,
         "worker_enable_soft_shutdown_on_idle": False,
         "worker_proc_alive_timeout": 120,  # the model loads before the first task
+        "worker_concurrency": 2,  # each child holds a model; -c says otherwise
         "worker_send_task_events": True,  # Flower
         "task_send_sent_event": True,
         "task_track_started": True,
         "task_ignore_result": True,  # kept only where the contract says so, task by task
         "task_store_errors_even_if_ignored": False,
-        "task_time_limit": DEFAULT_LIMIT_SECONDS,
-        "task_soft_time_limit": DEFAULT_LIMIT_SECONDS - 30,
+        "task_time_limit": HARD_LIMIT_SECONDS,
+        "task_soft_time_limit": HARD_LIMIT_SECONDS - 30,
         "worker_hijack_root_logger": False,
         "beat_schedule": beat_schedule(settings),
         "beat_max_loop_interval": 5,
+        "beat_enable_remote_control": True,
     }
 
 

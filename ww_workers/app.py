@@ -1,0 +1,26 @@
+"""The Celery app ``ww``. Its configuration is read when it is first needed, never from a celeryconfig module."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from celery import Celery
+from celery.signals import after_setup_logger
+
+from ww_core.config import Settings
+from ww_core.observability.logs import configure
+from ww_workers import lifecycle, visibility
+
+app = Celery("ww", set_as_current=False, include=["ww_workers.tasks"])
+app.config_from_object("ww_workers.configuration")
+lifecycle.install()
+visibility.install()
+
+
+def _configure_logging(loglevel: int | None = None, **_: object) -> None:
+    """Our own records as the setting log_format says; the others as Celery does."""
+    configure(log_format=Settings().log_format, level=loglevel or logging.WARNING, stream=sys.stderr)
+
+
+after_setup_logger.connect(_configure_logging, weak=False, dispatch_uid="ww-logging")

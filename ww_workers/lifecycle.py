@@ -1,0 +1,144 @@
+"""What a worker does besides tasks: checks at start, a warm model in every child, sweeps, and a word to stop in time.
+
+The parent process of a worker opens no store: a child may own the vectors, a parent never does.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from celery import signals
+
+from ww_core.config import Settings
+from ww_core.errors import WorldWeaverError
+from ww_core.stores.ports import Queue
+from ww_workers.settings import RENEWAL_SECONDS, SWEEP_SECONDS, VISIBILITY_SECONDS
+
+if TYPE_CHECKING:
+    from ww_workers.doorbell import RedisDoorbell
+
+log = logging.getLogger(__name__)
+
+QUEUES_VARIABLE = "WW_WORKER_QUEUES"
+STOP_VARIABLE = "WW_WORKER_STOP"
+"""Both are set by the parent for its children, however they are started."""
+SWEEPING_QUEUES = (Queue.MAINTAIN, Queue.EMBED, Queue.CONSOLIDATE, Queue.QUERY)
+"""A worker sweeps on the first of these that it consumes: recovery needs no particular pool, and queries wait last."""
+
+_parent: int | None = None
+
+
+def install() -> None:
+    """Do all this in every worker of this process."""
+    signals.celeryd_after_setup.connect(_set_up, weak=False, dispatch_uid="ww-set-up")
+    signals.worker_ready.connect(_ready, weak=False, dispatch_uid="ww-ready")
+    signals.worker_shutting_down.connect(_stop, weak=False, dispatch_uid="ww-stop")
+    signals.worker_process_init.connect(_enter_child, weak=False, dispatch_uid="ww-enter")
+    signals.worker_process_shutdown.connect(_leave_child, weak=False, dispatch_uid="ww-leave")
+
+
+def consumed() -> frozenset[Queue]:
+    """The queues that this worker consumes."""
+    names = os.environ.get(QUEUES_VARIABLE, "").split(",")
+    return frozenset(queue for queue in Queue if queue.value in names)
+
+
+def stopping() -> bool:
+    """Whether the worker shuts down, or its parent is gone: finish the step under way and give the rest back."""
+    path = os.environ.get(STOP_VARIABLE)
+    if path is not None and os.path.exists(path):
+        return True
+    return _parent is not None and os.getppid() != _parent
+
+
+# -- in the parent
+
+
+def _set_up(sender: str, instance: Any, **_: object) -> None:
+    os.environ[QUEUES_VARIABLE] = ",".join(instance.app.amqp.queues.consume_from)
+    stop = Path(tempfile.mkdtemp(prefix="ww-worker-")) / "stop"
+    os.environ[STOP_VARIABLE] = str(stop)
+    # SIGTERM as SIGQUIT waits first and sends its signal afterwards: children would learn of it too late
+    wait = getattr(instance, "wait_for_soft_shutdown", None)
+    if wait is not None:
+
+        def stop_and_wait() -> None:
+            stop.touch()
+            wait()
+
+        instance.wait_for_soft_shutdown = stop_and_wait
+
+
+def _ready(sender: Any, **_: object) -> None:
+    for line in problems(Settings(), os.environ):
+        log.warning("%s", line, extra={"action": "worker.check"})
+    timer = getattr(sender, "timer", None)
+    if timer is not None:
+        _sweep(sender)
+        timer.call_repeatedly(SWEEP_SECONDS * random.uniform(0.9, 1.1), lambda: _sweep(sender))
+
+
+def _sweep(worker: Any) -> None:
+    bell: RedisDoorbell | None = getattr(worker, "ww_sweep_bell", None)
+    if bell is None:
+        from ww_workers.producer import sweep_bell
+
+        queue = next((queue for queue in SWEEPING_QUEUES if queue in consumed()), None)
+        settings = Settings()
+        if queue is None or settings.redis_url is None:
+            return
+        bell = worker.ww_sweep_bell = sweep_bell(settings, queue)
+    bell.ring()
+
+
+def _stop(**_: object) -> None:
+    path = os.environ.get(STOP_VARIABLE)
+    if path is not None and Path(path).parent.is_dir():
+        Path(path).touch()
+
+
+def problems(settings: Settings, environ: os._Environ[str] | dict[str, str]) -> list[str]:
+    """What is wrong with how this worker was started, one line each."""
+    found = []
+    if settings.redis_url is None:
+        found.append("redis_url is not set: this worker has no broker (set T4DM_REDIS_URL)")
+    if environ.get("REMAP_SIGTERM") != "SIGQUIT":
+        found.append(
+            "REMAP_SIGTERM=SIGQUIT is not in the environment: SIGTERM waits for tasks without a bound (use ww worker)"
+        )
+    if RENEWAL_SECONDS * 2 > VISIBILITY_SECONDS:
+        found.append("messages are renewed too seldom for the visibility timeout")
+    return found
+
+
+# -- in a child
+
+
+def _enter_child(**_: object) -> None:
+    global _parent
+    _parent = os.getppid()
+    from ww_workers import tasks
+
+    queues = consumed()
+    try:
+        work = tasks.jobs()
+        work.deployment.hooks.load(work.deployment.settings.hooks)
+        work.deployment.publish()
+        work.deployment.graph.ping()
+        if Queue.EMBED in queues:
+            work.warm()
+        elif Queue.QUERY in queues:
+            work.deployment.embedding.warm()
+    except WorldWeaverError as error:  # it may mend itself; tasks say so again until it does
+        log.error("%s", error, extra={"action": "worker.check"})
+
+
+def _leave_child(**_: object) -> None:
+    from ww_workers import tasks
+
+    tasks.close()

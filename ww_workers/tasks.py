@@ -1,0 +1,146 @@
+"""The Celery tasks, by the names, arguments and results of the contract.
+
+Importing this module connects to nothing. Without a broker (``redis_url`` unset) ``delay`` runs a task at once.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from billiard.exceptions import SoftTimeLimitExceeded
+from celery import Task
+
+from ww_core.config import Settings
+from ww_core.deployment import Deployment
+from ww_core.errors import WorldWeaverError
+from ww_core.stores.ports import Queue
+from ww_workers import lifecycle
+from ww_workers.app import app
+from ww_workers.jobs import Bells, Jobs
+from ww_workers.wire import receipt_json, run_json, verification_json
+
+__all__ = ["consolidate", "consolidate_due", "embed_pending", "embed_query", "store", "sweep", "verify"]
+
+
+class Work(Task):  # type: ignore[misc]  # Celery has no types
+    """A task of ours: out of memory is an error of this task, not the death of its worker and then of the next one."""
+
+    abstract = True
+    throws = (WorldWeaverError,)  # an answer, not a defect: logged without a traceback
+    resultrepr_maxsize = 200  # characters of a result in logs and in Flower
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().__call__(*args, **kwargs)
+        except MemoryError as error:
+            raise WorldWeaverError(f"{self.name} ran out of memory", hint="give the worker more") from error
+
+
+class _Process:
+    """The jobs of this process, on the default settings, made when first needed and again in a forked child."""
+
+    def __init__(self) -> None:
+        self.jobs: Jobs | None = None
+        self.pid = 0
+        self.replaced: list[Jobs] = []
+
+
+_process = _Process()
+
+
+def jobs() -> Jobs:
+    """What the tasks of this process work on."""
+    if _process.replaced:
+        return _process.replaced[-1]
+    if _process.jobs is None or _process.pid != os.getpid():
+        deployment = Deployment.of(Settings()).acquire()
+        _process.jobs = Jobs(deployment, _bells(deployment), interruptions=(SoftTimeLimitExceeded,))
+        _process.pid = os.getpid()
+    return _process.jobs
+
+
+def replace(replacement: Jobs) -> None:
+    """Let the tasks of this process work on something else, until ``restore``."""
+    _process.replaced.append(replacement)
+
+
+def restore(replacement: Jobs) -> None:
+    _process.replaced.remove(replacement)
+
+
+def close() -> None:
+    """Close the stores of this process."""
+    found, _process.jobs = _process.jobs, None
+    if found is not None and _process.pid == os.getpid() and found.deployment.release():
+        found.deployment.close()
+
+
+def _bells(deployment: Deployment) -> Bells:
+    if deployment.settings.redis_url is None:
+        from ww_workers.local import LocalRuntime
+        from ww_workers.runtime import Runtime
+
+        runtime = Runtime.of(deployment)
+        assert isinstance(runtime, LocalRuntime)  # noqa: S101 - what Runtime.of makes where there is no broker
+        runtime.start()
+        return runtime.dispatcher
+    from ww_workers.producer import RedisBells
+
+    bells = RedisBells(deployment.settings)
+    deployment.doorbell = bells.doorbell
+    return bells
+
+
+@app.task(name="ww.embed_pending", base=Work, ignore_result=True)
+def embed_pending() -> None:
+    """Embed what is pending, for a while; ring again where that was not enough."""
+    work = jobs()
+    if work.deployment.settings.redis_url is not None:
+        from ww_workers.producer import embed_flag
+
+        # taken down before the first claim: what is stored from here on rings again
+        flag = embed_flag(work.deployment.settings)
+        flag.clear()
+        flag.close()
+    work.embed_pending(should_stop=lifecycle.stopping)
+
+
+@app.task(name="ww.embed_query", base=Work, ignore_result=False)
+def embed_query(text: str) -> list[float]:
+    """The query's vector."""
+    return [float(x) for x in jobs().embed_query(text)]
+
+
+@app.task(name="ww.store", base=Work, ignore_result=False, bind=True)
+def store(self: Any, content: Any, **fields: Any) -> dict[str, Any]:
+    """Store one episode; it is stored only when the result says so."""
+    return receipt_json(jobs().store(key=self.request.id, content=content, **fields))
+
+
+@app.task(name="ww.consolidate", base=Work, ignore_result=False, bind=True)
+def consolidate(self: Any, session_id: str, dry_run: bool = False, run_id: str | None = None) -> dict[str, Any]:
+    """Consolidate one session, on a worker of the queue for that, whichever queue the message came by."""
+    info = self.request.delivery_info or {}
+    if not self.request.is_eager and info.get("routing_key") not in (None, Queue.CONSOLIDATE.value):
+        passed_on = self.si(session_id=session_id, dry_run=dry_run, run_id=run_id)
+        self.replace(passed_on.set(queue=Queue.CONSOLIDATE.value))
+    return run_json(jobs().consolidate(session_id, dry_run=dry_run, run_id=run_id, should_stop=lifecycle.stopping))
+
+
+@app.task(name="ww.consolidate_due", base=Work, ignore_result=True)
+def consolidate_due() -> None:
+    """Ring for every session that is due, once per interval however often this is called."""
+    jobs().consolidate_due()
+
+
+@app.task(name="ww.sweep", base=Work, ignore_result=True)
+def sweep() -> None:
+    """Find what nobody rang for."""
+    jobs().sweep(should_stop=lifecycle.stopping)
+
+
+@app.task(name="ww.verify", base=Work, ignore_result=False)
+def verify() -> dict[str, Any]:
+    """Compare the record with the vectors."""
+    return verification_json(jobs().verify())
