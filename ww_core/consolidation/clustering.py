@@ -1,4 +1,11 @@
-"""Finding the clusters of a sample: sharpen the vectors with their neighbours, HDBSCAN, merge what flows together."""
+"""Finding the clusters of a sample: sharpen the vectors with their neighbours, HDBSCAN, merge what flows together.
+
+Notes
+-----
+Each step is there for what it measurably adds (adjusted Rand index on two labelled sets of short texts, one setting for
+both): HDBSCAN on raw vectors .51 and .59; on principal directions drawn together along their nearest-neighbour graph
+.53 and .73; with clusters merged between which the graph's random walk flows .58 and .74.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ww_core.consolidation.density import density_clusters
-from ww_core.consolidation.neighbours import flow_between, principal_directions, smooth, transition_matrix, unit
+from ww_core.consolidation.neighbours import Graph, flow_between, principal_directions, smooth, unit
 from ww_core.models import Vector
 
 DIMENSIONS = 96
@@ -22,6 +29,15 @@ STEPS_PER_ROUND = 2
 SMOOTHING_SHARE = 0.7
 MERGING_FLOW = 0.12
 """Share of a random walk's steps between two clusters above which they are one."""
+CLOSE_NEIGHBOURS = 5
+"""Neighbours whose mean cosine is a row's density."""
+LOOSE = 0.8
+"""Of the median density: a row below it belongs to nothing (on CLINC150 that is four fifths of the queries that are out
+of scope and a tenth of the others)."""
+SOUND = 0.1
+"""Of a cluster's rows: with fewer that do not lie loosely it is no topic, only where the noise is thickest."""
+SMALLEST, FEWEST = 5, 3
+"""min_cluster_size and min_samples of small samples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,32 +58,44 @@ class Clustering:
 def auto_sizes(n: int) -> tuple[int, int]:
     """(min_cluster_size, min_samples) for a sample of ``n``: 5 and 3 up to 100, about 10 and 5 at 3 000."""
     growth = max(log(max(n, 1) / 100.0) / log(30.0), 0.0)
-    return round(5 + 5 * min(growth, 2.0)), round(3 + 2 * min(growth, 1.0))
+    return round(SMALLEST + 5 * min(growth, 2.0)), round(FEWEST + 2 * min(growth, 1.0))
 
 
 def cluster(
     vectors: Vector,
     *,
+    core: NDArray[np.bool_] | None = None,
     min_cluster_size: int | Literal["auto"] = "auto",
     min_samples: int | Literal["auto"] = "auto",
 ) -> Clustering:
-    """Cluster unit rows (n, d), float32. The same rows in the same order give the same answer."""
+    """Cluster unit rows (n, d), float32. The same rows in the same order give the same answer.
+
+    HDBSCAN, the costly part, sees only the rows of ``core`` (n,), by default all. The others help to sharpen them,
+    which is worth far more than their absence saves, and go to the nearest cluster.
+    """
     n = len(vectors)
-    auto_size, auto_samples = auto_sizes(n)
-    size = auto_size if min_cluster_size == "auto" else min_cluster_size
-    samples = auto_samples if min_samples == "auto" else min_samples
-    if n < 2 * size:
+    core = np.ones(n, dtype=np.bool_) if core is None else core
+    size, samples = _sizes(n, int(core.sum()), min_cluster_size, min_samples)
+    if core.sum() < 2 * size:
         nothing = np.full(n, -1, dtype=np.int32)
         return Clustering(nothing, nothing)
     points = principal_directions(vectors, DIMENSIONS)
-    first = transitions = transition_matrix(points, NEIGHBOURS)
+    first = graph = Graph.of(points, NEIGHBOURS)
     for step in range(SMOOTHING_ROUNDS):
         if step:
-            transitions = transition_matrix(points, NEIGHBOURS)
-        points = smooth(points, transitions, share=SMOOTHING_SHARE, times=STEPS_PER_ROUND)
-    labels = density_clusters(points, min_cluster_size=size, min_samples=samples)
-    labels = _by_size(_merged(labels, first))
-    return Clustering(labels, _with_nearest(points, labels))
+            graph = Graph.of(points, NEIGHBOURS)
+        points = smooth(points, graph.transitions, share=SMOOTHING_SHARE, times=STEPS_PER_ROUND)
+    labels = np.full(n, -1, dtype=np.int32)
+    labels[core] = density_clusters(points[core], min_cluster_size=size, min_samples=samples)
+    if labels.max() < 0:
+        return Clustering(labels, labels)
+    likely = labels >= 0
+    labels[~core] = _nearest(points[~core], points, labels)
+    likely[~core] = True
+    labels = _merged(np.where(likely, labels, -1).astype(np.int32), first)
+    nearest = np.where(likely, labels, _nearest(points, points, labels))
+    member = _belongs(nearest, likely, first, smallest=size)
+    return _numbered(np.where(member, nearest, -1).astype(np.int32), nearest, points)
 
 
 def centroids(vectors: Vector, labels: NDArray[np.int32]) -> Vector:
@@ -78,9 +106,23 @@ def centroids(vectors: Vector, labels: NDArray[np.int32]) -> Vector:
     return unit(sums.astype(np.float32))
 
 
-def _merged(labels: NDArray[np.int32], transitions: object) -> NDArray[np.int32]:
-    while labels.max(initial=-1) >= 1:
-        flow = flow_between(labels, transitions)  # type: ignore[arg-type]
+def _sizes(n: int, core: int, size: int | Literal["auto"], samples: int | Literal["auto"]) -> tuple[int, int]:
+    # Of a cluster of m rows about m * core / n are in the core.
+    auto_size, auto_samples = (value * core / max(n, 1) for value in auto_sizes(n))
+    return (
+        max(SMALLEST, round(auto_size)) if size == "auto" else size,
+        max(FEWEST, round(auto_samples)) if samples == "auto" else samples,
+    )
+
+
+def _nearest(rows: Vector, points: Vector, labels: NDArray[np.int32]) -> NDArray[np.int32]:
+    """The cluster of the labelled points whose centroid is nearest to each row."""
+    return np.asarray((rows @ centroids(points, labels).T).argmax(axis=1), dtype=np.int32)
+
+
+def _merged(labels: NDArray[np.int32], graph: Graph) -> NDArray[np.int32]:
+    while labels.max() >= 1:
+        flow = flow_between(labels, graph.transitions)
         np.fill_diagonal(flow, 0.0)
         one, other = sorted(np.unravel_index(int(flow.argmax()), flow.shape))
         if flow[one, other] <= MERGING_FLOW:
@@ -90,18 +132,31 @@ def _merged(labels: NDArray[np.int32], transitions: object) -> NDArray[np.int32]
     return labels
 
 
-def _by_size(labels: NDArray[np.int32]) -> NDArray[np.int32]:
-    sizes = np.bincount(labels[labels >= 0])
-    rank = np.empty(len(sizes) + 1, dtype=np.int32)
-    rank[np.argsort(-sizes, kind="stable")] = np.arange(len(sizes))
-    rank[-1] = -1
-    return rank[labels]
+def _belongs(
+    nearest: NDArray[np.int32], likely: NDArray[np.bool_], graph: Graph, *, smallest: int
+) -> NDArray[np.bool_]:
+    """Which rows are members of their nearest cluster: the likely ones, and those whose closest neighbours mostly are
+    likely members of it; but none that lies loosely. A cluster of which nearly all lies loosely has no members."""
+    close = graph.neighbours[:, :CLOSE_NEIGHBOURS]
+    among = ((nearest[close] == nearest[:, None]) & likely[close]).mean(axis=1) > 0.5
+    density = graph.cosines[:, :CLOSE_NEIGHBOURS].mean(axis=1)
+    tight = density >= LOOSE * np.median(density)
+    count = int(nearest.max()) + 1
+    of_likely = np.bincount(nearest[likely], minlength=count)
+    of_tight = np.bincount(nearest[likely & tight], minlength=count)
+    sound = of_tight >= SOUND * of_likely
+    # A sound cluster keeps its loose members where it would be too small without them.
+    spare = of_tight >= smallest
+    return np.asarray((likely | among) & sound[nearest] & (tight | (likely & ~spare[nearest])))
 
 
-def _with_nearest(points: Vector, labels: NDArray[np.int32]) -> NDArray[np.int32]:
-    outside = np.flatnonzero(labels < 0)
-    if not len(outside) or labels.max(initial=-1) < 0:
-        return labels
-    nearest = labels.copy()
-    nearest[outside] = (points[outside] @ centroids(points, labels).T).argmax(axis=1)
-    return nearest
+def _numbered(labels: NDArray[np.int32], nearest: NDArray[np.int32], points: Vector) -> Clustering:
+    """Number the clusters that have members by size, and find the nearest of them for the rows of the others."""
+    sizes = np.bincount(labels[labels >= 0], minlength=int(nearest.max()) + 1)
+    kept = int((sizes > 0).sum())
+    rank = np.full(len(sizes) + 1, -1, dtype=np.int32)
+    rank[np.argsort(-sizes, kind="stable")[:kept]] = np.arange(kept)
+    labels, nearest = rank[labels], rank[nearest]
+    if kept:
+        nearest = np.where(nearest < 0, _nearest(points, points, labels), nearest).astype(np.int32)
+    return Clustering(labels, nearest)

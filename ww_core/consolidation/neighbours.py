@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
@@ -27,20 +29,31 @@ def principal_directions(vectors: Vector, dimensions: int) -> Vector:
     return unit(centred @ directions[:, ::-1][:, :dimensions].astype(np.float32))
 
 
-def transition_matrix(vectors: Vector, neighbours: int) -> sparse.csr_matrix:
-    """Where a random walk over the cosine kNN graph steps: (n, n) float32, rows summing to 1.
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """The cosine kNN graph of n rows."""
 
-    An edge weighs the cosine of its ends, counted twice where both name each other: mutual neighbours matter more.
-    """
-    n = len(vectors)
-    k = min(neighbours, n - 1)
-    distances, indices = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(vectors).kneighbors()
-    # Opposite and unrelated neighbours keep a sliver of weight, so that no row is empty.
-    weights = np.maximum(1.0 - distances**2 / 2.0, 1e-6).astype(np.float32)
-    directed = sparse.csr_matrix((weights.ravel(), indices.ravel(), np.arange(0, n * k + 1, k)), shape=(n, n))
-    both = directed + directed.T
-    scale = 1.0 / np.asarray(both.sum(axis=1), dtype=np.float32).ravel()
-    return sparse.csr_matrix(sparse.diags(scale, dtype=np.float32) @ both)
+    neighbours: NDArray[np.int64]
+    """(n, k) nearest first, the row itself not among them; k is at most n - 1."""
+    cosines: Vector
+    """(n, k) to them."""
+    transitions: sparse.csr_matrix
+    """Where a random walk steps: (n, n) float32, rows summing to 1. An edge weighs the cosine of its ends, twice where
+    both name each other: mutual neighbours matter more."""
+
+    @classmethod
+    def of(cls, vectors: Vector, neighbours: int) -> Graph:
+        """Of unit rows (n, d), n at least 2."""
+        n = len(vectors)
+        k = min(neighbours, n - 1)
+        distances, indices = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(vectors).kneighbors()
+        cosines = (1.0 - distances**2 / 2.0).astype(np.float32)
+        # Opposite and unrelated neighbours keep a sliver of weight, so that no row is empty.
+        weights = np.maximum(cosines, 1e-6)
+        directed = sparse.csr_matrix((weights.ravel(), indices.ravel(), np.arange(0, n * k + 1, k)), shape=(n, n))
+        both = directed + directed.T
+        scale = 1.0 / np.asarray(both.sum(axis=1), dtype=np.float32).ravel()
+        return cls(indices, cosines, sparse.csr_matrix(sparse.diags(scale, dtype=np.float32) @ both))
 
 
 def smooth(vectors: Vector, transitions: sparse.csr_matrix, *, share: float, times: int) -> Vector:

@@ -19,8 +19,8 @@ from ww_core.consolidation.groups import Group, Groups, new_cluster_id, rows_by_
 from ww_core.consolidation.identity import Matching, match
 from ww_core.consolidation.naming import Namer, renew_exemplars
 from ww_core.consolidation.restructure import Restructure
-from ww_core.consolidation.sampling import EXEMPLARS_PER_CLUSTER, draw
-from ww_core.consolidation.selection import New, Sample, collect_new, drawn_sample, whole_session
+from ww_core.consolidation.sampling import EXEMPLARS_PER_CLUSTER, POOL, draw
+from ww_core.consolidation.selection import New, Sample, Selector, collect_new
 from ww_core.consolidation.sink import Sink
 from ww_core.hooks import Hooks
 from ww_core.models import Cluster, Run, Vector
@@ -86,11 +86,9 @@ class Pipeline:
                 return None
             groups = self._known_groups()
             leftovers = read_leftovers(self._graph, session)
-            whole = self._graph.counts(session).embedded <= cap
-            if whole:
-                sample = whole_session(self._graph, self._vectors, session, new, groups)
-            else:
-                sample = drawn_sample(self._graph, self._vectors, new, groups, leftovers, cap=cap, rng=self._rng)
+            whole = self._graph.counts(session).embedded <= POOL * cap
+            selector = Selector(self._graph, self._vectors, new, groups, cap=cap, rng=self._rng)
+            sample = selector.whole() if whole else selector.drawn(leftovers)
         self._step(0.15)
         if not len(sample.episodes):
             return None
@@ -99,6 +97,7 @@ class Pipeline:
         with self._metrics.timer("consolidation.cluster"):
             found = cluster(
                 sample.vectors,
+                core=sample.core,
                 min_cluster_size=self._settings.consolidation_min_cluster_size,
                 min_samples=self._settings.consolidation_min_samples,
             )
@@ -130,7 +129,7 @@ class Pipeline:
         kept = [] if whole else [e for e in leftovers if e not in sample.before]
         return Outcome(
             len(new),
-            len(sample.episodes),
+            int(sample.core.sum()),
             self._assigned,
             self._noise,
             self._folded,

@@ -7,10 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+POOL = 4
+"""Times the cap: rows that are read and help to sharpen those that are clustered, which are up to the cap. They cost
+little more than a matrix product, and a sample sharpened by its like is worth nearly as much as all of it."""
 EXEMPLARS_PER_CLUSTER = 64
 """Most exemplars a cluster keeps: beyond that they say nothing new about its shape."""
 EXEMPLAR_SHARE = 0.5
-"""Of the cap, at most, for exemplars while there are enough new episodes for the rest."""
+"""Of the rows read, at most, for exemplars while there are enough new episodes for the rest."""
 
 
 def spread_over_time(n: int, budget: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -45,7 +48,7 @@ def share_out(sizes: Sequence[int], budget: int) -> list[int]:
 
 
 def split_budget(new: int, exemplars: int, cap: int) -> tuple[int, int]:
-    """How much of the cap goes to new episodes and how much to exemplars."""
+    """How much of the rows that may be read goes to new episodes and how much to exemplars."""
     kept = min(exemplars, max(cap - new, int(cap * EXEMPLAR_SHARE)))
     return min(new, cap - kept), kept
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ww_core.consolidation.duplicates import Text, fingerprint
 from ww_core.consolidation.groups import Groups
-from ww_core.consolidation.sampling import EXEMPLARS_PER_CLUSTER, draw, share_out, split_budget, spread_over_time
+from ww_core.consolidation.sampling import EXEMPLARS_PER_CLUSTER, POOL, draw, share_out, split_budget, spread_over_time
 from ww_core.models import Episode, Vector
 from ww_core.stores.ports import GraphStore, Membership, VectorStore
 
@@ -36,6 +36,8 @@ class Sample:
     episodes: tuple[Episode, ...]
     vectors: Vector
     """(n, d) unit rows."""
+    core: NDArray[np.bool_]
+    """(n,) the rows to be clustered, up to the cap; the others help to sharpen them."""
     known: NDArray[np.int32]
     """(n,) place of the known cluster each row belongs to, -1 for new and unclustered ones."""
     new: NDArray[np.bool_]
@@ -73,61 +75,62 @@ def all_memberships(graph: GraphStore, session_id: str, cluster_id: str | None =
             break
 
 
-def whole_session(graph: GraphStore, vectors: VectorStore, session_id: str, new: New, groups: Groups) -> Sample:
-    """Everything there is, where the cap admits it."""
-    before = {m.episode_id: m for page in all_memberships(graph, session_id) for m in page}
-    return _sample(graph, vectors, [*before, *new.ids], set(new.ids), before, groups, {})
+class Selector:
+    """Draws the sample of one run; ``cap`` rows are clustered and POOL times as many read."""
 
+    def __init__(
+        self, graph: GraphStore, vectors: VectorStore, new: New, groups: Groups, *, cap: int, rng: np.random.Generator
+    ) -> None:
+        self._graph = graph
+        self._vectors = vectors
+        self._new = new
+        self._groups = groups
+        self._cap = cap
+        self._rng = rng
 
-def drawn_sample(
-    graph: GraphStore,
-    vectors: VectorStore,
-    new: New,
-    groups: Groups,
-    leftovers: Sequence[str],
-    *,
-    cap: int,
-    rng: np.random.Generator,
-) -> Sample:
-    """Up to ``cap`` rows: new ones spread over time, exemplars of every cluster, and some that fitted nowhere."""
-    exemplars = [group.exemplars for group in groups.items]
-    of_new, of_known = split_budget(len(new), sum(map(len, exemplars)) + len(leftovers), cap)
-    counts = share_out([min(len(ids), EXEMPLARS_PER_CLUSTER) for ids in exemplars] + [len(leftovers)], of_known)
-    before: dict[str, Membership] = {}
-    weight: dict[str, float] = {}
-    for i, (ids, count) in enumerate(zip(exemplars, counts, strict=False)):
-        for episode_id in draw(ids, count, rng):
-            name = groups.items[i].cluster_id
-            before[episode_id] = Membership(episode_id, name, name, 0.0)
-            weight[episode_id] = float(groups.tally.sizes[i]) / max(count, 1)
-    for episode_id in draw(leftovers, counts[-1], rng):
-        before.setdefault(episode_id, Membership(episode_id, None, None, 0.0))
-    chosen = [new.ids[i] for i in spread_over_time(len(new), of_new, rng)]
-    weight |= dict.fromkeys(chosen, len(new) / max(len(chosen), 1))
-    return _sample(graph, vectors, [*before, *chosen], set(chosen), before, groups, weight)
+    def whole(self) -> Sample:
+        """Everything there is in the session."""
+        before = {m.episode_id: m for page in all_memberships(self._graph, self._groups.session_id) for m in page}
+        return self._sample([*before, *self._new.ids], set(self._new.ids), before, {})
 
+    def drawn(self, leftovers: Sequence[str]) -> Sample:
+        """New rows spread over time, exemplars of every cluster, and some of those that fitted nowhere."""
+        new, groups, rng = self._new, self._groups, self._rng
+        exemplars = [group.exemplars for group in groups.items]
+        of_new, of_known = split_budget(len(new), sum(map(len, exemplars)) + len(leftovers), POOL * self._cap)
+        counts = share_out([min(len(ids), EXEMPLARS_PER_CLUSTER) for ids in exemplars] + [len(leftovers)], of_known)
+        before: dict[str, Membership] = {}
+        weight: dict[str, float] = {}
+        for i, (ids, count) in enumerate(zip(exemplars, counts, strict=False)):
+            for episode_id in draw(ids, count, rng):
+                name = groups.items[i].cluster_id
+                before[episode_id] = Membership(episode_id, name, name, 0.0)
+                weight[episode_id] = float(groups.tally.sizes[i]) / max(count, 1)
+        for episode_id in draw(leftovers, counts[-1], rng):
+            before.setdefault(episode_id, Membership(episode_id, None, None, 0.0))
+        chosen = [new.ids[i] for i in spread_over_time(len(new), of_new, rng)]
+        weight |= dict.fromkeys(chosen, len(new) / max(len(chosen), 1))
+        return self._sample([*before, *chosen], set(chosen), before, weight)
 
-def _sample(
-    graph: GraphStore,
-    vectors: VectorStore,
-    ids: Sequence[str],
-    new: set[str],
-    before: dict[str, Membership],
-    groups: Groups,
-    weight: dict[str, float],
-) -> Sample:
-    found = graph.get(ids)
-    # An exemplar that was moved since, or a leftover that found its place, is not what it was drawn as.
-    alive = [e for e in found.values() if e.episode_id in new or e.cluster_id == before[e.episode_id].cluster_id]
-    alive.sort(key=lambda e: (e.timestamp, e.position, e.episode_id))
-    stored = {s.episode_id: s.vector for s in vectors.vectors([e.episode_id for e in alive])}
-    episodes = tuple(e for e in alive if e.episode_id in stored)
-    rows = np.stack([stored[e.episode_id] for e in episodes]) if episodes else np.empty((0, 0))
-    return Sample(
-        episodes,
-        rows.astype(np.float32),
-        np.array([-1 if e.episode_id in new else groups.index(e.cluster_id) for e in episodes], dtype=np.int32),
-        np.array([e.episode_id in new for e in episodes], dtype=np.bool_),
-        np.array([weight.get(e.episode_id, 1.0) for e in episodes], dtype=np.float32),
-        before,
-    )
+    def _sample(
+        self, ids: Sequence[str], new: set[str], before: dict[str, Membership], weight: dict[str, float]
+    ) -> Sample:
+        found = self._graph.get(ids)
+        # An exemplar that was moved since, or a leftover that found its place, is not what it was drawn as.
+        alive = [e for e in found.values() if e.episode_id in new or e.cluster_id == before[e.episode_id].cluster_id]
+        alive.sort(key=lambda e: (e.timestamp, e.position, e.episode_id))
+        stored = {s.episode_id: s.vector for s in self._vectors.vectors([e.episode_id for e in alive])}
+        episodes = tuple(e for e in alive if e.episode_id in stored)
+        rows = np.stack([stored[e.episode_id] for e in episodes]) if episodes else np.empty((0, 0))
+        core = np.zeros(len(episodes), dtype=np.bool_)
+        core[spread_over_time(len(episodes), self._cap, self._rng)] = True
+        places = [-1 if e.episode_id in new else self._groups.index(e.cluster_id) for e in episodes]
+        return Sample(
+            episodes,
+            rows.astype(np.float32),
+            core,
+            np.array(places, dtype=np.int32),
+            np.array([e.episode_id in new for e in episodes], dtype=np.bool_),
+            np.array([weight.get(e.episode_id, 1.0) for e in episodes], dtype=np.float32),
+            before,
+        )

@@ -1,0 +1,54 @@
+"""Folding what says the same."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ww_core.consolidation import duplicates
+from ww_core.consolidation.duplicates import fingerprint, fold
+
+
+def unit(rows: list[list[float]]) -> np.ndarray:
+    array = np.array(rows, dtype=np.float32)
+    return array / np.linalg.norm(array, axis=1, keepdims=True)
+
+
+def folded(texts: list[str], rows: list[list[float]], threshold: float) -> list[int]:
+    return fold(unit(rows), [fingerprint(text) for text in texts], threshold=threshold)
+
+
+def test_exact_copies_are_folded_into_the_first_whatever_their_vectors() -> None:
+    assert folded(["Disk full", "other", " disk  FULL\n"], [[1, 0], [1, 1], [0, 1]], 1.0) == [0, 1, 0]
+
+
+def test_near_copies_are_folded_from_the_threshold_on() -> None:
+    texts = ["the disk is full", "the disk is quite full", "lunch"]
+    rows = [[1, 0], [1, 0.1], [0, 1]]
+    assert folded(texts, rows, 0.99) == [0, 0, 2]
+    assert folded(texts, rows, 0.999) == [0, 1, 2]
+
+
+def test_numbers_and_negations_have_to_agree() -> None:
+    rows = [[1, 0], [1, 0.01]]
+    assert folded(["api-7 failed", "api-8 failed"], rows, 0.9) == [0, 1]
+    assert folded(["it did work", "it did not work"], rows, 0.9) == [0, 1]
+    assert folded(["it costs 7.50 now", "now it costs 7.50"], rows, 0.9) == [0, 0]
+
+
+def test_there_are_no_chains() -> None:
+    # 0 ~ 1 and 1 ~ 2, but 2 is too far from 0: it is no duplicate of a duplicate.
+    rows = [[1, 0], [1, 0.2], [1, 0.4]]
+    heads = folded(["a b", "a b c", "a b c d"], rows, 0.975)
+    assert all(heads[head] == head for head in heads)
+
+
+def test_blocks_do_not_change_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    base = rng.normal(size=(20, 8))
+    rows = (base[rng.integers(0, 20, 300)] + rng.normal(size=(300, 8)) * 0.05).tolist()
+    texts = [f"text {'x' * i}" for i in range(300)]
+    whole = folded(texts, rows, 0.98)
+    monkeypatch.setattr(duplicates, "BLOCK", 7)
+    assert folded(texts, rows, 0.98) == whole
+    assert len(set(whole)) < 300
