@@ -201,9 +201,10 @@ class MemoryCore:
             raise _no_episode(ids[0])
         if session is not None and parts.graph.counts(session).acknowledged == 0:
             raise NotFound(f"no session {validate.shown(session)}", hint="sessions() lists what there is")
-        erased = erase(parts.graph, parts.vectors, episode_ids=ids, session_id=session)
-        parts.buffers.forget(ids, session_id=session)
-        return erased
+        try:
+            return erase(parts.graph, parts.vectors, episode_ids=ids, session_id=session)
+        finally:  # also where the vectors cannot be reached: the record is erased by then
+            parts.buffers.forget(ids, session_id=session)
 
     # -- background work
 

@@ -96,7 +96,7 @@ class RedisBoard:
 
     def read(self) -> list[str]:
         keys = list(self._client.scan_iter(match=f"{self._prefix}*", count=1000))
-        values: list[Any] = self._client.mget(keys) if keys else []  # type: ignore[assignment]
+        values: list[Any] = self._client.mget(keys) if keys else []
         return [v.decode() if isinstance(v, bytes) else str(v) for v in values if v is not None]
 
 

@@ -38,7 +38,7 @@ def test_figures_of_other_processes_are_merged(tmp_path: Path) -> None:
     Publisher(own, board).publish()  # its own publication is not counted beside what it measures now
     figures = deployment_snapshot(own, board)
     assert figures.stages["recall"].count == 3
-    assert figures.recall_latency_p99 == pytest.approx(200, rel=0.02) or figures.recall_latency_p99 > 200
+    assert figures.recall_latency_p50 == pytest.approx(200, rel=0.01)
     assert figures.qdrant_queue_depth == 7
 
 
