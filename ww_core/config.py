@@ -155,7 +155,7 @@ class Settings(BaseSettings):
     )
     recall_weight_bm25: float = Field(0.0, ge=0, le=10, description="weight of the text's words")
     recall_weight_bm25_context: float = Field(
-        0.4, ge=0, le=10, description="weight of the words of the text with its neighbours"
+        1.0, ge=0, le=10, description="weight of the words of the text with its neighbours"
     )
     recall_weight_neighbours: float = Field(
         1.0, ge=0, le=10, description="weight of what the neighbours in the session score (0.2 and 0.1 of it)"
@@ -164,7 +164,7 @@ class Settings(BaseSettings):
         0.8, ge=0, le=10, description="weight of the query naming exactly this episode's speaker"
     )
     recall_weight_date: float = Field(
-        0.8, ge=0, le=10, description="weight of the episode's month and year being those the query names"
+        1.0, ge=0, le=10, description="weight of the episode's month and year being those the query names"
     )
     recall_weight_recency: float = Field(
         0.1, ge=0, le=10, description="weight of retrievability: how recently it happened or was recalled"

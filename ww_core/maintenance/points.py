@@ -11,7 +11,8 @@ from ww_core.stores.ports import BM25, CONTENT, Claim, Point, PointChange, Spars
 class Sparse(Protocol):
     """Texts as sparse vectors of term weights."""
 
-    def document(self, text: str) -> SparseVector: ...
+    def document(self, text: str, *, average_length: float | None = None) -> SparseVector:
+        """``average_length``: terms of the texts it is compared with, where they are not single episodes."""
 
 
 def points(claim: Claim, rows: Vector, sparse: Sparse | None) -> list[Point]:

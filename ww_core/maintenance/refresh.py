@@ -16,7 +16,7 @@ from ww_core.maintenance.pace import Pace
 from ww_core.maintenance.points import Sparse, payload
 from ww_core.models import Episode, Vector
 from ww_core.observability.metrics import ATTEMPTS, Metrics
-from ww_core.recall.context import context_text, lexical_context_text
+from ww_core.recall.context import LEXICAL_TERMS, context_text, lexical_context_text
 from ww_core.stores.ports import (
     BM25_CONTEXT,
     CONTEXT,
@@ -153,7 +153,7 @@ class Refresh:
         return worked
 
     def _words(self, text: str) -> dict[str, SparseVector]:
-        return {BM25_CONTEXT: self._sparse.document(text)}
+        return {BM25_CONTEXT: self._sparse.document(text, average_length=LEXICAL_TERMS)}
 
     def _read(self, rows: Sequence[DirtyRow]) -> dict[str, ContextTexts]:
         episodes = {row.episode.episode_id: row.episode for row in rows}

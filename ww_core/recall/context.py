@@ -17,6 +17,8 @@ DENSE_REACH = 1
 """Neighbours on each side whose text goes into the dense ``context`` vector."""
 LEXICAL_REACH = 2
 """Neighbours on each side whose text goes into the sparse ``bm25_context`` vector."""
+LEXICAL_TERMS = 80.0
+"""Terms of such a text on average: five episodes of sixteen terms each."""
 NEIGHBOUR_CHARS = 600
 """Of a neighbour's text only the part next to the episode is context, so that long neighbours do not drown it."""
 

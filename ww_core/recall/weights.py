@@ -12,7 +12,7 @@ from ww_core.stores.ports import BM25, BM25_CONTEXT, CONTENT, CONTEXT
 NEIGHBOURS = "neighbours"
 _SEARCHED = (CONTENT, CONTEXT, BM25, BM25_CONTEXT)
 _OTHERS = ("speaker", "date", "recency", "outcome", "importance", "cluster", NEIGHBOURS)
-_STAND_IN = 0.5
+_STAND_IN = 0.2
 """Share of the weight of the surroundings' words that falls to the episode's own words where they say nothing."""
 
 
