@@ -15,7 +15,7 @@ from uuid import NAMESPACE_URL, uuid4, uuid5
 
 from ww_core.deployment import Deployment
 from ww_core.errors import Busy, NotFound
-from ww_core.maintenance.drain import MAX_SECONDS, Drain, DrainReport, never
+from ww_core.maintenance.drain import MAX_SECONDS, RETRY_SECONDS, Drain, DrainReport, never
 from ww_core.maintenance.refresh import Refresh
 from ww_core.maintenance.sweep import SweepReport, sweep
 from ww_core.maintenance.verify import verify
@@ -43,9 +43,15 @@ class Jobs:
     """The work, on the deployment's stores. Drains and refreshes run one at a time; the rest may overlap."""
 
     def __init__(
-        self, deployment: Deployment, bells: Bells, *, interruptions: tuple[type[BaseException], ...] = ()
+        self,
+        deployment: Deployment,
+        bells: Bells,
+        *,
+        interruptions: tuple[type[BaseException], ...] = (),
+        retry_seconds: float = RETRY_SECONDS,
     ) -> None:
         self.deployment = deployment
+        self._retry_seconds = retry_seconds
         self.bells = bells
         self._interruptions = interruptions
 
@@ -62,6 +68,7 @@ class Jobs:
             parts.metrics,
             sparse=parts.sparse,
             interruptions=self._interruptions,
+            retry_seconds=self._retry_seconds,
         )
 
     @cached_property

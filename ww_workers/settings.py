@@ -77,7 +77,6 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         },
         # Without a broker a task called by delay runs at once, in the caller's thread.
         "task_always_eager": settings.redis_url is None,
-        "task_eager_propagates": True,
         # The message is gone only after the work is done; work that dies with its child comes back through its lease,
         # not through the broker, which would hand a killer to one worker after another.
         "task_acks_late": True,

@@ -32,6 +32,8 @@ YIELD_SECONDS = 0.25
 LOOK_SECONDS = 0.02
 EMPTY_LOOKS = 25
 """How often an empty claim is tried again while something is due: others may be claiming it."""
+RETRY_SECONDS = 2.0
+"""Delay before a text that failed is tried again; doubles with its deliveries."""
 TRACEBACK_CHARS = 4000
 MESSAGE_CHARS = 500
 
@@ -101,7 +103,7 @@ class Drain:
         breaker: CircuitBreaker | None = None,
         pace: Pace | None = None,
         clock: Callable[[], float] = time.monotonic,
-        retry_seconds: float = 2.0,
+        retry_seconds: float = RETRY_SECONDS,
     ) -> None:
         self.graph = graph
         self.vectors = vectors
@@ -114,7 +116,6 @@ class Drain:
         self.pace = pace or Pace()
         self.clock = clock
         self.retry_seconds = retry_seconds
-        """Delay before a text that failed is tried again; doubles with its deliveries."""
         self._ready = False
 
     def prepare(self) -> None:
