@@ -121,6 +121,7 @@ def test_filters_are_joined_by_and(graph: GraphStore) -> None:
         )
         for i, e in enumerate(episodes(24))
     ]
+    stored[23] = replace(stored[23], context={'quoted "ü"\n': "a\\b\t'", "deep": {"inner": "x"}, "n": 1.5})
     graph.add(stored)
     embed(graph, 5)
 
@@ -135,6 +136,9 @@ def test_filters_are_joined_by_and(graph: GraphStore) -> None:
     assert found(context={"ok": "true"}) == list(range(0, 24, 2))
     assert found(context={"deep": "{}"}) == []
     assert found(context={"absent": "x"}) == []
+    assert found(context={'quoted "ü"\n': "a\\b\t'"}) == [23]
+    assert found(context={"inner": "x"}) == []
+    assert found(context={"n": "1.5"}) == [23]
     assert found(episode_ids=("e00009", "e00003", "nobody", "e00003"), sessions=("s",)) == [3, 9]
     assert found(episode_ids=("e00009",), sessions=("t",)) == []
     assert found(outcomes=("failure",), context={"tool": "t1"}, until=START + 10 * minute) == [1]

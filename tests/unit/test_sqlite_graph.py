@@ -402,6 +402,19 @@ class TestCrashes:
         return graph.memberships("s"), fresh, current.run_id, current.clusters
 
 
+def test_clearing_for_a_run_that_was_overtaken_leaves_the_later_run_alone(graph: SqliteGraphStore) -> None:
+    graph.add(episodes(3))
+    embed(graph)
+    later = graph.start_run(graph.request_run("s").run_id, token="t", lease_seconds=LEASE)
+    graph.stage(later.run_id, token="t", memberships=[Membership("e00000", "c", "c", 0.5)])
+
+    # a process that took the session over before, and was stopped until now
+    leftovers.clear_leftovers(graph._db, 1, upto=1)
+
+    graph.publish(later, token="t")
+    assert [m.episode_id for m in graph.memberships("s")] == ["e00000"]
+
+
 class TestCost:
     """Queries that must not grow with what is stored."""
 
@@ -469,6 +482,7 @@ class TestCost:
         embed(graph, 2)
         graph.close()
         _sql(path, "DELETE FROM episode WHERE episode_id = 'e00001'")
+        graph.add(episodes(2, start=10))
         assert not graph.counts().balanced
         assert not graph.counts("s").balanced
 

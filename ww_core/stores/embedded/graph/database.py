@@ -29,6 +29,7 @@ FORK_PATIENCE = 5.0
 """Seconds a fork waits for the transactions of other threads."""
 
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()
+_forking = threading.Lock()
 _at_fork: list[Database] = []
 """Those held still by the fork that is going on."""
 _inherited: list[sqlite3.Connection] = []
@@ -244,6 +245,7 @@ def _sync_directory(directory: Path) -> None:
 
 
 def _before_fork() -> None:
+    _forking.acquire()
     _at_fork.extend(_databases)
     for database in _at_fork:
         database._hold_still()
@@ -252,11 +254,13 @@ def _before_fork() -> None:
 def _after_fork_in_parent() -> None:
     while _at_fork:
         _at_fork.pop()._go_on()
+    _forking.release()
 
 
 def _after_fork_in_child() -> None:
     while _at_fork:
         _at_fork.pop()._start_anew()
+    _forking.release()
 
 
 os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

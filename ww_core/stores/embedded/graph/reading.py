@@ -200,6 +200,10 @@ def _conditions(
         add("e.archived = ?", int(where.archived))
     if states:
         add("e.state IN (SELECT value FROM json_each(?))", as_list(STATES.index(state) for state in states))
+    for key, text in where.context.items():
+        # as to_json writes them; what is found may still belong to a nested object
+        name, value = _quoted(key), _quoted(text)
+        add("(instr(b.context, ?) OR instr(b.context, ?))", f"{name}:{value}", f"{name}:{value[1:-1]}")
     if where.context:
         add("context_fits(b.context)")
     return "".join(parts), values
@@ -226,6 +230,10 @@ def _by_id(
     found = (to_episode(row) for row in rows)
     fitting = [episode for episode in found if not where.sessions or episode.session_id in where.sessions]
     return sorted(fitting, key=_place, reverse=newest_first)[:limit]
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _fits(wanted: dict[str, str]) -> Callable[[str | None], bool]:
