@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import resource
 import shutil
 import signal
@@ -20,7 +21,7 @@ import pytest
 
 from tests.contract.graphs import Clock, claimed, embed, episodes, ids
 from ww_core.errors import ConfigurationError, StoreUnavailable
-from ww_core.models import Cluster, Medoid, Run
+from ww_core.models import Cluster, Run
 from ww_core.stores.embedded.graph import SqliteGraphStore, leftovers
 from ww_core.stores.embedded.graph.database import Database
 from ww_core.stores.embedded.graph.migrations import scripts
@@ -276,50 +277,51 @@ class TestErasure:
         """Contents, contexts, errors, labels and phrases of any size, rewritten, died, published and rolled back."""
         marker = "XQZZYMARKER"
         batch = [
-            replace(e, content=f"{marker}{i} " + "filler " * (i * 13 % 900), context={"key": f"{marker}{i}"})
-            for i, e in enumerate(episodes(400))
+            replace(e, content=f"{marker}{i}END " + "filler " * (i * 13 % 50), context={"key": f"{marker}{i}END"})
+            for i, e in enumerate(episodes(600))
         ]
         graph.add(batch)
-        for i in range(0, 400, 7):
-            graph.update(batch[i].episode_id, content=f"{marker}new{i} " + "longer " * (i * 31 % 1500))
-        rows = claimed(graph.claim(400, token="t", lease_seconds=LEASE))
-        for name in rows[:20]:
-            graph.fail("t", name, error=f"E: {marker}{name}", traceback=marker, max_attempts=1, delay_seconds=0)
-        graph.replay(rows[:10])
-        graph.mark_embedded("t", dict.fromkeys(rows[20:], 1))
+        for i in range(0, 600, 4):
+            graph.update(batch[i].episode_id, content=f"{marker}{i}END " + "longer " * (i * 31 % 400))
+        rows = claimed(graph.claim(600, token="t", lease_seconds=LEASE))
+        for i, name in enumerate(rows[:40]):
+            graph.fail("t", name, error=f"E: {marker}{i}END", traceback="tail " * i, max_attempts=1, delay_seconds=0)
+        graph.replay(rows[:20])
+        graph.mark_embedded("t", dict.fromkeys(rows[40:], 1))
         for turn in range(4):
             run = graph.start_run(graph.request_run("s").run_id, token="t", lease_seconds=LEASE)
-            members = [Membership(name, f"c{i % 5}", None, turn / 8) for i, name in enumerate(rows[20:])]
+            members = [Membership(name, f"c{i % 5}", None, turn / 8) for i, name in enumerate(rows[40:])]
             graph.stage(run.run_id, token="t", memberships=members)
             clusters = tuple(
-                Cluster(f"c{i}", "s", f"{marker}{i} {turn}", 76, (f"{marker.lower()}{i}",), Medoid(rows[20 + i], ""))
+                Cluster(f"c{i}", "s", f"{marker}{40 + i}END {turn}", 112, ("other", f"{marker}{45 + i}END"))
                 for i in range(5)
             )
             graph.publish(replace(run, clusters=clusters), token="t")
         graph.rollback_run(run.run_id)
-        assert _holds(path, marker)
+        assert _found(path, marker) == {str(i) for i in range(600)}
 
+        some = random.Random(1).sample(range(600), 300)
+        graph.tombstone(episode_ids=[batch[i].episode_id for i in some])
+
+        assert _found(path, marker) == {str(i) for i in range(600)} - {str(i) for i in some}
         graph.tombstone(session_id="s")
-
-        graph.close()
-        assert not _holds(path, marker)
-        assert not _holds(path, marker.lower())
+        assert _found(path, marker) == set()
         assert graph.counts().balanced
 
     def test_the_log_is_emptied_later_where_a_reader_is_in_the_way(self, graph: SqliteGraphStore, path: Path) -> None:
-        graph.add([replace(episodes(1)[0], content="XQZZYMARKER")])
+        graph.add([replace(episodes(1)[0], content="XQZZYMARKER1END")])
         graph._db._lock_timeout = 0.1
         reader = sqlite3.connect(path, isolation_level=None)
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM episode").fetchone()
         assert graph.tombstone(episode_ids=["e00000"])[0] == ["e00000"]
-        assert _holds(path, "XQZZYMARKER")
+        assert _found(path, "XQZZYMARKER") == {"1"}
         reader.execute("ROLLBACK")
         reader.close()
 
         assert graph.unfinished_tombstones(9) == ["e00000"]
 
-        assert not _holds(path, "XQZZYMARKER")
+        assert _found(path, "XQZZYMARKER") == set()
 
 
 class TestCrashes:
@@ -514,7 +516,11 @@ def _sql(path: Path, statement: str) -> None:
     connection.close()
 
 
-def _holds(path: Path, text: str) -> bool:
-    """Whether the bytes are in any file of the store. In another process: closing a file here would drop our locks."""
-    command = ["grep", "-c", "-a", "-F", text, *(str(file) for file in sorted(path.parent.iterdir()))]
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+def _found(path: Path, marker: str) -> set[str]:
+    """The numbers whose marker is in any file of the store, in any case of letters.
+
+    Read by another process: closing a file here would drop our locks on it.
+    """
+    command = ["grep", "-a", "-o", "-h", "-i", f"{marker}[0-9]*END", *map(str, sorted(path.parent.iterdir()))]
+    output = subprocess.run(command, capture_output=True, check=False).stdout.decode()
+    return {line[len(marker) : -len("END")] for line in output.split()}
