@@ -18,6 +18,8 @@ SAME_COSINE = 0.9
 """For clusters that share no sampled member: how alike their centroids have to be."""
 PARENT_SHARE = 0.3
 """Of a known cluster's sampled members: a found one that holds so many descends from it."""
+ABSORBED_SHARE = 0.5
+"""The same for one that merges into another: most of it has to be there."""
 PARENT_PART = 0.1
 """Of a found cluster: what came from a parent makes up at least this much of it."""
 
@@ -72,18 +74,20 @@ def match(
     descends = (common >= PARENT_SHARE * np.maximum(known_weight, 1e-9)) & (
         common >= PARENT_PART * np.maximum(found_weight, 1e-9)[:, None]
     )
-    matches = tuple(_describe(i, carried, descends) for i in range(m))
+    absorbed = descends & (common >= ABSORBED_SHARE * np.maximum(known_weight, 1e-9))
+    matches = tuple(_describe(i, carried, descends, absorbed) for i in range(m))
     return Matching(matches, tuple(j for j in range(k) if j not in carried.values()))
 
 
-def _describe(i: int, carried: dict[int, int], descends: NDArray[np.bool_]) -> Match:
+def _describe(i: int, carried: dict[int, int], descends: NDArray[np.bool_], absorbed: NDArray[np.bool_]) -> Match:
     known = carried.get(i)
     parents = tuple(int(j) for j in np.flatnonzero(descends[i]))
     taken = set(carried.values())
     if known is None:
         return Match(None, "split" if parents else "new", parents)
-    if any(j not in taken for j in parents):
-        return Match(known, "merged", tuple(sorted({known, *parents})))
+    lost = {int(j) for j in np.flatnonzero(absorbed[i])} - taken
+    if lost:
+        return Match(known, "merged", tuple(sorted({known} | lost)))
     if descends[:, known].sum() > 1:
         return Match(known, "split", (known,))
     return Match(known, "kept")

@@ -76,6 +76,8 @@ class Pipeline:
         self._rng = np.random.default_rng([settings.consolidation_seed, run.seq, zlib.crc32(run.session_id.encode())])
         self._assigned = self._noise = self._folded = 0
         self._unplaced: list[str] = []
+        self._clustered: set[int] = set()
+        """Places of the groups whose shape was found anew in this run."""
 
     def work(self) -> Outcome | None:
         """Consolidate what is new; None where nothing is."""
@@ -125,6 +127,8 @@ class Pipeline:
             Namer(
                 groups, [([sample.episodes[r] for r in rows], sample.vectors[rows]) for rows in members], self._hooks
             ).name()
+        for i in self._clustered:
+            groups.items[i].clustered_size = int(groups.tally.sizes[i])
         room = int(LEFTOVER_SHARE * cap)
         kept = [] if whole else [e for e in leftovers if e not in sample.before]
         return Outcome(
@@ -176,7 +180,8 @@ class Pipeline:
             group.radius, group.change = radius, fate.change
             group.parents = tuple(ids[j] for j in fate.parents)
             group.exemplars = draw([sample.episodes[r].episode_id for r in rows], EXEMPLARS_PER_CLUSTER, self._rng)
-            group.clustered_size, group.strays = len(rows), 0
+            group.strays = 0
+            self._clustered.add(place)
             places[rows] = place
         groups.tally.take_in(sample.vectors[places >= 0], places[places >= 0])
         return places
@@ -191,6 +196,10 @@ class Pipeline:
             self._graph, self._vectors, self._settings, groups, self._run, self._sink, lambda: self._step(0.35)
         )
         fates = matching.found
+        for fate, rows in zip(fates, rows_by_label(found.labels, found.count), strict=True):
+            for j in (fate.known,) if fate.known is not None else fate.parents[:1]:
+                coming = float(sample.weights[rows[sample.new[rows]]].sum())
+                rework.arriving[j] = rework.arriving.get(j, 0.0) + coming
         torn = {j for fate in fates if fate.change == "split" for j in fate.parents}
         for i in range(known):
             group = groups.items[i]
@@ -202,6 +211,7 @@ class Pipeline:
                     if j != fate.known and j in matching.gone and rework.may(j) and fate.known not in rework.done:
                         rework.merge(j, fate.known)
         places = sample.known.copy()
+        rework.follow(places, sample.vectors)
         smallest = max(2, int(np.bincount(found.labels[found.labels >= 0]).min(initial=2)))
         for label, rows in enumerate(rows_by_label(found.labels, found.count)):
             fate, free = fates[label], rows[sample.known[rows] < 0]
@@ -216,10 +226,11 @@ class Pipeline:
                 places[free] = np.where(to.inside, to.nearest, -1)
             else:
                 places[free] = home
-        self._take_in_sample(groups, sample, places, known)
+        self._clustered |= rework.done | set(range(known, len(groups)))
+        self._take_in_sample(groups, sample, places)
         return places
 
-    def _take_in_sample(self, groups: Groups, sample: Sample, places: NDArray[np.int32], known: int) -> None:
+    def _take_in_sample(self, groups: Groups, sample: Sample, places: NDArray[np.int32]) -> None:
         joined = (places >= 0) & (sample.known < 0)
         groups.tally.take_in(sample.vectors[joined], places[joined])
         centroids = groups.tally.centroids()
@@ -230,8 +241,6 @@ class Pipeline:
             groups.centroids[i] = centroids[i]
             names = [sample.episodes[r].episode_id for r in rows]
             renew_exemplars(group, group.exemplars, names, total=total, arrived=len(rows), rng=self._rng)
-            if i >= known and not group.clustered_size:
-                group.clustered_size = total
 
     def _new_group(self, groups: Groups, medoid_id: str, centroid: Vector) -> int:
         cluster_id = new_cluster_id(groups.session_id, self._run.seq, medoid_id)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ww_core.config import Settings
 from ww_core.consolidation.assignment import assign, has_drifted
@@ -47,10 +48,22 @@ class Restructure:
         self._step = step
         self.done: set[int] = set()
         """Clusters that were reworked in this run; no cluster is reworked twice."""
+        self.arriving: dict[int, float] = {}
+        """About how many new episodes are going to join each cluster."""
+        self.moved: dict[int, list[int]] = {}
+        """Where the members of a reworked cluster went: to the nearest of these."""
+
+    def follow(self, places: NDArray[np.int32], rows: Vector) -> None:
+        """Bring the places (n,) of rows (n, d) to where the members of their clusters went, in place."""
+        for i, parts in self.moved.items():
+            members = np.flatnonzero(places == i)
+            if len(members):
+                to = assign(rows[members], self._groups.centroids[parts], np.zeros(len(parts), np.float32))
+                places[members] = np.asarray(parts, dtype=np.int32)[to.nearest]
 
     def may(self, i: int) -> bool:
         """Whether a cluster has changed enough to be reworked."""
-        group, size = self._groups.items[i], int(self._groups.tally.sizes[i])
+        group, size = self._groups.items[i], int(self._groups.tally.sizes[i]) + self.arriving.get(i, 0.0)
         if i in self.done or group.gone:
             return False
         return size >= GROWTH * group.clustered_size or has_drifted(group.strays, group.clustered_size)
@@ -70,7 +83,7 @@ class Restructure:
             min_cluster_size=self._settings.consolidation_min_cluster_size,
             min_samples=self._settings.consolidation_min_samples,
         )
-        group.clustered_size, group.strays = len(ids), 0
+        group.strays = 0
         if found.count < 2:
             group.exemplars = draw([s.episode_id for s in stored], EXEMPLARS_PER_CLUSTER, rng)
             group.radius = shape(rows, groups.centroids[i])[1]
@@ -91,9 +104,8 @@ class Restructure:
             part.exemplars = draw(names, EXEMPLARS_PER_CLUSTER, rng)
             parts.append(place)
             self.done.add(place)
+        self.moved[i] = parts
         self._move(ids, parts, group.cluster_id)
-        for place in parts:
-            groups.items[place].clustered_size = int(groups.tally.sizes[place])
 
     def merge(self, source: int, target: int) -> None:
         """Move the members of ``source`` to ``target``; ``source`` is gone."""
@@ -101,6 +113,7 @@ class Restructure:
         gone, kept = groups.items[source], groups.items[target]
         self.done |= {source, target}
         ids = [m.episode_id for page in all_memberships(self._graph, groups.session_id, gone.cluster_id) for m in page]
+        self.moved[source] = [target]
         self._move(ids, [target], gone.cluster_id)
         gone.gone, gone.change = True, "gone"
         groups.tally.let_go(source)

@@ -1,0 +1,85 @@
+"""A session on the embedded stores whose vectors are given, for tests that need to know the clusters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from ww_core.config import Settings
+from ww_core.consolidation.service import Consolidator
+from ww_core.hooks import Hooks
+from ww_core.models import Episode, Run, Vector
+from ww_core.observability.metrics import Metrics
+from ww_core.stores.embedded.graph import SqliteGraphStore
+from ww_core.stores.embedded.vectors.store import EdgeVectorStore
+from ww_core.stores.ports import CONTENT, Fingerprint, GraphStore, Point, VectorStore
+
+SESSION = "ops"
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class World:
+    """Both stores and a consolidator on them."""
+
+    def __init__(self, directory: Path, *, dimension: int = 64, **settings: Any) -> None:
+        self.settings = Settings(data_dir=directory, **settings)
+        self.now = START
+        self.graph: GraphStore = SqliteGraphStore(directory / "graph.sqlite3", clock=lambda: self.now)
+        self.vectors: VectorStore = EdgeVectorStore.open(directory, namespace="ww")
+        self.vectors.ensure(Fingerprint("test", "1", dimension, "mean", True))
+        self.hooks = Hooks(metrics=Metrics())
+        self.metrics = Metrics()
+        self.consolidator = self.with_settings(self.settings)
+        self._stored = 0
+
+    def with_settings(self, settings: Settings) -> Consolidator:
+        return Consolidator(self.graph, self.vectors, settings, self.hooks, self.metrics, clock=lambda: self.now)
+
+    def close(self) -> None:
+        self.vectors.close()
+        self.graph.close()
+
+    def store(self, texts: Sequence[str], rows: Vector, *, session: str = SESSION) -> list[str]:
+        """Episodes with their vectors, embedded; their ids."""
+        ids = [f"e{self._stored + i:07}" for i in range(len(texts))]
+        episodes = [
+            Episode(text, name, session, START + timedelta(minutes=self._stored + i))
+            for i, (text, name) in enumerate(zip(texts, ids, strict=True))
+        ]
+        self._stored += len(texts)
+        self.graph.add(episodes)
+        token = uuid4().hex
+        claims = self.graph.claim(len(texts), token=token, lease_seconds=60)
+        row_of = dict(zip(ids, rows, strict=True))
+        self.vectors.upsert(
+            [
+                Point(
+                    claim.episode.episode_id,
+                    0,
+                    1,
+                    claim.generation,
+                    session,
+                    claim.episode.timestamp or START,
+                    {CONTENT: row_of[claim.episode.episode_id]},
+                )
+                for claim in claims
+            ]
+        )
+        self.graph.mark_embedded(token, dict.fromkeys(ids, 1))
+        return ids
+
+    def consolidate(self, session: str = SESSION) -> Run:
+        requested = self.graph.request_run(session)
+        return self.consolidator.run(requested.run_id, token=uuid4().hex)
+
+    def places(self, ids: Sequence[str]) -> list[str | None]:
+        """The cluster of each episode, as readers see it."""
+        found = self.graph.get(ids)
+        return [found[name].cluster_id for name in ids]
+
+    def nearest(self, ids: Sequence[str]) -> list[str | None]:
+        found = self.graph.get(ids)
+        return [found[name].cluster_id or found[name].nearest for name in ids]

@@ -1,0 +1,426 @@
+"""Consolidation of a session on the real embedded stores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import pytest
+from sklearn.metrics import adjusted_rand_score
+
+from tests.integration.consolidating import SESSION, World
+from tests.unit.consolidation.blobs import blobs
+from ww_core.errors import Busy, NotFound
+from ww_core.models import Cluster, Run
+from ww_core.stores.ports import Where
+
+TOPICS = ["nightly backup", "open invoice", "coffee machine", "failing test", "holiday request", "slow query"]
+
+
+def texts(labels: Any) -> list[str]:
+    return [f"and that is the {TOPICS[label]} {i}" if label >= 0 else f"{i} is odd" for i, label in enumerate(labels)]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path)
+    yield made
+    made.close()
+
+
+def alive(run: Run) -> list[Cluster]:
+    return [c for c in run.clusters if c.change != "gone"]
+
+
+def test_a_session_becomes_named_clusters(world: World) -> None:
+    rows, truth = blobs(6, 30, noise=20)
+    ids = world.store(texts(truth), rows)
+    run = world.consolidate()
+    assert (run.status, run.considered, run.sampled) == ("done", 200, 200)
+    assert run.assigned + run.noise == 200
+    assert len(run.clusters) == 6
+    places = world.places(ids)
+    assert (
+        adjusted_rand_score(truth[truth >= 0], [p or "-" for p, t in zip(places, truth, strict=True) if t >= 0]) > 0.95
+    )
+    current = world.graph.current_run(SESSION)
+    assert current is not None
+    assert {c.label for c in current.clusters} == set(TOPICS)
+    for cluster in current.clusters:
+        assert cluster.change == "new"
+        assert cluster.size == places.count(cluster.cluster_id)
+        assert cluster.medoid is not None
+        assert cluster.label in cluster.medoid.content
+        assert cluster.radius > 0
+
+
+def test_a_second_run_with_nothing_new_does_nothing(world: World) -> None:
+    rows, truth = blobs(3, 20)
+    world.store(texts(truth), rows)
+    first = world.consolidate()
+    again = world.consolidate()
+    assert (again.status, again.considered) == ("done", 0)
+    current = world.graph.current_run(SESSION)
+    assert current is not None
+    assert current.run_id == first.run_id
+
+
+def test_clusters_keep_their_ids_and_labels_as_they_grow(world: World) -> None:
+    rows, truth = blobs(5, 40)
+    world.store(texts(truth[:100]), rows[:100])
+    before = {c.cluster_id: c.label for c in world.consolidate().clusters}
+    world.store(texts(truth[100:]), rows[100:])
+    after = world.consolidate()
+    assert {c.cluster_id: c.label for c in after.clusters} == before
+    assert {c.change for c in after.clusters} == {"kept"}
+    assert sum(c.size for c in after.clusters) == after.assigned + 100 - sum(
+        p is None for p in world.places([f"e{i:07}" for i in range(100)])
+    )
+
+
+def test_a_new_topic_becomes_a_new_cluster_beside_the_old_ones(world: World) -> None:
+    rows, truth = blobs(4, 30)
+    old = truth < 3
+    world.store(texts(truth[old]), rows[old])
+    before = {c.cluster_id for c in world.consolidate().clusters}
+    world.store(texts(truth[~old]), rows[~old])
+    after = world.consolidate()
+    assert before < {c.cluster_id for c in after.clusters}
+    (new,) = [c for c in after.clusters if c.change == "new"]
+    assert new.label == TOPICS[3]
+
+
+def test_what_readers_search_by_is_there_before_the_run_is_visible(world: World) -> None:
+    rows, truth = blobs(3, 20)
+    ids = world.store(texts(truth), rows)
+    run = world.consolidate()
+    centroids = {c.cluster_id: c for c in world.vectors.centroids(SESSION, run.run_id)}
+    assert set(centroids) == {c.cluster_id for c in run.clusters}
+    for cluster in run.clusters:
+        members = rows[[p == cluster.cluster_id for p in world.places(ids)]]
+        mean = members.mean(axis=0)
+        np.testing.assert_allclose(centroids[cluster.cluster_id].vector, mean / np.linalg.norm(mean), atol=1e-3)
+        routed = world.vectors.count(Where(sessions=(SESSION,), cells=(cluster.cluster_id,)))
+        assert routed >= cluster.size
+    cells = tuple(c.cluster_id for c in run.clusters)
+    assert world.vectors.count(Where(sessions=(SESSION,), cells=cells)) == 60
+
+
+def test_the_same_input_and_seed_give_the_same_run(tmp_path: Path) -> None:
+    rows, truth = blobs(5, 60, noise=30, spread=0.5)
+    runs = []
+    for name in ("one", "other"):
+        made = World(tmp_path / name, consolidation_max_samples=50)
+        ids = made.store(texts(truth), rows)
+        run = made.consolidate()
+        runs.append(([(c.cluster_id, c.label, c.size, c.exemplars) for c in run.clusters], made.places(ids)))
+        made.close()
+    assert runs[0] == runs[1]
+
+
+def test_the_seed_decides_which_episodes_are_sampled(tmp_path: Path) -> None:
+    rows, truth = blobs(5, 60, spread=0.5)
+    drawn = []
+    for seed in (1, 2):
+        made = World(tmp_path / str(seed), consolidation_max_samples=50, consolidation_seed=seed)
+        made.store(texts(truth), rows)
+        drawn.append({name for c in made.consolidate().clusters for name in c.exemplars})
+        made.close()
+    assert drawn[0] != drawn[1]
+
+
+def test_the_cap_bounds_the_sample_and_the_rest_is_assigned(tmp_path: Path) -> None:
+    rows, truth = blobs(6, 100, noise=60)
+    made = World(tmp_path, consolidation_max_samples=60, consolidation_batch_size=50)
+    ids = made.store(texts(truth), rows)
+    run = made.consolidate()
+    assert run.considered == 660
+    assert run.sampled == 60
+    assert len(run.clusters) == 6
+    nearest = np.array(made.nearest(ids))
+    assert adjusted_rand_score(truth[truth >= 0], nearest[truth >= 0]) > 0.95
+    places = np.array(made.places(ids), dtype=object)
+    assert sum(p is None for p in places[truth < 0]) > 40
+    assert run.assigned == sum(p is not None for p in places)
+    assert {c.cluster_id: c.size for c in run.clusters} == {
+        c.cluster_id: list(places).count(c.cluster_id) for c in run.clusters
+    }
+    made.close()
+
+
+def test_a_large_session_takes_in_what_is_new_and_finds_a_new_topic(tmp_path: Path) -> None:
+    rows, truth = blobs(6, 100)
+    made = World(tmp_path, consolidation_max_samples=60, consolidation_batch_size=100)
+    old = truth < 5
+    made.store(texts(truth[old]), rows[old])
+    before = made.consolidate()
+    assert len(before.clusters) == 5
+    known = np.flatnonzero(truth < 5)[:50]
+    new = np.concatenate([known, np.flatnonzero(~old)])
+    ids = made.store(texts(truth[new]), rows[new])
+    after = made.consolidate()
+    assert after.considered == 150
+    assert {c.cluster_id for c in before.clusters} < {c.cluster_id for c in after.clusters}
+    assert adjusted_rand_score(truth[new], made.nearest(ids)) > 0.95
+    (topic,) = [c for c in after.clusters if c.change == "new"]
+    assert topic.label == TOPICS[5]
+    made.close()
+
+
+def test_a_cluster_that_has_grown_is_split_where_it_falls_apart(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    axes = np.eye(64)
+
+    def around(centre: Any, n: int) -> Any:
+        near = centre + rng.normal(size=(n, 64)) * 0.03
+        return (near / np.linalg.norm(near, axis=1, keepdims=True)).astype(np.float32)
+
+    one, other = axes[0] + 0.5 * axes[10], axes[0] - 0.5 * axes[10]
+    made = World(tmp_path, consolidation_max_samples=100, consolidation_min_cluster_size=15)
+    left = made.store(["the tape is full"] * 50, around(one, 50))
+    right = made.store(["the disk is slow"] * 50, around(other, 50))
+    for i in range(1, 5):
+        made.store([f"the {TOPICS[i]} again"] * 100, around(axes[i], 100))
+    before = made.consolidate()
+    (torn,) = set(made.places(left)) - {None}
+    assert len(before.clusters) == 5
+    assert set(made.places(right)) - {None} == {torn}
+
+    finer = made.with_settings(made.settings.replace(consolidation_min_cluster_size="auto"))
+    left += made.store(["the tape is full"] * 60, around(one, 60))
+    right += made.store(["the disk is slow"] * 60, around(other, 60))
+    after = finer.run(made.graph.request_run(SESSION).run_id, token="t")
+    parts = {c.cluster_id: c for c in after.clusters if c.change == "split"}
+    assert len(parts) == 2
+    assert torn in parts, "the larger part keeps the id"
+    assert {p.parents for p in parts.values()} == {(torn,)}
+    assert len({p.label for p in parts.values()}) == 2
+    places = made.places([*left, *right])
+    assert len(set(places[:110]) - {None}) == len(set(places[110:]) - {None}) == 1
+    assert set(places[:110]).isdisjoint(set(places[110:]) - {None})
+    assert {c.cluster_id: c.size for c in after.clusters if c.cluster_id in parts} == {
+        name: places.count(name) for name in parts
+    }
+    made.close()
+
+
+def test_duplicates_are_folded_into_the_first(world: World) -> None:
+    rows, truth = blobs(3, 20)
+    ids = world.store(texts(truth), rows)
+    copies = world.store([texts(truth)[0]] * 3, np.tile(rows[0], (3, 1)))
+    run = world.consolidate()
+    found = world.graph.get([*ids, *copies])
+    assert {found[name].duplicate_of for name in copies} == {ids[0]}
+    assert found[ids[0]].duplicate_of is None
+    assert run.folded == sum(e.duplicate_of is not None for e in found.values())
+
+
+@pytest.mark.parametrize(("threshold", "folded"), [(0.9, True), (0.999, False)])
+def test_the_threshold_decides_what_is_a_near_duplicate(tmp_path: Path, threshold: float, folded: bool) -> None:
+    made = World(tmp_path, duplicate_threshold=threshold)
+    rows = np.array([[1.0, 0.0], [0.97, 0.243]], dtype=np.float32)
+    rows = np.hstack([rows / np.linalg.norm(rows, axis=1, keepdims=True), np.zeros((2, 62), np.float32)])
+    ids = made.store(["the disk is full", "the disk is quite full"], rows.astype(np.float32))
+    made.consolidate()
+    assert (made.graph.get(ids)[ids[1]].duplicate_of == ids[0]) is folded
+    made.close()
+
+
+def test_a_dry_run_says_what_would_happen_and_writes_nothing(world: World) -> None:
+    rows, truth = blobs(3, 20)
+    ids = world.store(texts(truth), rows)
+    shown = world.consolidator.preview(SESSION)
+    assert shown.status == "dry_run"
+    assert len(shown.clusters) == 3
+    assert world.graph.current_run(SESSION) is None
+    assert world.places(ids) == [None] * 60
+    assert world.vectors.count(Where(cells=tuple(c.cluster_id for c in shown.clusters))) == 0
+    assert world.graph.runs(SESSION) == []
+    done = world.consolidate()
+    assert [(c.cluster_id, c.label, c.size) for c in done.clusters] == [
+        (c.cluster_id, c.label, c.size) for c in shown.clusters
+    ]
+
+
+def test_a_hook_gives_better_names_and_no_two_clusters_share_one(world: World) -> None:
+    seen: list[tuple[Cluster, tuple[str, ...]]] = []
+
+    def name(cluster: Cluster, examples: tuple[str, ...]) -> str:
+        seen.append((cluster, examples))
+        return "topic"
+
+    world.hooks.add("name_cluster", name)
+    rows, truth = blobs(3, 20)
+    world.store(texts(truth), rows)
+    labels = [c.label for c in world.consolidate().clusters]
+    assert sorted(labels) == ["topic", "topic (2)", "topic (3)"]
+    assert all(examples and cluster.size for cluster, examples in seen)
+
+
+def test_a_stopped_run_is_cancelled_and_changes_nothing(world: World) -> None:
+    rows, truth = blobs(3, 20)
+    ids = world.store(texts(truth), rows)
+    requested = world.graph.request_run(SESSION)
+    run = world.consolidator.run(requested.run_id, token="t", should_stop=lambda: True)
+    assert run.status == "cancelled"
+    assert world.graph.current_run(SESSION) is None
+    assert world.places(ids) == [None] * 60
+    assert world.consolidate().status == "done"
+
+
+def test_a_run_over_its_time_limit_fails_and_says_so(world: World) -> None:
+    rows, truth = blobs(3, 20)
+    world.store(texts(truth), rows)
+    brief = world.with_settings(world.settings.replace(consolidation_time_limit=1e-9))
+    run = brief.run(world.graph.request_run(SESSION).run_id, token="t")
+    assert run.status == "failed"
+    assert "consolidation_time_limit" in (run.error or "")
+    assert world.graph.current_run(SESSION) is None
+
+
+def test_two_runs_of_one_session_at_once_are_refused(world: World) -> None:
+    rows, truth = blobs(3, 20)
+    world.store(texts(truth), rows)
+    first = world.graph.request_run(SESSION)
+    world.graph.start_run(first.run_id, token="other", lease_seconds=60)
+    with pytest.raises(Busy):
+        world.consolidator.run(world.graph.request_run(SESSION).run_id, token="t")
+
+
+def test_a_run_that_was_taken_over_publishes_nothing(world: World) -> None:
+    rows, truth = blobs(3, 20)
+    world.store(texts(truth), rows)
+    requested = world.graph.request_run(SESSION)
+    taken = []
+
+    def take_over(progress: float) -> None:
+        if progress > 0.3 and not taken:
+            world.now += timedelta(hours=1)
+            taken.append(world.graph.start_run(requested.run_id, token="other", lease_seconds=60))
+
+    with pytest.raises(Busy):
+        world.consolidator.run(requested.run_id, token="t", on_progress=take_over)
+    assert world.graph.current_run(SESSION) is None
+    assert world.graph.run(requested.run_id).status == "running"
+
+
+class Killed(BaseException):
+    """What stands for kill -9 inside one process."""
+
+
+@pytest.mark.parametrize("step", range(1, 12))
+def test_a_run_that_dies_at_any_write_leaves_the_state_before_it(world: World, step: int) -> None:
+    rows, truth = blobs(4, 30)
+    world.store(texts(truth[:80]), rows[:80])
+    before = world.consolidate()
+    world.store(texts(truth[80:]), rows[80:])
+    ids = [f"e{i:07}" for i in range(120)]
+    places = world.places(ids)
+    calls = 0
+
+    class Dying:
+        """A store whose ``step``-th write never happens."""
+
+        def __init__(self, store: Any, writes: set[str]) -> None:
+            self._store, self._writes = store, writes
+
+        def __getattr__(self, name: str) -> Any:
+            real = getattr(self._store, name)
+            if name not in self._writes:
+                return real
+
+            def write(*args: Any, **kwargs: Any) -> Any:
+                nonlocal calls
+                calls += 1
+                if calls == step:
+                    raise Killed
+                return real(*args, **kwargs)
+
+            return write
+
+    graph: Any = Dying(world.graph, {"stage", "publish", "extend_run", "finish_run"})
+    vectors: Any = Dying(world.vectors, {"change", "put_centroids"})
+    small = world.settings.replace(consolidation_batch_size=20)
+    dying = type(world.consolidator)(graph, vectors, small, world.hooks, world.metrics, clock=lambda: world.now)
+    requested = world.graph.request_run(SESSION)
+    try:
+        dying.run(requested.run_id, token="t")
+    except Killed:
+        current = world.graph.current_run(SESSION)
+        assert current is not None
+        assert current.run_id == before.run_id
+        assert world.places(ids) == places
+        world.now += timedelta(hours=1)
+        done = world.consolidator.run(requested.run_id, token="next")
+        assert done.status == "done"
+    current = world.graph.current_run(SESSION)
+    assert current is not None
+    assert current.run_id == requested.run_id
+    assert adjusted_rand_score(truth, world.nearest(ids)) > 0.95
+
+
+def test_what_no_cluster_held_is_found_once_there_is_enough_of_it(tmp_path: Path) -> None:
+    rows, truth = blobs(4, 60)
+    made = World(tmp_path, consolidation_max_samples=40, consolidation_batch_size=50)
+    old = truth < 3
+    few = np.flatnonzero(~old)
+    made.store(texts(truth[old]), rows[old])
+    made.consolidate()
+    ids: list[str] = []
+    for part in np.array_split(few[:24], 6):
+        ids += made.store(texts(truth[part]), rows[part])
+        made.consolidate()
+    places = made.places(ids)
+    assert len(set(places)) <= 2, "four episodes at a time never became one cluster"
+    assert sum(p is not None for p in places) > 12
+    made.close()
+
+
+def test_due_sessions_are_those_with_something_new_longest_waiting_first(world: World) -> None:
+    rows, truth = blobs(2, 10)
+    world.store(texts(truth), rows, session="b")
+    world.now += timedelta(minutes=1)
+    world.store(texts(truth), rows, session="a")
+    assert world.consolidator.due(world.now) == ["b", "a"]
+    world.consolidate("b")
+    assert world.consolidator.due(world.now) == ["a"]
+    world.store(texts(truth), rows, session="b")
+    assert world.consolidator.due(world.now) == ["a"], "the interval since b's last run has not passed"
+    later = world.now + timedelta(seconds=world.settings.consolidation_interval)
+    assert set(world.consolidator.due(later)) == {"a", "b"}
+
+
+def test_old_centroids_are_kept_for_as_long_as_their_runs(world: World) -> None:
+    rows, truth = blobs(3, 40)
+    keeper = world.with_settings(world.settings.replace(consolidation_keep_runs=2))
+    runs = []
+    for part in np.array_split(np.arange(120), 4):
+        world.store(texts(truth[part]), rows[part])
+        runs.append(keeper.run(world.graph.request_run(SESSION).run_id, token=uuid4().hex))
+    kept = [bool(world.vectors.centroids(SESSION, run.run_id)) for run in runs]
+    assert kept == [False, False, True, True]
+
+
+def test_an_unknown_run_is_not_found(world: World) -> None:
+    with pytest.raises(NotFound):
+        world.consolidator.run("nobody", token="t")
+
+
+def test_a_forgotten_exemplar_is_no_example_any_more(world: World) -> None:
+    rows, truth = blobs(3, 20)
+    world.store(texts(truth), rows)
+    run = world.consolidate()
+    medoid = run.clusters[0].medoid
+    assert medoid is not None
+    world.graph.tombstone(episode_ids=[medoid.episode_id])
+    world.vectors.delete([medoid.episode_id])
+    world.store(texts(truth[:5]), rows[:5])
+    after = world.consolidate()
+    assert all(c.medoid is None or c.medoid.episode_id != medoid.episode_id for c in after.clusters)
+    assert all(medoid.episode_id not in c.exemplars for c in after.clusters)
+    assert replace(after, clusters=()).status == "done"
