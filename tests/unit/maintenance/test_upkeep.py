@@ -1,0 +1,159 @@
+"""Sweep, verify, erase and refresh on the embedded stores."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.maintenance.conftest import Bench
+from ww_core.embedding.sparse import SparseEncoder
+from ww_core.errors import StoreUnavailable
+from ww_core.maintenance.erase import erase
+from ww_core.maintenance.sweep import sweep
+from ww_core.models import State
+from ww_core.stores.ports import BM25_CONTEXT, CONTEXT, Dirty, Search, Where
+
+TEXTS = [f"sentence {i} about topic {i % 5}" for i in range(30)]
+
+
+def embedded(bench: Bench) -> list[str]:
+    ids = bench.store(*TEXTS)
+    assert bench.drain().run().embedded == 30
+    return ids
+
+
+def test_a_sweep_frees_what_a_dead_worker_held(bench: Bench) -> None:
+    bench.store(*TEXTS)
+    assert len(bench.graph.claim(20, token="gone", lease_seconds=10)) == 20
+    assert sweep(bench.graph, bench.vectors, max_attempts=3).freed == 0
+    bench.seconds += 11
+    report = sweep(bench.graph, bench.vectors, max_attempts=3)
+    assert (report.freed, report.pending) == (20, True)
+    assert bench.drain().run().embedded == 30
+
+
+def test_a_sweep_reopens_rows_whose_points_are_gone(bench: Bench) -> None:
+    ids = embedded(bench)
+    bench.vectors.delete(ids[3:8])
+    check = bench.verify()
+    assert not check.ok
+    assert [(c.found, c.expected) for c in check.checks if not c.ok] == [(25, 30)]
+    assert check.checks[1].examples == tuple(ids[3:8])
+    assert sweep(bench.graph, bench.vectors, max_attempts=3).reopened == 5
+    assert bench.drain().run().embedded == 5
+    assert bench.verify().ok
+
+
+def test_a_sweep_removes_points_of_nobody(bench: Bench) -> None:
+    ids = embedded(bench)
+    late = bench.vectors.vectors(ids[:1])
+    erase(bench.graph, bench.vectors, episode_ids=ids[:1])
+    # a worker that was about to write when the episode was forgotten, and died before it could look again
+    from tests.contract.vector_stores import point
+
+    bench.vectors.upsert([point(ids[0], late[0].vector)])
+    assert not bench.verify().ok
+    report = sweep(bench.graph, bench.vectors, max_attempts=3)
+    assert report.orphans == 1
+    assert bench.verify().ok
+    assert ids[0] not in bench.vectors.generations(ids)
+
+
+def test_a_sweep_goes_round_within_its_budget(bench: Bench) -> None:
+    ids = embedded(bench)
+    bench.vectors.delete(ids[25:26])
+    passes = 0
+    while not sweep(bench.graph, bench.vectors, max_attempts=3, rows=10).reopened:
+        passes += 1
+        assert passes < 5
+    assert passes == 2
+
+
+def test_a_sweep_finishes_what_an_erasure_began(bench: Bench) -> None:
+    ids = embedded(bench)
+    bench.graph.tombstone(episode_ids=ids[:4])
+    assert not bench.verify().ok
+    assert sweep(bench.graph, bench.vectors, max_attempts=3).tombstones == 4
+    assert bench.graph.unfinished_tombstones(10) == []
+    assert bench.verify().ok
+
+
+def test_a_sweep_names_the_runs_that_wait(bench: Bench) -> None:
+    embedded(bench)
+    run = bench.graph.request_run("s")
+    assert [r.run_id for r in sweep(bench.graph, bench.vectors, max_attempts=3).runs] == [run.run_id]
+
+
+def test_erasing_gives_a_receipt_and_is_for_good(bench: Bench) -> None:
+    ids = bench.store("short", "long " * 60)
+    bench.drain().run()
+    erased = erase(bench.graph, bench.vectors, episode_ids=ids)
+    assert (erased.episodes, erased.vectors, erased.memberships) == (2, 5, 0)
+    assert erase(bench.graph, bench.vectors, episode_ids=ids).episodes == 0
+    counts = bench.graph.counts()
+    assert (counts.acknowledged, counts.erased, counts.balanced) == (2, 2, True)
+
+
+def test_erasing_without_the_vector_store_is_finished_by_the_sweep(bench: Bench) -> None:
+    from tests.unit.maintenance.test_drain import FailingVectors
+
+    ids = embedded(bench)
+    away = FailingVectors(bench.vectors, "delete", [StoreUnavailable("away")])
+    with pytest.raises(StoreUnavailable):
+        erase(bench.graph, away, episode_ids=ids[:1])  # type: ignore[arg-type]
+    assert bench.graph.get(ids[:1]) == {}
+    assert sweep(bench.graph, bench.vectors, max_attempts=3).tombstones == 1
+    assert bench.verify().ok
+
+
+def test_verify_sees_a_point_too_many(bench: Bench) -> None:
+    from tests.contract.vector_stores import point
+
+    ids = embedded(bench)
+    bench.vectors.upsert([point(ids[0], window=1, windows=2, generation=1)])
+    report = bench.verify()
+    assert not report.ok
+    assert report.checks[0].ok
+
+
+def test_a_changed_payload_reaches_the_points(bench: Bench) -> None:
+    ids = embedded(bench)
+    bench.refresh().run(max_seconds=5)
+    bench.graph.update(ids[2], outcome="failure", context={"tool": "kubectl", "list": [1]})
+    assert bench.vectors.count(Where(outcomes=("failure",))) == 0
+    report = bench.refresh().run(max_seconds=5)
+    assert (report.payload, report.more, report.outage) == (1, False, "")
+    assert bench.vectors.count(Where(outcomes=("failure",), context={"tool": "kubectl"})) == 1
+    assert bench.graph.dirty(Dirty.PAYLOAD, 10) == []
+
+
+def test_context_vectors_are_made_and_remade_when_a_neighbour_arrives(bench: Bench) -> None:
+    embedded(bench)
+    words = SparseEncoder().query("avocado")
+
+    def found() -> list[str]:
+        return sorted(hit.episode_id for hit in bench.vectors.search([Search(BM25_CONTEXT, words)])[0])
+
+    assert bench.refresh().run(max_seconds=5).context == 30
+    assert found() == []
+    bench.store("avocado")
+    bench.drain().run()
+    report = bench.refresh().run(max_seconds=5)
+    assert 1 < report.context < 5
+    assert found() == ["e28", "e29", "e30"]
+    dense = bench.vectors.search([Search(CONTEXT, bench.embedder.embed_windows(["x"])[0][0], limit=100)])[0]
+    assert len(dense) == 31
+    assert bench.verify().ok
+
+
+def test_a_text_without_context_does_not_hold_up_the_others(bench: Bench) -> None:
+    embedded(bench)
+
+    def refuse(texts: object) -> None:
+        if any("sentence 7" in text for text in texts):  # type: ignore[attr-defined]
+            raise RuntimeError("cannot encode")
+
+    bench.embedder.before = refuse
+    assert bench.refresh().run(max_seconds=5).context == 30
+    assert bench.graph.dirty(Dirty.CONTEXT, 10) == []
+    assert bench.graph.counts().embedded == 30
+    assert bench.graph.get(["e7"])["e7"].state is State.EMBEDDED
