@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import tempfile
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -47,12 +48,20 @@ def owner() -> Iterator[OwnerProcess]:
     process.close()
 
 
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    """In memory where the system has such a place: these tests ask for answers, not for durability."""
+    shared = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=shared if os.access(shared, os.W_OK) else None) as directory:
+        yield Path(directory)
+
+
 @pytest.fixture(params=ADAPTERS)
-def bare(request: pytest.FixtureRequest, tmp_path: Path, owner: OwnerProcess) -> Iterator[VectorStore]:
+def bare(request: pytest.FixtureRequest, data_dir: Path, owner: OwnerProcess) -> Iterator[VectorStore]:
     """A store without a collection."""
     if request.param == "qdrant-server" and not os.environ.get("QDRANT_URL"):
         pytest.skip("QDRANT_URL is not set: no Qdrant server to test")
-    with opened(request.param, tmp_path, owner) as store:
+    with opened(request.param, data_dir, owner) as store:
         yield store
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ww_core.config import Settings
 from ww_core.stores.embedded.vectors import EdgeVectorStore
 from ww_core.stores.ports import (
     BM25,
@@ -25,7 +24,6 @@ from ww_core.stores.ports import (
     SparseVector,
     VectorStore,
 )
-from ww_core.stores.servers.qdrant import QdrantVectorStore
 
 DIMENSION = 8
 MODEL = Fingerprint("first-model", "1", DIMENSION, "mean", True)
@@ -112,9 +110,12 @@ class OwnerProcess:
         self.process.stdout.close()
 
 
-def server_settings(**more: object) -> Settings:
-    """Of the server at QDRANT_URL, in a namespace of its own."""
-    return Settings(qdrant_url=os.environ["QDRANT_URL"], namespace=f"t{uuid.uuid4().hex[:12]}", **more)
+def qdrant(**settings: str) -> VectorStore:
+    # Imported late: processes that only need the embedded store start a second sooner.
+    from ww_core.config import Settings
+    from ww_core.stores.servers.qdrant import QdrantVectorStore
+
+    return QdrantVectorStore(Settings(**settings))
 
 
 @contextmanager
@@ -129,15 +130,14 @@ def opened(adapter: str, data_dir: Path, owner: OwnerProcess | None = None) -> I
             owner.own(data_dir)
             store = EdgeVectorStore.open(data_dir, namespace="ww")
         case "qdrant-memory":
-            store = QdrantVectorStore(Settings(qdrant_url=":memory:"))
+            store = qdrant(qdrant_url=":memory:")
         case "qdrant-server":
-            store = QdrantVectorStore(server_settings())
+            store = qdrant(qdrant_url=os.environ["QDRANT_URL"], namespace=f"t{uuid.uuid4().hex[:12]}")
         case _:
             raise ValueError(adapter)
     try:
         yield store
     finally:
         if adapter == "qdrant-server":
-            assert isinstance(store, QdrantVectorStore)
-            store.drop()
+            store.drop()  # type: ignore[attr-defined]
         store.close()

@@ -84,8 +84,8 @@ def described(fingerprint: Fingerprint) -> str:
 
 
 def moment(when: datetime) -> str:
-    """RFC 3339 in UTC: both engines index it exactly to the microsecond."""
-    return when.astimezone(UTC).isoformat()
+    """RFC 3339 in UTC, always with six digits: indexed exactly to the microsecond, and in order as text."""
+    return when.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def terms(context: Mapping[str, str]) -> list[str]:
@@ -167,10 +167,12 @@ class Missing:
 
 
 Term: TypeAlias = AnyOf | Between | Missing
+Conditions: TypeAlias = Sequence[tuple[Term, ...]]
+"""All must hold; of a tuple with several terms, one must."""
 
 
 def conditions(where: Where) -> list[tuple[Term, ...]]:
-    """All must hold; of a tuple with several terms, one must."""
+    """What a point must meet."""
     found: list[tuple[Term, ...]] = []
     if where.sessions:
         found.append((AnyOf(SESSION, tuple(digest(s) for s in where.sessions)),))
@@ -189,6 +191,18 @@ def conditions(where: Where) -> list[tuple[Term, ...]]:
     if where.archived is not None:
         found.append((AnyOf(STATE, (ARCHIVED if where.archived else LIVE,)),))
     return found
+
+
+def holds(term: Term, payload: Mapping[str, Any]) -> bool:
+    """Whether a point with this payload satisfies the term."""
+    value = payload.get(term.field)
+    match term:
+        case AnyOf(_, values):
+            return any(item in values for item in value) if isinstance(value, list) else value in values
+        case Between(_, since, until):
+            return value is not None and (since is None or value >= since) and (until is None or value < until)
+        case Missing():
+            return value is None or value == []
 
 
 # -- what both adapters do with points and answers

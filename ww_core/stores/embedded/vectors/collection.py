@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import qdrant_edge as edge
@@ -15,49 +15,77 @@ from ww_core.stores import points
 from ww_core.stores.embedded.vectors import engine
 from ww_core.stores.ports import Fingerprint
 
-FINGERPRINT_FILE = "fingerprint.json"
-"""Beside the shard's files; written last, so that a collection without it was never finished."""
+MANIFEST = "collection.json"
+"""Names the model and the current shard; written last, so that a collection without it was never finished."""
 
 
-def path(directory: Path, fingerprint: Fingerprint) -> Path:
-    """The directory of the shard, named by the fingerprint's digest."""
-    return directory / fingerprint.digest()
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """A directory named by the fingerprint's digest, and in it the directory of the current shard."""
+
+    home: Path
+    fingerprint: Fingerprint
+    number: int
+    """Of the shard: a rewritten one gets the next."""
+
+    @property
+    def shard(self) -> Path:
+        return self.home / f"shard-{self.number}"
+
+    def next(self) -> Collection:
+        return Collection(self.home, self.fingerprint, self.number + 1)
+
+    def make(self) -> edge.EdgeShard:
+        """A new, empty shard; what an unfinished attempt left there is removed."""
+        self.discard()
+        self.shard.mkdir(mode=0o700, parents=True)
+        made = edge.EdgeShard.create(str(self.shard), engine.config(self.fingerprint.dimension))
+        for field, schema in engine.INDEXES.items():
+            made.update(edge.UpdateOperation.create_field_index(field, schema))
+        return made
+
+    def discard(self) -> None:
+        """Remove this shard's files."""
+        shutil.rmtree(self.shard, ignore_errors=True)
+
+    def publish(self) -> None:
+        """Make this shard the current one, durably and in one step, and remove all others."""
+        draft = self.home / (MANIFEST + ".new")
+        with draft.open("w", encoding="utf-8") as out:
+            json.dump({"fingerprint": asdict(self.fingerprint), "shard": self.number}, out)
+            out.flush()
+            os.fsync(out.fileno())
+        draft.replace(self.home / MANIFEST)
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Remove shards that were never finished or are no longer current."""
+        for other in self.home.glob("shard-*"):
+            if other != self.shard:
+                shutil.rmtree(other, ignore_errors=True)
 
 
-def find(directory: Path) -> Fingerprint | None:
-    """The fingerprint of the collection in the directory; None where there is none."""
-    for file in sorted(directory.glob(f"*/{FINGERPRINT_FILE}")):
+def find(directory: Path) -> Collection | None:
+    """The collection in the directory; None where there is none."""
+    for manifest in sorted(directory.glob(f"*/{MANIFEST}")):
         try:
-            fingerprint = Fingerprint(**json.loads(file.read_text("utf-8")))
-        except (ValueError, TypeError) as error:
+            read = json.loads(manifest.read_text("utf-8"))
+            found = Collection(manifest.parent, Fingerprint(**read["fingerprint"]), int(read["shard"]))
+        except (ValueError, TypeError, KeyError) as error:
             raise ConfigurationError(
-                f"{file} is damaged: {error}", hint="restore it, or remove its directory"
+                f"{manifest} is damaged: {error}", hint="restore it, or remove its directory and embed anew"
             ) from error
-        if fingerprint.digest() == file.parent.name:
-            return fingerprint
+        if found.fingerprint.digest() == manifest.parent.name:
+            return found
     return None
 
 
-def create(directory: Path, fingerprint: Fingerprint) -> edge.EdgeShard:
-    """A new, empty shard for vectors of the fingerprint."""
-    home = path(directory, fingerprint)
-    if home.exists():
-        shutil.rmtree(home)  # never finished: nothing was acknowledged in it
-    home.mkdir(mode=0o700, parents=True)
-    shard = edge.EdgeShard.create(str(home), engine.config(fingerprint.dimension))
-    for field, schema in engine.INDEXES.items():
-        shard.update(edge.UpdateOperation.create_field_index(field, schema))
-    shard.flush()
-    draft = home / (FINGERPRINT_FILE + ".new")
-    with draft.open("w", encoding="utf-8") as out:
-        json.dump(asdict(fingerprint), out)
-        out.flush()
-        os.fsync(out.fileno())
-    draft.replace(home / FINGERPRINT_FILE)
-    return shard
+def new(directory: Path, fingerprint: Fingerprint) -> Collection:
+    """Where the first shard of this model goes."""
+    return Collection(directory / fingerprint.digest(), fingerprint, 1)
 
 
-def another_model(stored: Fingerprint, asked: Fingerprint, place: Path | str) -> ConfigurationError:
+def another_model(stored: Fingerprint, asked: Fingerprint, place: Path) -> ConfigurationError:
     """The error that names both models."""
     return ConfigurationError(
         f"{place} holds vectors of {points.described(stored)}, not of {points.described(asked)}",

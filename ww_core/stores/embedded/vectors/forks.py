@@ -7,10 +7,12 @@ files that the parent writes.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import threading
 import weakref
+from pathlib import Path
 from typing import Protocol
 
 
@@ -34,6 +36,26 @@ def register(forkable: Forkable) -> None:
 def immortal(thing: object) -> None:
     """Keep the object from ever being finalised in this process."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+
+
+def close_files_below(directory: Path) -> None:
+    """Close this process's handles of the directories and files below ``directory``, whoever opened them.
+
+    For a child: the engine locks its log as well, and a lock lives until the last copy of its handle is closed.
+    """
+    inside = {(status.st_dev, status.st_ino) for path in directory.rglob("*") if (status := _status(path))}
+    for name in os.listdir("/dev/fd"):
+        with contextlib.suppress(OSError):  # the listing's own handle is gone by now
+            status = os.fstat(int(name))
+            if (status.st_dev, status.st_ino) in inside:
+                os.close(int(name))
+
+
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except OSError:
+        return None
 
 
 def _in_child() -> None:

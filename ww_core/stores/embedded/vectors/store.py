@@ -47,6 +47,7 @@ class Owner:
     """Lock, shard and server of the process that owns."""
 
     def __init__(self, directory: Path, namespace: str, lock: OwnerLock) -> None:
+        self._directory = directory
         self._lock = lock
         self.shard = Shard(directory, namespace=namespace)
         try:
@@ -68,6 +69,7 @@ class Owner:
         forks.immortal(self.shard)
         self._server.abandon()
         self._lock.forget()
+        forks.close_files_below(self._directory)
 
 
 class EdgeVectorStore:
@@ -254,11 +256,10 @@ class EdgeVectorStore:
                 ) from error
             try:
                 owner = Owner(self._directory, self._namespace, lock)
-            except OSError as error:
+            except BaseException as error:
                 lock.release()
-                raise StoreUnavailable(f"{self._directory} cannot be used: {error.strerror or error}") from error
-            except BaseException:
-                lock.release()
+                if isinstance(error, OSError) and not isinstance(error, StoreUnavailable):
+                    raise StoreUnavailable(f"{self._directory} cannot be used: {error.strerror}") from error
                 raise
             self._role = owner
         log.info("owns the vectors", extra={"action": "vectors.own", "directory": str(self._directory)})
