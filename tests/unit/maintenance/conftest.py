@@ -79,7 +79,7 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    made = Bench(tmp_path)
+def bench(quick_path: Path) -> Iterator[Bench]:
+    made = Bench(quick_path)
     yield made
     made.close()

@@ -1,0 +1,61 @@
+"""What several kinds of tests share: a quick directory, a real Redis, real workers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.processes import RedisServer, Worker
+
+pytest_plugins = ["pytester"]
+
+
+@pytest.fixture
+def quick_path(tmp_path: Path) -> Iterator[Path]:
+    """A directory in memory where the machine has one: for tests that are about logic, not about disks."""
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK):
+        yield tmp_path
+        return
+    directory = Path(tempfile.mkdtemp(prefix="ww-test-", dir=memory))
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def _redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    if shutil.which("redis-server") is None:
+        reason = "redis-server is not installed"
+        if os.environ.get("CI", "").lower() in ("1", "true"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def redis_server(_redis: RedisServer) -> RedisServer:
+    """A real Redis of this test session's own, empty."""
+    _redis.ensure()
+    _redis.client().flushall()
+    return _redis
+
+
+@pytest.fixture
+def start_worker(redis_server: RedisServer, tmp_path: Path) -> Iterator[Callable[..., Worker]]:
+    """Starts ``celery -A ww_workers worker`` on the server and a data directory; all are ended with the test."""
+    with ExitStack() as ends:
+
+        def start(data_dir: Path, *arguments: str, **environment: str) -> Worker:
+            worker = Worker(redis_server.url, data_dir, tmp_path, *arguments, **environment)
+            ends.callback(worker.close)
+            return worker
+
+        yield start

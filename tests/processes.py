@@ -1,0 +1,153 @@
+"""Servers and workers as processes of a test: started, waited for with a bound, and killed for real."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from uuid import uuid4
+
+import psutil
+import redis
+
+ROOT = Path(__file__).resolve().parents[1]
+BOUND = 90.0
+"""Seconds that anything may take before a test fails: machines that run tests are often busy with others."""
+
+
+def until(condition: Callable[[], object], *, within: float = BOUND, every: float = 0.02, what: str = "") -> None:
+    """Return as soon as the condition holds; fail after ``within`` seconds."""
+    end = time.monotonic() + within
+    wait = threading.Event()
+    while not condition():
+        assert time.monotonic() < end, f"not within {within:g} s: {what or condition}"
+        wait.wait(every)
+
+
+def clean_environment(**more: str) -> dict[str, str]:
+    """The environment without any settings of ours, and with these."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("T4DM_", "WW_", "PYTEST"))}
+    return {**kept, "OMP_NUM_THREADS": "1", **more}
+
+
+def run_python(script: str, *arguments: str, cwd: Path, within: float = BOUND, **environment: str) -> str:
+    """The standard output of a Python process; fails where it fails."""
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        cwd=cwd,
+        env=clean_environment(**environment),
+        capture_output=True,
+        text=True,
+        timeout=within,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stdout
+
+
+class RedisServer:
+    """A redis-server on a free port, without persistence."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def client(self) -> redis.Redis:
+        return redis.Redis.from_url(self.url, socket_timeout=5)
+
+    def ensure(self) -> None:
+        """Start it unless it runs."""
+        if self._process is not None and self._process.poll() is None:
+            return
+        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        self._process = subprocess.Popen(
+            ["redis-server", *options], cwd=self._directory, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        until(self._answers, what="redis-server answers")
+
+    def _answers(self) -> bool:
+        try:
+            with self.client() as client:
+                return bool(client.ping())
+        except redis.RedisError:
+            return False
+
+    def freeze(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+class Worker:
+    """A Celery worker with its children, in a process group of its own."""
+
+    def __init__(self, redis_url: str, data_dir: Path, logs: Path, *arguments: str, **environment: str) -> None:
+        self.name = f"test-{uuid4().hex[:8]}@localhost"
+        self.log = logs / f"{self.name}.log"
+        self._redis_url = redis_url
+        given = {
+            "T4DM_REDIS_URL": redis_url,
+            "T4DM_DATA_DIR": str(data_dir),
+            "PYTHONPATH": str(ROOT),
+            "REMAP_SIGTERM": "SIGQUIT",
+            "PYTHONWARNINGS": "ignore",
+        }
+        command = [sys.executable, "-m", "celery", "-A", "ww_workers", "worker", "-n", self.name, "-l", "INFO"]
+        directory = logs / f"{self.name}.cwd"
+        directory.mkdir()
+        # what a user's own Celery application may well have lying about
+        (directory / "celeryconfig.py").write_text("broker_url = 'redis://192.0.2.1/0'\ntask_default_queue = 'other'\n")
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [*command, "--without-mingle", "--without-gossip", *arguments],
+                cwd=directory,
+                env=clean_environment(**{**given, **environment}),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        until(self._ready, what=f"worker ready:\n{self.output()}")
+
+    def output(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def _ready(self) -> bool:
+        assert self.process.poll() is None, self.output()[-4000:]
+        return f"{self.name} ready" in self.output()
+
+    def children(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def kill(self) -> None:
+        """kill -9, parent and children at once."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+    def terminate(self) -> float:
+        """SIGTERM, as an init system sends it; the seconds until the end."""
+        started = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(BOUND)
+        return time.monotonic() - started
+
+    def close(self) -> None:
+        self.kill()

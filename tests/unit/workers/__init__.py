@@ -1,0 +1,1 @@
+"""Celery configuration, doorbell, dispatcher, lifecycle."""
