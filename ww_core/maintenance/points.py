@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from ww_core.models import Episode, Vector, scalar_context
-from ww_core.stores.ports import BM25, CONTENT, Claim, Point, PointChange, SparseVector
+from ww_core.recall.context import LEXICAL_TERMS
+from ww_core.stores.ports import BM25, BM25_CONTEXT, CONTENT, CONTEXT, Claim, Point, PointChange, SparseVector
 
 
 class Sparse(Protocol):
@@ -16,14 +17,21 @@ class Sparse(Protocol):
 
 
 def points(claim: Claim, rows: Vector, sparse: Sparse | None) -> list[Point]:
-    """One point for each window; ``rows`` is float32 (windows, d). The words of the whole text are on the first one."""
+    """One point for each window; ``rows`` is float32 (windows, d). The words of the whole text are on the first one.
+
+    Until its surroundings are known an episode is its own context: without any it would lose against episodes whose
+    context is there already.
+    """
     episode = claim.episode
     assert episode.timestamp is not None  # noqa: S101 - every stored episode has one
     context = scalar_context(episode.context)
     cells = cells_of(episode)
+    words: dict[str, SparseVector] = {}
+    if sparse is not None:
+        words[BM25] = sparse.document(episode.content)
+        words[BM25_CONTEXT] = sparse.document(episode.content, average_length=LEXICAL_TERMS)
     made = []
     for window, row in enumerate(rows):
-        words = {BM25: sparse.document(episode.content)} if sparse is not None and window == 0 else {}
         made.append(
             Point(
                 episode_id=episode.episode_id,
@@ -32,8 +40,8 @@ def points(claim: Claim, rows: Vector, sparse: Sparse | None) -> list[Point]:
                 generation=claim.generation,
                 session_id=episode.session_id,
                 timestamp=episode.timestamp,
-                dense={CONTENT: row},
-                sparse=words,
+                dense={CONTENT: row, CONTEXT: row},
+                sparse=words if window == 0 else {},
                 outcome=episode.outcome,
                 context=context,
                 importance=episode.importance,
