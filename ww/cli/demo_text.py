@@ -13,11 +13,11 @@ from ww_core.errors import ConfigurationError
 from ww_core.models import Episode
 
 SESSION = "demo"
-MOST_EPISODES = 1800
+MOST_EPISODES = 1600
 FEWEST_EPISODES = 1500
-PER_MODULE = 45
+PER_MODULE = 40
 """Paragraphs taken of one top-level module, so that no package drowns the others."""
-MIN_CHARS, MAX_CHARS = 60, 600
+MIN_CHARS, MAX_CHARS = 60, 400
 MIN_WORDS = 9
 # Not prose about Python's library: tests, generated tables, tools of the interpreter's own build.
 _LEFT_OUT = re.compile(
@@ -27,7 +27,7 @@ _LEFT_OUT = re.compile(
 
 
 def episodes() -> list[Episode]:
-    """1 500 to 1 800 paragraphs in the order of their modules, each with its module and name as context.
+    """1 500 to 1 600 paragraphs in the order of their modules, each with its module and name as context.
 
     Read from the source files of the running interpreter; nothing is imported. Raises ConfigurationError where the
     interpreter has no sources.
@@ -42,26 +42,22 @@ def episodes() -> list[Episode]:
                     seen.add(text)
                     where = {"module": module, "name": name} if name else {"module": module}
                     top.append(Episode(content=text, session_id=SESSION, context=where))
-    # The longest texts say most; of equal modules everything up to the limit, then second helpings all round.
-    for found in by_module.values():
-        found.sort(key=lambda one: (-len(one.content), one.content))
-    helping, chosen = PER_MODULE, _helpings(by_module, PER_MODULE)
-    while len(chosen) < FEWEST_EPISODES and helping < max(map(len, by_module.values()), default=0):
-        helping *= 2
-        chosen = _helpings(by_module, helping)
+    chosen: list[Episode] = []
+    # The best documented modules first: enough on each topic that the topics show.
+    for module in sorted(by_module, key=lambda name: (-len(by_module[name]), name)):
+        chosen += _fullest(by_module[module], min(PER_MODULE, MOST_EPISODES - len(chosen)))
     if len(chosen) < FEWEST_EPISODES:
         raise ConfigurationError(
             f"the standard library at {sysconfig.get_paths()['stdlib']} has only {len(chosen)} paragraphs of prose",
             hint="run the demo with a Python whose sources are installed",
         )
-    return chosen[:MOST_EPISODES]
+    return chosen
 
 
-def _helpings(by_module: dict[str, list[Episode]], size: int) -> list[Episode]:
-    """Up to ``size`` of each module, cut evenly to the limit."""
-    while sum(min(len(found), size) for found in by_module.values()) > MOST_EPISODES and size > 1:
-        size -= 1
-    return [one for module in sorted(by_module) for one in by_module[module][:size]]
+def _fullest(found: list[Episode], size: int) -> list[Episode]:
+    """The ``size`` longest, in the order of the source."""
+    ranked = sorted(range(len(found)), key=lambda place: (-len(found[place].content), place))
+    return [found[place] for place in sorted(ranked[:size])]
 
 
 def _sources(root: Path) -> Iterator[tuple[Path, str]]:

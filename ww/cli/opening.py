@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 STEP_SECONDS = 0.5
 """How often the progress of a wait is shown."""
-STALL_SECONDS = 300.0
+STALL_SECONDS = 120.0
 """A backlog that has not moved for this long is reported instead of waited for."""
 BEFORE_READING_SECONDS = 30.0
 """How long a recall waits for what earlier commands left pending."""

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 PREVIEW_CHARS = 300
+PIPED_COLUMNS = 160
+"""Width of what goes to a file or another program."""
 
 # Bidirectional overrides and isolates reorder what a person reads; the rest of Cf is left alone (joiners, soft hyphen).
 _STEERING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -82,7 +84,8 @@ def emit(as_json: bool, answer: Callable[[], Mapping[str, Any]], show: Callable[
             def on_broken_pipe(self) -> None:
                 raise BrokenPipeError
 
-        show(Plain(soft_wrap=True, highlight=False, markup=False, emoji=False))
+        width = None if sys.stdout.isatty() else PIPED_COLUMNS
+        show(Plain(width=width, soft_wrap=True, highlight=False, markup=False, emoji=False))
     sys.stdout.flush()
 
 
@@ -93,7 +96,7 @@ def write_json(value: Mapping[str, Any]) -> None:
 
 
 def table(console: Console, headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Columns for people; the last one takes what room is left. A heading that begins with ``#`` is a number's."""
+    """Columns for people, the last one cut to the room that is left; ``#`` before a heading makes numbers of it."""
     from rich.table import Table
     from rich.text import Text
 
@@ -101,7 +104,12 @@ def table(console: Console, headings: Sequence[str], rows: Iterable[Sequence[obj
     for heading in headings:
         number = heading.startswith("#")
         last = heading == headings[-1]
-        grid.add_column(heading.lstrip("#"), justify="right" if number else "left", no_wrap=not last)
+        grid.add_column(
+            heading.lstrip("#"),
+            justify="right" if number else "left",
+            no_wrap=True,
+            overflow="ellipsis" if last else "fold",
+        )
     for row in rows:
         grid.add_row(*(Text(one_line(str(cell))) for cell in row))
     console.print(grid, soft_wrap=False)
