@@ -25,6 +25,11 @@ def principal_directions(vectors: Vector, dimensions: int) -> Vector:
     The eigenvectors' signs are free, but no distance or angle depends on them.
     """
     centred = vectors - vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
+    if len(centred) < centred.shape[1]:
+        # The same from the smaller of the two products: scores are the left singular vectors times the values.
+        squares, left = np.linalg.eigh((centred @ centred.T).astype(np.float64))
+        scores = left * np.sqrt(np.maximum(squares, 0.0))
+        return unit(scores[:, ::-1][:, :dimensions].astype(np.float32))
     _, directions = np.linalg.eigh((centred.T @ centred).astype(np.float64))
     return unit(centred @ directions[:, ::-1][:, :dimensions].astype(np.float32))
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ww_core.config import Settings
-from ww_core.consolidation.assignment import assign
+from ww_core.consolidation.assignment import assign, has_drifted
 from ww_core.consolidation.clustering import Clustering, cluster
 from ww_core.consolidation.clustering import centroids as mean_rows
 from ww_core.consolidation.folding import Folding
@@ -129,6 +129,7 @@ class Pipeline:
             ).name()
         for i in self._clustered:
             groups.items[i].clustered_size = int(groups.tally.sizes[i])
+            groups.items[i].strays = groups.tally.strays[i] = 0
         room = int(LEFTOVER_SHARE * cap)
         kept = [] if whole else [e for e in leftovers if e not in sample.before]
         return Outcome(
@@ -200,28 +201,38 @@ class Pipeline:
             for j in (fate.known,) if fate.known is not None else fate.parents[:1]:
                 coming = float(sample.weights[rows[sample.new[rows]]].sum())
                 rework.arriving[j] = rework.arriving.get(j, 0.0) + coming
-        torn = {j for fate in fates if fate.change == "split" for j in fate.parents}
+        rows_of = rows_by_label(found.labels, found.count)
+        homes: dict[int, int] = {label: fate.known for label, fate in enumerate(fates) if fate.known is not None}
         for i in range(known):
-            group = groups.items[i]
-            if rework.may(i) and (i in torn or group.strays):
-                rework.split(i, self._rng)
+            parts = [label for label, fate in enumerate(fates) if i in fate.parents and fate.change == "split"]
+            parts.sort(key=lambda label: (fates[label].known != i, label))
+            if len(parts) > 1 and rework.may(i):
+                pieces = [(rows_of[label], means[label]) for label in parts]
+                homes |= dict(zip(parts, rework.split(i, sample, pieces, self._rng), strict=True))
+            elif has_drifted(groups.items[i].strays, groups.items[i].clustered_size):
+                # It holds together all the same: what it is made of has moved or widened.
+                own = sample.vectors[sample.known == i]
+                groups.items[i].radius = shape(own, groups.centroids[i])[1] if len(own) else groups.items[i].radius
+                self._clustered.add(i)
         for fate in fates:
             if fate.change == "merged" and fate.known is not None:
                 for j in fate.parents:
-                    if j != fate.known and j in matching.gone and rework.may(j) and fate.known not in rework.done:
+                    if j in matching.gone and rework.may(j) and fate.known not in rework.done:
                         rework.merge(j, fate.known)
         places = sample.known.copy()
         rework.follow(places, sample.vectors)
         smallest = max(2, int(np.bincount(found.labels[found.labels >= 0]).min(initial=2)))
-        for label, rows in enumerate(rows_by_label(found.labels, found.count)):
-            fate, free = fates[label], rows[sample.known[rows] < 0]
-            home = fate.known if fate.known is not None else (fate.parents[0] if fate.parents else None)
+        for label, rows in enumerate(rows_of):
+            free = rows[sample.known[rows] < 0]
+            home = homes.get(label)
+            if home is None and fates[label].parents:
+                home = fates[label].parents[0]
             if home is None and len(free) >= smallest:
                 medoid, radius = shape(sample.vectors[free], means[label])
                 home = self._new_group(groups, sample.episodes[free[medoid]].episode_id, means[label])
                 groups.items[home].radius = radius
-            if home is None or home in rework.done:
-                # Too few to be a cluster, or their cluster was just torn apart: each goes where it fits.
+            if home is None or groups.items[home].gone:
+                # Too few to be a cluster, or theirs was just merged away: each goes where it fits.
                 to = assign(sample.vectors[free], groups.open_centroids(), groups.radii())
                 places[free] = np.where(to.inside, to.nearest, -1)
             else:

@@ -73,6 +73,7 @@ class Consolidator:
         try:
             current = self._graph.current_run(run.session_id)
             outcome = self._pipeline(run, current, stage, watch.step).work()
+            stage.flush()
             if outcome is None or (not stage.staged and not self._changed(outcome, current)):
                 return self._finish(self._ended(run, "done", watch, outcome, current), token)
             return self._publish(run, outcome, stage, watch, token)
@@ -153,7 +154,7 @@ class Consolidator:
         return done
 
     def _tidy(self, session_id: str, stage: Stage) -> None:
-        for changes in stage.trims(self._settings.consolidation_batch_size):
+        for changes in stage.trims():
             self._vectors.change(changes)
         kept = [r.run_id for r in self._graph.runs(session_id, limit=self._settings.consolidation_keep_runs)]
         self._vectors.drop_centroids(session_id, keep_runs=kept)

@@ -8,6 +8,9 @@ from typing import Protocol
 from ww_core.consolidation.progress import LeaseLost
 from ww_core.stores.ports import GraphStore, Membership, PointChange, VectorStore
 
+WRITE = 5000
+"""Memberships written in one go: the vector store changes all points of one cell at once."""
+
 
 class Sink(Protocol):
     """Takes memberships as they are found."""
@@ -36,30 +39,38 @@ class Stage:
         self._run_id = run_id
         self._token = token
         self._moved: dict[str, tuple[str, ...]] = {}
+        self._waiting: list[Membership] = []
+        self._changes: list[PointChange] = []
         self.staged = 0
 
     def put(self, memberships: Sequence[Membership], before: Mapping[str, Membership]) -> None:
-        """Write one batch. Raises LeaseLost where the run is no longer this worker's."""
-        if not memberships:
-            return
-        changes = []
+        """Write them, sooner or later. Raises LeaseLost where the run is no longer this worker's."""
         for membership in memberships:
             old, new = cells_of(before.get(membership.episode_id)), cells_of(membership)
             if old != new:
-                changes.append(PointChange(membership.episode_id, cells=(*old, *(c for c in new if c not in old))))
+                self._changes.append(
+                    PointChange(membership.episode_id, cells=(*old, *(c for c in new if c not in old)))
+                )
             if old and old != new:
                 self._moved[membership.episode_id] = new
-        if changes:
-            self._vectors.change(changes)
-        if not self._graph.stage(self._run_id, token=self._token, memberships=memberships):
-            raise LeaseLost("another worker has taken this run over")
-        self.staged += len(memberships)
+        self._waiting += memberships
+        if len(self._waiting) >= WRITE:
+            self.flush()
 
-    def trims(self, size: int) -> Iterator[list[PointChange]]:
+    def flush(self) -> None:
+        """Write what is waiting: cells first, then memberships."""
+        if self._changes:
+            self._vectors.change(self._changes)
+        if self._waiting and not self._graph.stage(self._run_id, token=self._token, memberships=self._waiting):
+            raise LeaseLost("another worker has taken this run over")
+        self.staged += len(self._waiting)
+        self._waiting, self._changes = [], []
+
+    def trims(self) -> Iterator[list[PointChange]]:
         """What takes the old cells away, in batches."""
         changes = [PointChange(episode_id, cells=cells) for episode_id, cells in self._moved.items()]
-        for start in range(0, len(changes), size):
-            yield changes[start : start + size]
+        for start in range(0, len(changes), WRITE):
+            yield changes[start : start + WRITE]
 
 
 def cells_of(membership: Membership | None) -> tuple[str, ...]:
