@@ -73,7 +73,7 @@ class TextEncoder:
         return self._runner.settle()
 
     def windows(self, text: str) -> list[str]:
-        """``text`` as overlapping slices of at most ``window_tokens`` word pieces; ``[text]`` where it fits."""
+        """``[text]`` where it has at most ``window_tokens`` word pieces, else overlapping slices: see WordPieces."""
         return self._pieces.windows(text, limit=self.window_tokens)
 
     def encode(self, texts: Sequence[str], *, rows: int | None = None) -> Vector:

@@ -111,7 +111,10 @@ class Runner:
             backends[TorchBackend.BF16] = reference.with_bf16()
         choice = Choice(REFERENCE, self.choice.reason)
         if len(backends) > 1:
-            choice = compare({name: partial(self._sample, backend) for name, backend in backends.items()})
+            choice = compare(
+                {name: partial(self._sample, backend) for name, backend in backends.items()},
+                preferred=self.backend.name,
+            )
         self.choice, self.backend = choice, backends[choice.path]
         self._memory.keep(self.source, self.options.threads, choice)
         logger.info(

@@ -110,6 +110,13 @@ class EmbeddingService:
         """Load the model and run it once, so that the next text does not wait."""
         self._encoder().encode(["warm"])
 
+    def settle(self) -> Choice:
+        """Find this machine's fastest way of running the model now, if it was not found before (seconds, once).
+
+        Otherwise the first bulk of ``BULK`` texts does it.
+        """
+        return self._encoder().settle()
+
     def close(self) -> None:
         """Forget what is cached. The model stays, for other services of this process."""
         self._cache.clear()

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 OVERLAP = 0.125  # share of a window that the next one repeats, so that no sentence is seen only in halves
 _SENTENCE_MARKS = (".", "!", "?", '."', '!"', '?"', ".)")
 _WIDE_SENTENCE_MARKS = ("。", "！", "？")  # no space follows these
+# Of a text that does not fit the model. A sentence among 250 word pieces is too diluted to be found by a paraphrase:
+# its cosine to it, measured over three kinds of prose, rises by a fifth with half of that and many rivals fall behind.
+SLICE_PIECES = 126
 _SENTENCE_REACH = 0.25  # share of a window that may be given up to end it between two sentences
 
 
@@ -67,14 +70,16 @@ class WordPieces:
             ) from error
 
     def windows(self, text: str, *, limit: int | None = None) -> list[str]:
-        """Overlapping slices of ``text`` of at most ``limit`` word pieces (default ``window_tokens``), in order.
+        """``[text]`` where it has at most ``limit`` word pieces (default ``window_tokens``), else overlapping slices.
 
-        Together they hold every word of the text. They begin at words, and end between sentences where one ends near.
+        Slices have at most ``SLICE_PIECES`` word pieces, come in order and together hold every word of the text. They
+        begin at words, and end between sentences where one ends near; the last one is short.
         """
         limit = limit or self.window_tokens
         encoding = self._encode(text)
         if len(encoding.ids) - self._specials <= limit:
             return [text]
+        limit = min(limit, SLICE_PIECES)
         slices: list[str] = []
         for start, end in self._cuts(text, encoding, limit):
             part = text[start:end]
@@ -95,14 +100,15 @@ class WordPieces:
         overlap = max(1, int(limit * OVERLAP))
         start = 0
         while True:
-            end = min(start + limit, len(spans))
-            if end < len(spans):
-                end = _word_start(opens, end, lowest=start + limit // 2)
-                end = _sentence_start(text, spans, opens, end, lowest=end - int(limit * _SENTENCE_REACH))
             left = spans[start][0] if start else 0
-            yield left, spans[end][0] if end < len(spans) else len(text)
-            if end >= len(spans):
+            if len(spans) - start <= limit // 2:
+                yield left, len(text)
                 return
+            # What is left for the last slice is at most half of one: an ending is no less findable than the rest.
+            end = _word_start(opens, min(start + limit, len(spans) - limit // 4), lowest=start + limit // 4)
+            end = _sentence_start(text, spans, opens, end, lowest=end - int(limit * _SENTENCE_REACH))
+            end = max(end, start + overlap + 1)
+            yield left, spans[end][0]
             start = max(start + 1, _word_start(opens, end - overlap, lowest=start + 1))
 
     def batches(self, ids: Sequence[Sequence[int]], *, rows: int, tokens: int) -> Iterator[Batch]:
@@ -183,4 +189,4 @@ def _ends_sentence(before: str) -> bool:
     return closed != before and closed.endswith(_SENTENCE_MARKS)
 
 
-__all__ = ["OVERLAP", "Batch", "WordPieces"]
+__all__ = ["OVERLAP", "SLICE_PIECES", "Batch", "WordPieces"]

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ww_core.embedding.backends import domain_error
 from ww_core.embedding.source import ModelSource
 from ww_core.embedding.tokens import Batch
 from ww_core.errors import ConfigurationError, ModelUnavailable
@@ -80,8 +81,9 @@ class TorchBackend:
             progress.disable_progress_bar()  # it would write to the stderr of a command that prints JSON
             try:
                 model = SentenceTransformer(str(source.directory), device=device, local_files_only=True)
-            except (OSError, ValueError, KeyError, ImportError) as error:
-                raise ModelUnavailable(
+            except Exception as error:
+                # What the libraries raise for a broken file has no common base.
+                raise domain_error(error, device) or ModelUnavailable(
                     f"model in {source.directory} cannot be loaded: {type(error).__name__}: {error}",
                     hint="embedding_model must be a directory that sentence-transformers can load",
                 ) from error
