@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,9 +35,9 @@ MARKER = "made-by-ww-demo"
 QUERIES = (
     "run another program and capture what it prints",
     "read the members of a zip archive",
-    "send an email over an encrypted connection",
-    "wait for several coroutines to finish",
-    "draw random numbers from a normal distribution",
+    "compare two texts and show what changed",
+    "copy a directory tree with its permissions",
+    "a temporary directory that cleans up after itself",
 )
 RESULTS = 3
 LARGEST = 10
@@ -166,9 +167,16 @@ def _show(console: Console, done: _Done, folder: Path) -> None:
             console.print(Text(f"  {one.score:.2f}  {module}: ").append(one_line(one.content, 110), style="dim"))
     place = f"--data-dir {folder}"
     console.print(Text("\nWhat to try next", style="bold"))
-    console.print(f"  ww {place} clusters                everything it found, with examples")
-    console.print(f"  ww {place} status                  what is where")
-    console.print(f"  ww {place} verify                  is everything in its place")
-    console.print("  ww ingest FILE...                       your own text, in your own memory")
-    console.print("  source .venv/bin/activate               first, where `ww` is not found\n")
+    hints = [
+        (f"ww {place} clusters", "every cluster it found"),
+        (f"ww {place} status", "what is where"),
+        (f"ww {place} verify", "is everything in its place?"),
+        ("ww ingest FILE...", "your own text, in your own memory"),
+    ]
+    if shutil.which("ww") is None:
+        hints.insert(0, (f"source {Path(sys.prefix) / 'bin' / 'activate'}", "makes the command `ww` known"))
+    width = max(len(command) for command, _ in hints)
+    for command, what in hints:
+        console.print(Text(f"  {command:<{width}}  ").append(what, style="dim"))
+    console.print()
     console.print(f'ww {place} recall "{QUERIES[0]}"')

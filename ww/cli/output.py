@@ -97,22 +97,23 @@ def write_json(value: Mapping[str, Any]) -> None:
 
 def table(console: Console, headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Columns for people, the last one cut to the room that is left; ``#`` before a heading makes numbers of it."""
-    from rich.table import Table
+    from rich.cells import cell_len, chop_cells
     from rich.text import Text
 
-    grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for heading in headings:
-        number = heading.startswith("#")
-        last = heading == headings[-1]
-        grid.add_column(
-            heading.lstrip("#"),
-            justify="right" if number else "left",
-            no_wrap=True,
-            overflow="ellipsis" if last else "fold",
-        )
-    for row in rows:
-        grid.add_row(*(Text(one_line(str(cell))) for cell in row))
-    console.print(grid, soft_wrap=False)
+    lines = [[heading.lstrip("#") for heading in headings], *([one_line(str(cell)) for cell in row] for row in rows)]
+    widths = [max(cell_len(line[column]) for line in lines) for column in range(len(headings) - 1)]
+    room = max(20, console.width - sum(widths) - 2 * len(widths))
+    for number, line in enumerate(lines):
+        text = ""
+        for heading, width, cell in zip(headings, widths, line, strict=False):
+            padding = " " * (width - cell_len(cell))
+            text += (padding + cell if heading.startswith("#") else cell + padding) + "  "
+        last = line[-1]
+        if headings[-1].startswith("#"):
+            last = last.rjust(max(len(one[-1]) for one in lines))
+        elif cell_len(last) > room:
+            last = chop_cells(last, room - 1)[0] + "…"
+        console.print(Text(text + last, style="bold" if number == 0 else ""))
 
 
 def moment(value: datetime | None) -> str:
