@@ -188,7 +188,14 @@ def test_rare_words_of_the_query_count_more() -> None:
     share = overlap(words(1, 2), [words(1, 5), words(2), words(2, 7), words(9)])
     assert share[0] > share[1] == share[2] > share[3] == 0
     assert overlap(words(), [words(1)]).tolist() == [0]
-    assert on_scale(np.array([0, 0.5, 1], np.float32), np.array([2, 4], np.float32)).tolist() == [2, 3, 4]
+
+
+def test_shares_of_words_are_put_on_the_scale_of_the_stored() -> None:
+    share, stored = np.array([0, 0.5, 1], np.float32), np.array([2, 4], np.float32)
+    assert on_scale(share, stored, from_zero=False).tolist() == [2, 3, 4]
+    assert on_scale(share, stored, from_zero=True).tolist() == [0, 2, 4]
+    assert on_scale(share, stored[:1], from_zero=False).tolist() == [0, 1, 2]
+    assert on_scale(share, stored[:0], from_zero=True).tolist() == [0, 0.5, 1]
 
 
 def test_routing_takes_the_nearest_cells() -> None:

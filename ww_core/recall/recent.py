@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -24,7 +24,7 @@ class RecentEpisodes(Protocol):
     def episodes(self) -> tuple[Episode, ...]:
         """Oldest first; accepted by this process and not known to be embedded."""
 
-    def discard(self, episode_ids: Sequence[str]) -> None:
+    def discard(self, episode_ids: Iterable[str]) -> None:
         """They are embedded now, or gone."""
 
 
@@ -75,11 +75,17 @@ def overlap(query: SparseVector, documents: Sequence[SparseVector]) -> Scores:
     return shares
 
 
-def on_scale(share: Scores, stored: Scores) -> Scores:
-    """Shares (n,) between 0 and 1 placed between the worst and the best score (m,) that stored candidates have."""
+def on_scale(share: Scores, stored: Scores, *, from_zero: bool) -> Scores:
+    """Shares (n,) between 0 and 1 placed on the scale of the scores (m,) that stored candidates have.
+
+    A share of 1 is as good as the best of them, 0 as bad as the worst, or 0 where the scale begins there
+    (``from_zero``) or where all are equal.
+    """
     if stored.size == 0:
         return share
     low, high = float(stored.min()), float(stored.max())
+    if from_zero or low == high:
+        low = 0.0
     return (low + share * (high - low)).astype(np.float32)
 
 

@@ -185,10 +185,11 @@ class Recaller:
 
     def _rank(self, query: _Query, request: RecallRequest, where: Where, mode: str, route: Route | None) -> _Ranked:
         depth = request.offset + request.limit
+        fresh = self._fresh(request.where)  # read before the search: what is embedded by then, the search finds
         with self._metrics.timer("recall.search"):
             pool = self._candidates(query, where, max(self._settings.recall_candidates, depth), depth)
         with self._metrics.timer("recall.fusion"):
-            pool, episodes = self._recorded(query, pool, request.where)
+            pool, episodes = self._recorded(query, pool, fresh, request.where)
             known: dict[str, Scores] = {}
             searched = dict(pool.scores)
             weights = query.weights
@@ -243,32 +244,31 @@ class Recaller:
         full = gather(dict(zip(cut, self._vectors.search(searches), strict=True)), limit=len(pool.ids) + 1)
         return pool.updated(full)
 
-    def _recorded(self, query: _Query, pool: Pool, where: Where) -> tuple[Pool, list[Episode]]:
-        """The candidates that the record still has in ``where``, and what was stored a moment ago."""
-        recent = [e for e in self._ca1.episodes() if matches(e, where)] if self._ca1 is not None else []
-        rows = self._graph.get([*pool.ids, *(e.episode_id for e in recent)])
+    def _fresh(self, where: Where) -> list[Episode]:
+        """What this process stored a moment ago and is not embedded yet, as the record has it now."""
+        recent = self._ca1.episodes() if self._ca1 is not None else ()
+        if self._ca1 is None or not recent:
+            return []
+        rows = self._graph.get([episode.episode_id for episode in recent])
+        waiting = (State.PENDING, State.LEASED)
+        fresh = [row for e in recent if (row := rows.get(e.episode_id)) is not None and row.state in waiting]
+        self._ca1.discard({e.episode_id for e in recent} - {row.episode_id for row in fresh})
+        return [row for row in fresh if matches(row, where)]
+
+    def _recorded(
+        self, query: _Query, pool: Pool, fresh: Sequence[Episode], where: Where
+    ) -> tuple[Pool, list[Episode]]:
+        """The candidates that the record still has in ``where``, and the fresh ones that no search has found."""
+        rows = self._graph.get(pool.ids)
         kept = [
             row
             for row, episode_id in enumerate(pool.ids)
             if (episode := rows.get(episode_id)) is not None and findable(episode) and matches(episode, where)
         ]
         pool = pool.take(kept)
-        episodes = [rows[episode_id] for episode_id in pool.ids]
-        if self._ca1 is None or not recent:
-            return pool, episodes
-        self._ca1.discard(
-            [e.episode_id for e in recent if (row := rows.get(e.episode_id)) is None or row.state is State.EMBEDDED]
-        )
         present = set(pool.ids)
-        fresh = [
-            row
-            for e in recent
-            if e.episode_id not in present
-            and (row := rows.get(e.episode_id)) is not None
-            and findable(row)
-            and matches(row, where)
-        ]
-        return self._joined(query, pool, fresh), [*episodes, *fresh]
+        added = [episode for episode in fresh if episode.episode_id not in present]
+        return self._joined(query, pool, added), [*(rows[episode_id] for episode_id in pool.ids), *added]
 
     def _joined(self, query: _Query, pool: Pool, fresh: list[Episode]) -> Pool:
         """The pool and episodes without vectors, scored by their words and, a few at a time, by their meaning."""
@@ -285,7 +285,7 @@ class Recaller:
         scores: dict[str, Scores] = {}
         for name in names:
             stored = pool.scores.get(name, np.zeros(0, np.float32))
-            by_words = on_scale(share, stored)
+            by_words = on_scale(share, stored, from_zero=name in SPARSE_NAMES)
             added = by_words if name in SPARSE_NAMES else np.where(np.isnan(similarity), by_words, similarity)
             scores[name] = np.concatenate([stored, added.astype(np.float32)])
         return Pool(ids=(*pool.ids, *(episode.episode_id for episode in fresh)), scores=scores)

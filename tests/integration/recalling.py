@@ -1,0 +1,169 @@
+"""Real embedded stores filled for recall, with a small encoder whose vectors a person can reason about."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ww_core.buffers import CA1Buffer
+from ww_core.config import Settings
+from ww_core.embedding.sparse import SparseEncoder
+from ww_core.errors import ModelUnavailable
+from ww_core.hooks import Hooks
+from ww_core.models import Cluster, Episode, Vector
+from ww_core.observability.metrics import Metrics
+from ww_core.recall.context import LEXICAL_TERMS, context_text, lexical_context_text
+from ww_core.recall.service import Recaller
+from ww_core.stores.embedded.graph import SqliteGraphStore
+from ww_core.stores.embedded.vectors import EdgeVectorStore
+from ww_core.stores.ports import (
+    BM25,
+    BM25_CONTEXT,
+    CONTENT,
+    CONTEXT,
+    Centroid,
+    Dirty,
+    Fingerprint,
+    Membership,
+    Point,
+    PointChange,
+    VectorStore,
+)
+
+DIMENSION = 64
+NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
+
+
+class WordEncoder:
+    """Texts as unit sums of one random direction a word: texts are similar as far as they share words."""
+
+    fingerprint = Fingerprint("words", "1", DIMENSION, "sum", True)
+
+    def __init__(self) -> None:
+        self.queries: list[str] = []
+        self.encoded = 0
+        self.reachable = True
+
+    def encode_query(self, text: str) -> Vector:
+        if not self.reachable:
+            raise ModelUnavailable("no worker answered in time")
+        self.queries.append(text)
+        return self._one(text)
+
+    def encode(self, texts: Sequence[str]) -> Vector:
+        if not self.reachable:
+            raise ModelUnavailable("no worker answered in time")
+        self.encoded += len(texts)
+        return np.stack([self._one(text) for text in texts])
+
+    def _one(self, text: str) -> Vector:
+        total = np.full(DIMENSION, 1e-3, np.float32)
+        for word in text.lower().replace("?", " ").replace(".", " ").replace(":", " ").split():
+            seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:4])
+            total += np.random.default_rng(seed).standard_normal(DIMENSION).astype(np.float32)
+        return total / np.float32(np.linalg.norm(total))
+
+
+@dataclass
+class Shelf:
+    """One deployment's stores, filled by the tests."""
+
+    graph: SqliteGraphStore
+    vectors: VectorStore
+    encoder: WordEncoder = field(default_factory=WordEncoder)
+    sparse: SparseEncoder = field(default_factory=SparseEncoder)
+    ca1: CA1Buffer = field(default_factory=lambda: CA1Buffer(50))
+    metrics: Metrics = field(default_factory=Metrics)
+    hooks: Hooks = field(default_factory=Hooks)
+    now: datetime = NOON
+
+    def recaller(self, *, chance: Callable[[], float] = lambda: 1.0, **settings: Any) -> Recaller:
+        """A recaller on these stores; ``chance`` 1 measures no gap."""
+        return Recaller(
+            self.graph,
+            self.vectors,
+            self.encoder,
+            Settings(**settings),
+            self.hooks,
+            self.metrics,
+            self.ca1,
+            sparse=self.sparse,
+            clock=lambda: self.now,
+            chance=chance,
+        )
+
+    def store(self, episodes: Sequence[Episode]) -> None:
+        """Acknowledge without embedding, as a process that just stored them."""
+        self.graph.add(episodes)
+        self.ca1.add(episodes)
+
+    def embed(self) -> None:
+        """Embed everything pending and refresh every context."""
+        while claims := self.graph.claim(500, token="t", lease_seconds=60):
+            matrix = self.encoder.encode([claim.episode.content for claim in claims])
+            self.vectors.upsert(
+                [
+                    Point(
+                        episode_id=c.episode.episode_id,
+                        window=0,
+                        windows=1,
+                        generation=c.generation,
+                        session_id=c.episode.session_id,
+                        timestamp=c.episode.timestamp or NOON,
+                        dense={CONTENT: vector},
+                        sparse={BM25: self.sparse.document(c.episode.content)},
+                        outcome=c.episode.outcome,
+                        context={k: v for k, v in c.episode.context.items() if isinstance(v, str)},
+                    )
+                    for c, vector in zip(claims, matrix, strict=True)
+                ]
+            )
+            self.graph.mark_embedded("t", {claim.episode.episode_id: 1 for claim in claims})
+        while rows := self.graph.dirty(Dirty.CONTEXT, 500):
+            for row in rows:
+                episode = row.episode
+                around = self.graph.neighbours(episode.episode_id, before=2, after=2)
+                words = self.sparse.document(lexical_context_text(episode, around), average_length=LEXICAL_TERMS)
+                (dense,) = self.encoder.encode([context_text(episode, around)])
+                self.vectors.change([PointChange(episode.episode_id, {CONTEXT: dense}, {BM25_CONTEXT: words})])
+            self.graph.clear_dirty(Dirty.CONTEXT, {row.episode.episode_id: row.version for row in rows})
+
+    def cluster(self, session_id: str, groups: dict[str, list[str]]) -> str:
+        """Publish a run with these clusters (id -> episode ids); the run's id."""
+        run = self.graph.start_run(self.graph.request_run(session_id).run_id, token="run", lease_seconds=60)
+        clusters, centroids = [], []
+        for cluster_id, ids in groups.items():
+            matrix = np.stack([stored.vector for stored in self.vectors.vectors(ids)])
+            mean = matrix.mean(axis=0)
+            centroid = (mean / np.linalg.norm(mean)).astype(np.float32)
+            centroids.append(Centroid(cluster_id, session_id, run.run_id, centroid, 1.0))
+            clusters.append(Cluster(cluster_id, session_id, f"about {cluster_id}", len(ids)))
+            self.graph.stage(run.run_id, token="run", memberships=[Membership(i, cluster_id, None, 0.1) for i in ids])
+            self.vectors.change([PointChange(i, cells=(cluster_id,)) for i in ids])
+        self.vectors.put_centroids(centroids)
+        done = run.__class__(**{**_fields(run), "status": "done", "clusters": tuple(clusters)})
+        assert self.graph.publish(done, token="run")
+        return run.run_id
+
+
+def _fields(run: Any) -> dict[str, Any]:
+    return {name: getattr(run, name) for name in run.__dataclass_fields__}
+
+
+def open_shelf(directory: Path) -> Shelf:
+    """Fresh embedded stores in ``directory``."""
+    shelf = Shelf(SqliteGraphStore(directory / "graph.sqlite3"), EdgeVectorStore.open(directory, namespace="test"))
+    shelf.vectors.ensure(shelf.encoder.fingerprint)
+    return shelf
+
+
+def turn(i: int, content: str, *, session: str = "s", seconds: float = 30, **fields: Any) -> Episode:
+    """The ``i``-th episode of a session."""
+    fields.setdefault("timestamp", NOON + timedelta(seconds=seconds * i))
+    return Episode(content, episode_id=f"{session}-{i}", session_id=session, **fields)
