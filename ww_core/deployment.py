@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 from ww_core.buffers import Buffers
 from ww_core.config import Settings
 from ww_core.errors import StoreUnavailable
+from ww_core.forks import immortal
 from ww_core.hooks import Hooks, process_hooks
 from ww_core.observability.metrics import Metrics, process_metrics
 from ww_core.observability.summary import CACHE_HITS, CACHE_TOTAL
@@ -349,7 +350,6 @@ _OPENED = ("_graph", "_vectors", "_embedding", "_sparse", "_buffers", "_ingest",
 _shared = Shared()
 _buffers: weakref.WeakValueDictionary[Hashable, Buffers] = weakref.WeakValueDictionary()
 _buffers_lock = threading.Lock()
-_left_to_the_parent: list[object] = []
 
 
 def _now() -> datetime:
@@ -365,18 +365,20 @@ def _buffers_of(key: Hashable, working_memory: int, ca1: int, episode_buffer: in
 
 
 def _reopen_in_child() -> None:
-    # SQLite connections, sockets and shards belong to the parent. They are kept referenced, because closing or
-    # finalising them here could disturb it; locks may have been held by a thread that does not exist here.
+    # SQLite connections, sockets and shards belong to the parent; locks may have been held by a thread that does not
+    # exist here.
     global _shared, _buffers_lock
-    _left_to_the_parent.append(_shared)
+    immortal(_shared)
     _shared = Shared()
     _buffers_lock = threading.Lock()
     _buffers.clear()
     Deployment._registry_lock = threading.RLock()
     for deployment in Deployment._all:
         deployment._lock = threading.RLock()
+        deployment._holders = 0
         deployment.doorbell = Silent()
-        _left_to_the_parent.extend(deployment.__dict__.pop(name, None) for name in (*_OPENED, "_probes", "_publisher"))
+        for name in (*_OPENED, "_probes", "_publisher"):
+            immortal(deployment.__dict__.pop(name, None))
 
 
 os.register_at_fork(after_in_child=_reopen_in_child)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import threading
@@ -20,6 +21,7 @@ from ww_core.embedding.runner import ModelOptions, Runner, failure
 from ww_core.embedding.source import ModelSource
 from ww_core.embedding.torch_backend import single_threaded_after_fork
 from ww_core.errors import WorldWeaverError
+from ww_core.forks import immortal
 from ww_core.models import Vector
 from ww_core.stores.ports import Fingerprint
 
@@ -171,6 +173,8 @@ def _after_fork_in_child() -> None:
     # Loaded models lean on thread pools that stayed with the parent: the child loads its own.
     global _lock
     _lock = threading.Lock()
+    for encoder in _loaded.values():
+        immortal(encoder)
     _loaded.clear()
     single_threaded_after_fork()
 

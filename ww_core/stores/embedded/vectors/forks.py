@@ -8,12 +8,13 @@ files that the parent writes.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import threading
 import weakref
 from pathlib import Path
 from typing import Protocol
+
+from ww_core.forks import immortal
 
 
 class Forkable(Protocol):
@@ -31,11 +32,6 @@ def register(forkable: Forkable) -> None:
     """Have ``abandon`` called in every child that is forked from now on."""
     with guard:
         _forkables.add(forkable)
-
-
-def immortal(thing: object) -> None:
-    """Keep the object from ever being finalised in this process."""
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
 def close_files_below(directory: Path) -> None:
@@ -70,3 +66,5 @@ os.register_at_fork(
     after_in_parent=lambda: guard.release(),
     after_in_child=_in_child,
 )
+
+__all__ = ["Forkable", "guard", "immortal", "register"]
