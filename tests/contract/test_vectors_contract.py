@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import tempfile
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -48,20 +47,12 @@ def owner() -> Iterator[OwnerProcess]:
     process.close()
 
 
-@pytest.fixture
-def data_dir() -> Iterator[Path]:
-    """In memory where the system has such a place: these tests ask for answers, not for durability."""
-    shared = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=shared if os.access(shared, os.W_OK) else None) as directory:
-        yield Path(directory)
-
-
 @pytest.fixture(params=ADAPTERS)
-def bare(request: pytest.FixtureRequest, data_dir: Path, owner: OwnerProcess) -> Iterator[VectorStore]:
+def bare(request: pytest.FixtureRequest, quick_path: Path, owner: OwnerProcess) -> Iterator[VectorStore]:
     """A store without a collection."""
     if request.param == "qdrant-server" and not os.environ.get("QDRANT_URL"):
         pytest.skip("QDRANT_URL is not set: no Qdrant server to test")
-    with opened(request.param, data_dir, owner) as store:
+    with opened(request.param, quick_path, owner) as store:
         yield store
 
 
@@ -476,12 +467,12 @@ def test_scrub_keeps_what_was_not_deleted(store: VectorStore) -> None:
     assert store.count() == 11
 
 
-def test_reopened_store_holds_what_was_written(tmp_path: Path) -> None:
-    with opened("edge-owner", tmp_path) as first:
+def test_reopened_store_holds_what_was_written(quick_path: Path) -> None:
+    with opened("edge-owner", quick_path) as first:
         first.ensure(MODEL)
         first.upsert([point("a", cells=("c1",))])
         first.change([PointChange("a", cells=("c2",))])
-    with opened("edge-owner", tmp_path) as second:
+    with opened("edge-owner", quick_path) as second:
         assert second.count(Where(cells=("c2",))) == 1
         with pytest.raises(ConfigurationError, match=r"first-model.*second-model"):
             second.ensure(OTHER_MODEL)

@@ -63,10 +63,10 @@ class Other:
 
 
 @pytest.fixture
-def other(tmp_path: Path) -> Iterator[Callable[..., Other]]:
+def other(quick_path: Path) -> Iterator[Callable[..., Other]]:
     started: list[Other] = []
 
-    def start(*arguments: str, data_dir: Path = tmp_path) -> Other:
+    def start(*arguments: str, data_dir: Path = quick_path) -> Other:
         started.append(Other(data_dir, *arguments))
         return started[-1]
 
@@ -76,8 +76,8 @@ def other(tmp_path: Path) -> Iterator[Callable[..., Other]]:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[EdgeVectorStore]:
-    opened = EdgeVectorStore(tmp_path / "vectors" / "ww", namespace="ww")
+def store(quick_path: Path) -> Iterator[EdgeVectorStore]:
+    opened = EdgeVectorStore(quick_path / "vectors" / "ww", namespace="ww")
     yield opened
     opened.close()
 
@@ -94,7 +94,7 @@ def walked(store: VectorStore) -> set[str]:
 
 
 def test_owner_is_killed_while_clients_write_and_search(
-    other: Callable[..., Other], store: EdgeVectorStore, tmp_path: Path
+    other: Callable[..., Other], store: EdgeVectorStore, quick_path: Path
 ) -> None:
     owner = other("writer", "o", "100000")
     writers = [other("writer", name, "60") for name in "ab"]
@@ -118,7 +118,7 @@ def test_owner_is_killed_while_clients_write_and_search(
     assert all(name.startswith("o-") for name in rest), "only what the dead owner was writing may be more"
 
 
-def test_owner_that_closes_hands_over(other: Callable[..., Other], store: EdgeVectorStore, tmp_path: Path) -> None:
+def test_owner_that_closes_hands_over(other: Callable[..., Other], store: EdgeVectorStore, quick_path: Path) -> None:
     store.ensure(MODEL)
     store.upsert([point("first")])
     assert store.owns
@@ -146,8 +146,8 @@ def test_stopped_owner_is_reported_within_a_bound(
     assert store.owns
 
 
-def test_two_stores_of_one_process_share(tmp_path: Path) -> None:
-    first, second = (EdgeVectorStore(tmp_path / "vectors" / "ww", namespace="ww") for _ in range(2))
+def test_two_stores_of_one_process_share(quick_path: Path) -> None:
+    first, second = (EdgeVectorStore(quick_path / "vectors" / "ww", namespace="ww") for _ in range(2))
     first.ensure(MODEL)
     second.upsert([point("a")])
     assert first.count() == 1
@@ -183,10 +183,10 @@ def test_many_threads_of_a_client_at_once(other: Callable[..., Other], store: Ed
 # -- laziness and forks
 
 
-def test_opening_touches_nothing(tmp_path: Path) -> None:
-    store = EdgeVectorStore.open(tmp_path / "absent", namespace="ww")
+def test_opening_touches_nothing(quick_path: Path) -> None:
+    store = EdgeVectorStore.open(quick_path / "absent", namespace="ww")
     store.close()
-    assert not (tmp_path / "absent").exists()
+    assert not (quick_path / "absent").exists()
 
 
 def in_child(work: Callable[[], None]) -> None:
@@ -254,10 +254,10 @@ def test_child_of_a_client_opens_its_own_connections(other: Callable[..., Other]
 
 
 def test_owner_on_another_host_is_named(
-    tmp_path: Path, store: EdgeVectorStore, monkeypatch: pytest.MonkeyPatch
+    quick_path: Path, store: EdgeVectorStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(roles, "FOREIGN_SECONDS", 0.1)
-    directory = tmp_path / "vectors" / "ww"
+    directory = quick_path / "vectors" / "ww"
     directory.mkdir(parents=True)
     with (directory / LOCK_FILE).open("w") as held:
         json.dump({"host": "elsewhere", "boot": "another-kernel", "pid": 4711}, held)
@@ -277,48 +277,48 @@ def test_owner_of_another_version_is_named(
         store.count()
 
 
-def test_nobody_else_can_reach_the_socket(store: EdgeVectorStore, tmp_path: Path) -> None:
+def test_nobody_else_can_reach_the_socket(store: EdgeVectorStore, quick_path: Path) -> None:
     store.ensure(MODEL)
-    directory = tmp_path / "vectors" / "ww"
+    directory = quick_path / "vectors" / "ww"
     assert directory.stat().st_mode & 0o777 == 0o700
     assert directory.parent.stat().st_mode & 0o777 == 0o700
     assert (directory / address.SOCKET_FILE).stat().st_mode & 0o077 == 0
 
 
-def test_another_user_is_refused(store: EdgeVectorStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_user_is_refused(store: EdgeVectorStore, quick_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store.ensure(MODEL)
     monkeypatch.setattr(address, "peer_uid", lambda _: os.geteuid() + 1)
-    stranger = EdgeVectorStore(tmp_path / "vectors" / "ww", namespace="ww")
+    stranger = EdgeVectorStore(quick_path / "vectors" / "ww", namespace="ww")
     with pytest.raises(ConfigurationError, match=f"not of user {os.geteuid() + 1}"):
         stranger.count()
 
 
-def test_noise_on_the_socket_disturbs_nobody(store: EdgeVectorStore, tmp_path: Path) -> None:
+def test_noise_on_the_socket_disturbs_nobody(store: EdgeVectorStore, quick_path: Path) -> None:
     store.ensure(MODEL)
     for noise in (b"\xff\xff\xff\xffrubbish", b"\x00\x00\x00\x02{}", b"\x00\x00\x00\x0f" + b'{"arrays":[[1]]}', b""):
-        with address.connect(tmp_path / "vectors" / "ww", timeout=10) as connection:
+        with address.connect(quick_path / "vectors" / "ww", timeout=10) as connection:
             wire.receive(connection)
             connection.sendall(noise)
             connection.shutdown(socket.SHUT_WR)
             with pytest.raises(OSError, match=r"ended|reset"):
                 wire.receive(connection)
-    second = EdgeVectorStore(tmp_path / "vectors" / "ww", namespace="ww")
+    second = EdgeVectorStore(quick_path / "vectors" / "ww", namespace="ww")
     assert second.count() == 0
     second.close()
 
 
-def test_path_longer_than_a_socket_address(tmp_path: Path, other: Callable[..., Other]) -> None:
-    deep = tmp_path.joinpath(*("a-rather-long-directory-name",) * 6)
+def test_path_longer_than_a_socket_address(quick_path: Path, other: Callable[..., Other]) -> None:
+    deep = quick_path.joinpath(*("a-rather-long-directory-name",) * 6)
     owner = other("idle", data_dir=deep)
     store = EdgeVectorStore.open(deep, namespace="ww")
     assert (owner.role, store.info()["role"]) == ("owner", "client")
     store.close()
 
 
-def test_long_path_without_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_path_without_proc(quick_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os.path, "isdir", lambda path: not str(path).startswith("/proc"))
     monkeypatch.setattr(address.tempfile, "gettempdir", lambda: "/tmp")
-    deep = tmp_path.joinpath(*("a-rather-long-directory-name",) * 6)
+    deep = quick_path.joinpath(*("a-rather-long-directory-name",) * 6)
     first, second = (EdgeVectorStore(deep, namespace="ww") for _ in range(2))
     first.ensure(MODEL)
     assert second.info()["role"] == "client"
@@ -329,17 +329,17 @@ def test_long_path_without_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 # -- the disk
 
 
-def test_directory_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("not a directory")
-    store = EdgeVectorStore.open(tmp_path / "file", namespace="ww")
+def test_directory_that_cannot_be_written_is_one_clear_error(quick_path: Path) -> None:
+    (quick_path / "file").write_text("not a directory")
+    store = EdgeVectorStore.open(quick_path / "file", namespace="ww")
     with pytest.raises(StoreUnavailable, match="cannot be written"):
         store.count()
 
 
-def test_damaged_manifest_is_named(store: EdgeVectorStore, tmp_path: Path) -> None:
+def test_damaged_manifest_is_named(store: EdgeVectorStore, quick_path: Path) -> None:
     store.ensure(MODEL)
     store.close()
-    (manifest,) = tmp_path.glob("vectors/ww/*/collection.json")
+    (manifest,) = quick_path.glob("vectors/ww/*/collection.json")
     manifest.write_text("{")
     with pytest.raises(ConfigurationError, match=r"collection\.json is damaged"):
         store.count()
@@ -351,7 +351,7 @@ def holding(directory: Path, *needles: bytes) -> set[bytes]:
     return {needle for needle in needles if any(needle in content for content in contents)}
 
 
-def test_nothing_of_a_deleted_episode_is_left_after_a_scrub(store: EdgeVectorStore, tmp_path: Path) -> None:
+def test_nothing_of_a_deleted_episode_is_left_after_a_scrub(store: EdgeVectorStore, quick_path: Path) -> None:
     store.ensure(MODEL)
     rng = np.random.default_rng(3)
     secret = unit(*rng.standard_normal(8))
@@ -360,14 +360,14 @@ def test_nothing_of_a_deleted_episode_is_left_after_a_scrub(store: EdgeVectorSto
     store.upsert([marked, point("kept-episode", kept), *(point(f"filler-{i}") for i in range(50))])
     store.put_centroids([Centroid("c", "marker-session", "r", unit(1), 0.5)])
     needles = (b"marker-episode", secret.tobytes())
-    assert holding(tmp_path, *needles, b"kept-episode") == {*needles, b"kept-episode"}
-    assert holding(tmp_path, b"marker-session", b"marker-value") == set(), "these are kept as digests only"
+    assert holding(quick_path, *needles, b"kept-episode") == {*needles, b"kept-episode"}
+    assert holding(quick_path, b"marker-session", b"marker-value") == set(), "these are kept as digests only"
     store.delete(["marker-episode"])
     store.scrub()
-    assert holding(tmp_path, *needles) == set()
+    assert holding(quick_path, *needles) == set()
     assert walked(store) == {"kept-episode", *(f"filler-{i}" for i in range(50))}
-    assert holding(tmp_path, b"kept-episode", kept.tobytes()) == {b"kept-episode", kept.tobytes()}
-    assert len(list(tmp_path.glob("vectors/ww/*/shard-*"))) == 1
+    assert holding(quick_path, b"kept-episode", kept.tobytes()) == {b"kept-episode", kept.tobytes()}
+    assert len(list(quick_path.glob("vectors/ww/*/shard-*"))) == 1
 
 
 def test_writes_during_a_scrub_are_kept(store: EdgeVectorStore) -> None:

@@ -23,11 +23,11 @@ DRAIN_SECONDS = 5.0
 
 
 class Server:
-    """Serves ``store`` on the socket in ``directory`` until ``close``. Only for the process that holds the lock."""
+    """The socket in ``directory``, from its making, and ``serve``d until ``close``. Only for who holds the lock."""
 
-    def __init__(self, directory: Path, store: VectorStore) -> None:
+    def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._store = store
+        self._store: VectorStore | None = None
         self._connections: set[socket.socket] = set()
         self._busy = 0
         self._idle = threading.Condition()
@@ -37,16 +37,21 @@ class Server:
             self._wake_read, self._wake_write = os.pipe()
         self._listener.setblocking(False)
         self._acceptor = threading.Thread(target=self._accept, name="ww-vectors-accept", daemon=True)
-        self._acceptor.start()
 
     # -- life
+
+    def serve(self, store: VectorStore) -> None:
+        """Begin to answer; who connected before has been waiting."""
+        self._store = store
+        self._acceptor.start()
 
     def close(self) -> None:
         """Finish what is being answered, then hang up on everybody; clients find the next owner by themselves."""
         with self._idle:
             self._closing = True
         os.write(self._wake_write, b"x")
-        self._acceptor.join()
+        if self._acceptor.is_alive():
+            self._acceptor.join()
         with contextlib.suppress(OSError):
             (self._directory / address.SOCKET_FILE).unlink()
         with self._idle:
@@ -122,6 +127,8 @@ class Server:
     def _answer(self, header: dict[str, object], arrays: Arrays) -> tuple[dict[str, object], Arrays]:
         given: Arrays = []
         try:
+            if self._store is None:
+                raise StoreUnavailable("the vector owner is not ready")
             call = CALLS[str(header["call"])]
             return {"answer": call.run(self._store, header.get("given"), arrays, given)}, given
         except WorldWeaverError as error:

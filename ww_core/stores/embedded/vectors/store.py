@@ -49,12 +49,14 @@ class Owner:
     def __init__(self, directory: Path, namespace: str, lock: OwnerLock) -> None:
         self._directory = directory
         self._lock = lock
-        self.shard = Shard(directory, namespace=namespace)
+        # The socket comes first: clients find it and wait, however long a large shard takes to open.
+        self._server = Server(directory)
         try:
-            self._server = Server(directory, self.shard)
+            self.shard = Shard(directory, namespace=namespace)
         except BaseException:
-            self.shard.close()
+            self._server.close()
             raise
+        self._server.serve(self.shard)
 
     def close(self) -> None:
         """Answer what is being asked, close the shard, and only then let the next process own."""
