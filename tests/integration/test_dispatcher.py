@@ -1,0 +1,184 @@
+"""Background work in the process of the application."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.processes import BOUND, ROOT, clean_environment, run_python, until
+from ww.memory.episodic import EpisodicMemory
+from ww_core.deployment import GRAPH_FILE, Deployment
+from ww_core.stores.embedded.graph import SqliteGraphStore
+from ww_workers.jobs import Jobs
+from ww_workers.runtime import Runtime
+
+LONG = "A long text about the weather and the sea that takes the model some time. " * 25
+
+
+class Bells:
+    """Remembers who was rung for."""
+
+    def __init__(self) -> None:
+        self.embeds = 0
+        self.runs: list[str] = []
+
+    def embed(self) -> None:
+        self.embeds += 1
+
+    def consolidate(self, run: object) -> None:
+        self.runs.append(run.run_id)  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def memory(quick_path: Path) -> Iterator[EpisodicMemory]:
+    made = EpisodicMemory(session_id="s", data_dir=quick_path, consolidation_interval=3600)
+    yield made
+    made.close()
+
+
+def test_what_is_stored_becomes_findable_without_anybody_asking(memory: EpisodicMemory) -> None:
+    receipt = memory.sync.store("The cat sat on the mat.")
+    until(lambda: memory.sync.get(receipt.episode_id).state == "embedded", what="embedded")
+    assert memory.sync.recall("where did the cat sit").results[0].episode_id == receipt.episode_id
+    assert memory.sync.verify().ok
+
+
+def test_closing_in_the_middle_hands_back_what_is_leased_within_five_seconds(memory: EpisodicMemory) -> None:
+    memory.sync.store_batch([f"{i} {LONG}" for i in range(400)])
+    until(lambda: memory.sync.counts().embedded > 0, what="the first step is done")
+    started = time.monotonic()
+    memory.close()
+    assert time.monotonic() - started < 6
+    counts = memory.sync.counts()
+    assert counts.embedded + counts.pending + counts.leased == 400
+    memory.close()
+    graph = SqliteGraphStore(memory.settings.data_dir / GRAPH_FILE)
+    try:
+        assert graph.counts().leased == 0
+        assert graph.counts().pending > 0
+    finally:
+        graph.close()
+
+
+def test_a_process_that_ends_by_itself_hands_back_what_is_leased(quick_path: Path) -> None:
+    script = f"""
+import sys
+from tests.processes import until
+from ww.memory.episodic import EpisodicMemory
+m = EpisodicMemory(data_dir=sys.argv[1])
+m.sync.store_batch([str(i) + {LONG!r} for i in range(400)])
+until(lambda: m.sync.counts().embedded > 0)
+"""
+    run_python(script, str(quick_path), cwd=quick_path, PYTHONPATH=str(ROOT))
+    graph = SqliteGraphStore(quick_path / GRAPH_FILE)
+    try:
+        counts = graph.counts()
+        assert (counts.leased, counts.dead) == (0, 0)
+        assert counts.embedded > 0
+        assert counts.embedded + counts.pending == 400
+    finally:
+        graph.close()
+
+
+def test_a_killed_process_loses_nothing_and_the_next_one_goes_on(quick_path: Path) -> None:
+    script = f"""
+import sys
+from ww.memory.episodic import EpisodicMemory
+m = EpisodicMemory(data_dir=sys.argv[1], embedding_lease=1)
+m.sync.store_batch([str(i) + {LONG[:200]!r} for i in range(120)])
+print("stored", flush=True)
+m.sync.flush(timeout=600)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(quick_path)],
+        cwd=quick_path,
+        env=clean_environment(PYTHONPATH=str(ROOT)),
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"stored\n"
+    graph = SqliteGraphStore(quick_path / GRAPH_FILE)
+    try:
+        until(lambda: graph.counts().leased > 0, what="a claim")
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        assert graph.counts().leased > 0
+    finally:
+        graph.close()
+    with EpisodicMemory(data_dir=quick_path, embedding_lease=1) as memory:
+        memory.sync.flush(timeout=BOUND)
+        assert memory.sync.counts().embedded == 120
+        assert memory.sync.verify().ok
+
+
+def test_a_forked_child_has_a_dispatcher_of_its_own(memory: EpisodicMemory) -> None:
+    memory.sync.store("before the fork")
+    memory.sync.flush(timeout=BOUND)
+    script = """
+import os, sys
+from ww.memory.episodic import EpisodicMemory
+m = EpisodicMemory(data_dir=sys.argv[1])
+m.sync.store("in the parent")
+m.sync.flush(timeout=80)
+child = os.fork()
+if child == 0:
+    m.sync.store("in the child")
+    m.sync.flush(timeout=80)
+    m.close()
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+m.sync.store("in the parent again")
+m.sync.flush(timeout=80)
+assert m.sync.counts().embedded == 4, m.sync.counts()
+assert m.sync.verify().ok
+"""
+    directory = memory.settings.data_dir
+    memory.close()
+    run_python(script, str(directory), cwd=directory, PYTHONPATH=str(ROOT), PYTHONWARNINGS="ignore")
+
+
+def test_consolidation_without_waiting_is_done_by_the_dispatcher(memory: EpisodicMemory) -> None:
+    topics = ["nightly backup failed", "coffee machine is broken", "holiday request approved"]
+    memory.sync.store_batch([f"{topics[i % 3]} on day {i}" for i in range(45)])
+    memory.sync.flush(timeout=BOUND)
+    run = memory.sync.consolidate("s", wait=0)
+    assert run.status == "requested"
+    until(lambda: memory.sync.clusters("s"), what="clusters")
+    done = next(r for r in memory.sync.runs("s") if r.run_id == run.run_id)
+    assert (done.status, done.considered) == ("done", 45)
+
+
+def test_one_run_per_session_and_window_however_often_beat_rings(memory: EpisodicMemory) -> None:
+    memory.sync.store_batch([f"text {i}" for i in range(5)])
+    memory.sync.flush(timeout=BOUND)
+    deployment = Deployment.of(memory.settings)
+    bells = Bells()
+    jobs = Jobs(deployment, bells)
+    now = datetime.now(UTC) + timedelta(hours=2)
+    first = jobs.consolidate_due(now)
+    again = jobs.consolidate_due(now)
+    assert [run.run_id for run in first] == [run.run_id for run in again] == bells.runs[:1]
+    done = jobs.consolidate("s", run_id=first[0].run_id)
+    assert done.status == "done"
+    assert jobs.consolidate("s", run_id=first[0].run_id).run_id == done.run_id
+    assert len(deployment.graph.runs("s")) == 1
+    assert jobs.consolidate_due(now) == []
+
+
+def test_the_runtime_of_a_deployment_is_one_until_it_is_closed(memory: EpisodicMemory) -> None:
+    deployment = Deployment.of(memory.settings)
+    runtime = Runtime.of(deployment)
+    assert Runtime.of(deployment) is runtime
+    assert deployment.doorbell is runtime.doorbell
+    runtime.close()
+    assert Runtime.of(deployment) is not runtime
+    Runtime.of(deployment).close()
