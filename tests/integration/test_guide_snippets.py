@@ -63,16 +63,15 @@ def test_snippet_runs_in_a_fresh_process_after_work(snippet: guide.Snippet, work
     check_output(snippet, run(guide.as_program(snippet), worked))
 
 
-@pytest.mark.parametrize("snippet", guide.snippets(), ids=lambda s: s.name)
-def test_snippet_runs_after_work_in_the_same_process(snippet: guide.Snippet, worked: Path) -> None:
-    out = run(WORK + guide.as_program(snippet), worked)
-    check_output(snippet, out)
-    if "cache_stats" in snippet.code:
-        assert "nan" not in out
-    if "recall_latency" in snippet.code:
-        assert "p50: nan" not in out
-        assert "Cache hit rate: nan" not in out
-        assert "pool utilization: nan" in out  # no Neo4j was used: nothing was measured
+@guide.needs_guide
+def test_all_snippets_run_one_after_another_in_the_process_that_worked(worked: Path) -> None:
+    programs = [WORK, *map(guide.as_program, guide.snippets())]
+    out = run("\n".join(f"exec({program!r}, {{'__name__': '__main__'}})" for program in programs), worked)
+    assert len(out.splitlines()) == sum(snippet.code.count("print(") for snippet in guide.snippets())
+    assert "Hit rate: nan" not in out
+    assert "p50: nan" not in out
+    assert "Cache hit rate: nan" not in out
+    assert "pool utilization: nan" in out  # no Neo4j was used: nothing was measured
 
 
 def check_output(snippet: guide.Snippet, out: str) -> None:
