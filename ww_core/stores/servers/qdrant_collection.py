@@ -7,6 +7,7 @@ from dataclasses import asdict
 from math import ceil
 from typing import Any
 
+import httpx
 from qdrant_client import QdrantClient, models
 
 from ww_core.config import Settings
@@ -84,14 +85,18 @@ def connect(settings: Settings) -> QdrantClient:
     if url == ":memory:":
         return QdrantClient(":memory:")
     key = settings.qdrant_api_key
+    over_grpc = settings.qdrant_grpc and settings.qdrant_prefer_grpc
+    # Over HTTP the driver ignores its own pool_size where the server is on this machine.
+    limits = httpx.Limits(max_connections=settings.qdrant_pool_size)
+    pool: dict[str, Any] = {"pool_size": settings.qdrant_pool_size} if over_grpc else {"limits": limits}
     return QdrantClient(
         url=url,
         grpc_port=grpc_port(settings),
-        prefer_grpc=settings.qdrant_grpc and settings.qdrant_prefer_grpc,
+        prefer_grpc=over_grpc,
         api_key=None if key is None else key.get_secret_value(),
         timeout=ceil(settings.qdrant_timeout),
-        pool_size=settings.qdrant_pool_size,
         check_compatibility=False,
+        **pool,
     )
 
 

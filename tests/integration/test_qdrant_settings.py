@@ -1,0 +1,249 @@
+"""What the settings of the Qdrant adapter change in what is sent, read by a server that only listens and nods."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from tests.contract.vector_stores import MODEL, point
+from ww_core.config import Settings
+from ww_core.errors import ConfigurationError, StoreUnavailable
+from ww_core.stores.servers import qdrant_collection
+from ww_core.stores.servers.qdrant import QdrantVectorStore
+
+
+class Listener:
+    """An HTTP server that records requests and answers as an empty Qdrant would."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        self.collections: list[str] = []
+        self.status = 200
+        self.hold: threading.Event | None = None
+        listener = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+            def answer(self) -> None:
+                body = self.rfile.read(int(self.headers.get("content-length") or 0))
+                path = self.path.partition("?")[0]
+                listener.requests.append((self.command, path, json.loads(body) if body else None))
+                listener.headers.append({key.lower(): value for key, value in self.headers.items()})
+                if listener.hold is not None:
+                    listener.hold.wait(30)
+                text = json.dumps({"status": "ok", "time": 0, "result": listener.result(path)}).encode()
+                self.send_response(listener.status)
+                self.send_header("content-type", "application/json")
+                self.send_header("content-length", str(len(text)))
+                self.end_headers()
+                self.wfile.write(text)
+
+            do_GET = do_PUT = do_POST = do_DELETE = answer  # noqa: N815
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
+        self.thread.start()
+
+    def result(self, path: str) -> Any:
+        if path == "/collections":
+            return {"collections": [{"name": name} for name in self.collections]}
+        if path.endswith("/exists"):
+            return {"exists": False}
+        if path.endswith("/shards"):
+            return {"shard_keys": []} if self.requests[-1][0] == "GET" else True
+        if path.endswith(("/points", "/delete", "/index")):
+            return {"operation_id": 1, "status": "completed"}
+        if path.endswith("/scroll"):
+            return {"points": [], "next_page_offset": None}
+        return True
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_address[1]}"
+
+    def sent(self, method: str, suffix: str) -> list[Any]:
+        return [body for verb, path, body in self.requests if verb == method and path.endswith(suffix)]
+
+    def close(self) -> None:
+        if self.hold is not None:
+            self.hold.set()
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    server = Listener()
+    yield server
+    server.close()
+
+
+def created(listener: Listener, **settings: object) -> dict[str, Any]:
+    """The body of the request that makes the collection under these settings."""
+    store = QdrantVectorStore(Settings(qdrant_url=listener.url, qdrant_grpc=False, **settings))
+    store.ensure(MODEL)
+    store.close()
+    (body,) = listener.sent("PUT", f"/collections/ww_{MODEL.digest()}")
+    assert isinstance(body, dict)
+    return body
+
+
+def test_defaults_make_one_plain_shard(listener: Listener) -> None:
+    body = created(listener)
+    assert (body["shard_number"], body["replication_factor"], body["write_consistency_factor"]) == (1, 1, 1)
+    assert body.get("quantization_config") is None
+    assert body.get("sharding_method") is None
+    assert body["vectors"]["content"] | {"hnsw_config": None} == {
+        **{"size": 8, "distance": "Cosine", "on_disk": False, "hnsw_config": None},
+        **{key: None for key in body["vectors"]["content"] if key not in ("size", "distance", "on_disk")},
+    }
+    assert body["sparse_vectors"]["bm25"]["modifier"] == "idf"
+    assert body["metadata"]["fingerprint"]["model"] == "first-model"
+
+
+def test_layout_of_a_new_collection(listener: Listener) -> None:
+    body = created(
+        listener,
+        qdrant_shard_number=6,
+        qdrant_replication_factor=3,
+        qdrant_write_consistency=2,
+        qdrant_on_disk=True,
+    )
+    assert (body["shard_number"], body["replication_factor"], body["write_consistency_factor"]) == (6, 3, 2)
+    assert body["vectors"]["context"]["on_disk"] is True
+
+
+@pytest.mark.parametrize("kind", ["scalar", "binary"])
+def test_quantization(listener: Listener, kind: str) -> None:
+    assert list(created(listener, qdrant_quantization=kind)["quantization_config"]) == [kind]
+
+
+def test_sessions_are_the_tenants(listener: Listener) -> None:
+    created(listener)
+    indexes = {body["field_name"]: body["field_schema"] for body in listener.sent("PUT", "/index")}
+    assert indexes["session"]["is_tenant"] is True
+    assert indexes["timestamp"] == "datetime"
+    assert {"outcome", "terms", "cells", "state", "episode", "generation"} <= indexes.keys()
+
+
+def test_session_sharding_keeps_each_session_in_one_shard(listener: Listener) -> None:
+    settings = Settings(qdrant_url=listener.url, qdrant_grpc=False, qdrant_session_sharding=True, qdrant_shard_number=4)
+    store = QdrantVectorStore(settings)
+    store.ensure(MODEL)
+    (body,) = listener.sent("PUT", f"/collections/ww_{MODEL.digest()}")
+    assert body["sharding_method"] == "custom"
+    keys = {body["shard_key"] for body in listener.sent("PUT", "/shards")}
+    assert keys == {f"sessions-{n}" for n in range(4)}
+    store.upsert([point(f"{session}-{n}", session=session) for session in "abcdefgh" for n in range(3)])
+    writes = listener.sent("PUT", "/points")
+    homes: dict[str, set[str]] = {}
+    for write in writes:
+        for row in write["points"]:
+            homes.setdefault(row["payload"]["session"], set()).add(write["shard_key"])
+    assert len(homes) == 8
+    assert all(len(shards) == 1 for shards in homes.values())
+    assert len(set.union(*homes.values())) > 1
+    store.close()
+
+
+def test_upsert_is_conditional_on_the_generation(listener: Listener) -> None:
+    store = QdrantVectorStore(Settings(qdrant_url=listener.url, qdrant_grpc=False))
+    store.ensure(MODEL)
+    store.upsert([point("a", generation=7)])
+    (write,) = listener.sent("PUT", "/points")
+    (condition,) = write["update_filter"]["must"]
+    assert (condition["key"], condition["range"]["lt"]) == ("generation", 7)
+    store.close()
+
+
+@pytest.mark.filterwarnings("ignore:Api key is used with an insecure connection")
+def test_api_key_is_sent_and_its_refusal_is_a_configuration_error(listener: Listener) -> None:
+    store = QdrantVectorStore(Settings(qdrant_url=listener.url, qdrant_grpc=False, qdrant_api_key="s3cret"))
+    store.ping()
+    assert listener.headers[-1]["api-key"] == "s3cret"
+    listener.status = 403
+    with pytest.raises(ConfigurationError, match="refuses the API key") as caught:
+        store.ping()
+    assert "s3cret" not in str(caught.value)
+    store.close()
+
+
+def test_timeout_bounds_a_request(listener: Listener) -> None:
+    listener.hold = threading.Event()
+    store = QdrantVectorStore(Settings(qdrant_url=listener.url, qdrant_grpc=False, qdrant_timeout=1))
+    began = time.monotonic()
+    with pytest.raises(StoreUnavailable, match="answering"):
+        store.ping()
+    assert time.monotonic() - began < 10
+    store.close()
+
+
+def test_pool_size_bounds_the_connections(listener: Listener) -> None:
+    listener.hold = threading.Event()
+    store = QdrantVectorStore(Settings(qdrant_url=listener.url, qdrant_grpc=False, qdrant_pool_size=2))
+    threads = [threading.Thread(target=store.ping) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + 10
+    while len(listener.requests) < 2 and time.monotonic() < deadline:
+        threading.Event().wait(0.01)
+    threading.Event().wait(0.2)  # time in which a third request would have come
+    assert len(listener.requests) == 2
+    listener.hold.set()
+    for thread in threads:
+        thread.join()
+    assert len(listener.requests) == 5
+    store.close()
+
+
+def closed_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+def test_unreachable_server_is_one_line_without_the_password() -> None:
+    url = f"http://user:hunter2@127.0.0.1:{closed_port()}"
+    store = QdrantVectorStore(Settings(qdrant_url=url, qdrant_grpc=False))
+    with pytest.raises(StoreUnavailable, match="Qdrant at 127") as caught:
+        store.count()
+    assert "hunter2" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    store.close()
+
+
+def test_grpc_is_used_where_it_is_preferred(listener: Listener) -> None:
+    port = closed_port()
+    store = QdrantVectorStore(Settings(qdrant_url=listener.url, qdrant_grpc_port=port, qdrant_timeout=2))
+    with pytest.raises(StoreUnavailable, match=r"UNAVAILABLE|DEADLINE"):
+        store.ping()
+    assert listener.requests == [], "nothing went over HTTP"
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "port", "expected"),
+    [
+        ("http://q:6333", None, 6334),
+        ("http://q:7000/prefix", None, 7001),
+        ("https://q.example", None, 6334),
+        ("http://q:6333", 9, 9),
+    ],
+)
+def test_grpc_port(url: str, port: int | None, expected: int) -> None:
+    assert qdrant_collection.grpc_port(Settings(qdrant_url=url, qdrant_grpc_port=port)) == expected
