@@ -1,0 +1,81 @@
+"""``ww dead``: the episodes that could not be embedded, why, and what to do with them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from ww.cli.opening import drain, embedded, opened, reading
+from ww.cli.options import everywhere, globals_of
+from ww.cli.output import emit, moment, one_line, pick, plain, table
+from ww_core.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+FIELDS = ("episode_id", "session_id", "attempts", "error", "last_failed_at")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    group = typer.Typer(help="Show, replay or purge what could not be embedded.", rich_markup_mode=None)
+    group.command("list")(everywhere(list_))
+    group.command()(everywhere(replay))
+    group.command()(everywhere(purge))
+    app.add_typer(group, name="dead")
+
+
+def list_(ctx: typer.Context) -> None:
+    """Show the dead letters, with the reason."""
+    options = globals_of(ctx)
+    with reading(ctx) as core:
+        found = [letter for letter in core.dead() if options.session in (None, letter.session_id)]
+
+    def show(console: Console) -> None:
+        if not found:
+            console.print("no dead letters")
+            return
+        rows = [(one.episode_id, one.attempts, moment(one.last_failed_at), one_line(one.error)) for one in found]
+        table(console, ("episode", "#attempts", "last failed", "error"), rows)
+        if options.verbose:
+            for one in found:
+                console.print(f"{one.episode_id}\n{one_line(one.traceback, 4000)}")
+
+    emit(options.json, lambda: {"episodes": [pick(one, FIELDS) for one in found]}, show)
+
+
+def replay(
+    ctx: typer.Context,
+    ids: list[str] = typer.Argument(None, metavar="ID...", help="Which; none: all."),
+) -> None:
+    """Try them again, with fresh attempts."""
+    options = globals_of(ctx)
+    with opened(ctx) as memory:
+        revived = memory.core.replay(ids or ())
+        if revived and embedded(memory.settings):
+            drain(memory)
+        still = [letter for letter in memory.core.dead() if not ids or letter.episode_id in ids]
+    emit(
+        options.json,
+        lambda: {"replayed": revived, "episodes": [pick(one, FIELDS) for one in still]},
+        lambda console: console.print(f"{revived} replayed, {len(still)} dead"),
+    )
+
+
+def purge(
+    ctx: typer.Context,
+    ids: list[str] = typer.Argument(None, metavar="ID...", help="Which; none: all, with --all."),
+    everything: bool = typer.Option(False, "--all", help="All dead letters."),
+) -> None:
+    """Erase them for good; they count as erased."""
+    options = globals_of(ctx)
+    if bool(ids) == everything:
+        raise InvalidInput("purge takes episode ids or --all", hint="`ww dead list` shows the ids")
+    with opened(ctx) as memory:
+        erased = memory.core.purge(ids or ())
+    emit(
+        options.json,
+        lambda: {"erased": plain(erased)},
+        lambda console: console.print(f"{erased.episodes} erased"),
+    )
