@@ -146,10 +146,11 @@ def new_cluster_id(session_id: str, seq: int, medoid_id: str) -> str:
     return f"c{digest.hexdigest()}"
 
 
-def shape(vectors: Vector, centroid: Vector) -> tuple[int, float]:
-    """(row of the medoid, radius) of a cluster's member vectors (n, d) around its centroid (d,)."""
+def shape(vectors: Vector, centroid: Vector, overall: float) -> tuple[int, float]:
+    """(row of the medoid, radius) of a cluster's member vectors (n, d) around its centroid (d,), ``overall`` being the
+    radius of all clusters together."""
     distances: Vector = (1.0 - vectors @ centroid).astype(np.float32)
-    return int(distances.argmin()), radius(distances)
+    return int(distances.argmin()), radius(distances, overall)
 
 
 def rows_by_label(labels: NDArray[np.int32], count: int) -> list[NDArray[np.int64]]:

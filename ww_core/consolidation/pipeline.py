@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ww_core.config import Settings
-from ww_core.consolidation.assignment import assign, has_drifted
+from ww_core.consolidation.assignment import assign, has_drifted, radius
 from ww_core.consolidation.clustering import Clustering, cluster
 from ww_core.consolidation.clustering import centroids as mean_rows
 from ww_core.consolidation.folding import Folding
@@ -76,6 +76,8 @@ class Pipeline:
         self._rng = np.random.default_rng([settings.consolidation_seed, run.seq, zlib.crc32(run.session_id.encode())])
         self._assigned = self._noise = self._folded = 0
         self._unplaced: list[str] = []
+        self._overall = 0.0
+        """Radius of all clusters together."""
         self._clustered: set[int] = set()
         """Places of the groups whose shape was found anew in this run."""
 
@@ -112,6 +114,8 @@ class Pipeline:
             known_centroids=groups.centroids,
             weights=sample.weights,
         )
+        inside = found.labels >= 0
+        self._overall = radius(_distance(sample.vectors[inside], means, found.labels[inside]))
         folding = Folding(self._graph, self._vectors, self._settings, new, sample, whole=whole)
         if whole:
             places = self._adopt_whole(groups, sample, found, means, matching)
@@ -170,7 +174,7 @@ class Pipeline:
             groups.tally.let_go(i)
         for label, rows in enumerate(rows_by_label(found.labels, found.count)):
             fate = matching.found[label]
-            medoid, radius = shape(sample.vectors[rows], means[label])
+            medoid, radius = shape(sample.vectors[rows], means[label], self._overall)
             if fate.known is None:
                 place = self._new_group(groups, sample.episodes[rows[medoid]].episode_id, means[label])
             else:
@@ -208,11 +212,12 @@ class Pipeline:
             parts.sort(key=lambda label: (fates[label].known != i, label))
             if len(parts) > 1 and rework.may(i):
                 pieces = [(rows_of[label], means[label]) for label in parts]
-                homes |= dict(zip(parts, rework.split(i, sample, pieces, self._rng), strict=True))
+                homes |= dict(zip(parts, rework.split(i, sample, pieces, self._overall, self._rng), strict=True))
             elif has_drifted(groups.items[i].strays, groups.items[i].clustered_size):
                 # It holds together all the same: what it is made of has moved or widened.
                 own = sample.vectors[sample.known == i]
-                groups.items[i].radius = shape(own, groups.centroids[i])[1] if len(own) else groups.items[i].radius
+                if len(own):
+                    groups.items[i].radius = shape(own, groups.centroids[i], self._overall)[1]
                 self._clustered.add(i)
         for fate in fates:
             if fate.change == "merged" and fate.known is not None:
@@ -228,7 +233,7 @@ class Pipeline:
             if home is None and fates[label].parents:
                 home = fates[label].parents[0]
             if home is None and len(free) >= smallest:
-                medoid, radius = shape(sample.vectors[free], means[label])
+                medoid, radius = shape(sample.vectors[free], means[label], self._overall)
                 home = self._new_group(groups, sample.episodes[free[medoid]].episode_id, means[label])
                 groups.items[home].radius = radius
             if home is None or groups.items[home].gone:

@@ -62,17 +62,22 @@ class Restructure:
         return size >= GROWTH * group.clustered_size or has_drifted(group.strays, group.clustered_size)
 
     def split(
-        self, i: int, sample: Sample, parts: Sequence[tuple[NDArray[np.int64], Vector]], rng: np.random.Generator
+        self,
+        i: int,
+        sample: Sample,
+        parts: Sequence[tuple[NDArray[np.int64], Vector]],
+        overall: float,
+        rng: np.random.Generator,
     ) -> list[int]:
         """Take a cluster apart into what was found of it; the first part keeps its id. The places of the parts.
 
-        ``parts``: the rows of the sample in each and their unit mean (d,).
+        ``parts``: the rows of the sample in each and their unit mean (d,); ``overall``: radius of all clusters.
         """
         groups, group = self._groups, self._groups.items[i]
         old = group.cluster_id
         places = []
         for number, (rows, mean) in enumerate(parts):
-            medoid, radius = shape(sample.vectors[rows], mean)
+            medoid, radius = shape(sample.vectors[rows], mean, overall)
             if number == 0:
                 place, part = i, group
                 groups.tally.let_go(i)

@@ -28,6 +28,7 @@ def test_without_clusters_nothing_is_near() -> None:
 def test_the_radius_leaves_the_outermost_members_out() -> None:
     distances = np.linspace(0, 1, 101).astype(np.float32)
     assert 0.9 < radius(distances) < 1.0
+    assert radius(distances, 0.1) < radius(distances) < radius(distances, 2.0)
     assert radius(np.empty(0, np.float32)) == 0.0
 
 
