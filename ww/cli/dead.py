@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import typer
@@ -9,10 +10,12 @@ import typer
 from ww.cli.opening import drain, embedded, opened, reading
 from ww.cli.options import everywhere, globals_of
 from ww.cli.output import emit, moment, one_line, pick, plain, table
-from ww_core.errors import InvalidInput
+from ww_core.models import DeadLetter
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from ww_core.memory import MemoryCore
 
 FIELDS = ("episode_id", "session_id", "attempts", "error", "last_failed_at")
 
@@ -52,30 +55,33 @@ def replay(
     """Try them again, with fresh attempts."""
     options = globals_of(ctx)
     with opened(ctx) as memory:
-        revived = memory.core.replay(ids or ())
-        if revived and embedded(memory.settings):
+        found = _meant(memory.core, ids)
+        memory.core.replay(ids or ())
+        if found and embedded(memory.settings):
             drain(memory)
-        still = [letter for letter in memory.core.dead() if not ids or letter.episode_id in ids]
+        still = {one.episode_id for one in memory.core.dead()} & {one.episode_id for one in found}
     emit(
         options.json,
-        lambda: {"replayed": revived, "episodes": [pick(one, FIELDS) for one in still]},
-        lambda console: console.print(f"{revived} replayed, {len(still)} dead"),
+        lambda: {"replayed": len(found), "dead": len(still), "episodes": [pick(one, FIELDS) for one in found]},
+        lambda console: console.print(f"{len(found)} replayed, {len(still)} dead again"),
     )
 
 
 def purge(
     ctx: typer.Context,
-    ids: list[str] = typer.Argument(None, metavar="ID...", help="Which; none: all, with --all."),
-    everything: bool = typer.Option(False, "--all", help="All dead letters."),
+    ids: list[str] = typer.Argument(None, metavar="ID...", help="Which; none: all."),
 ) -> None:
     """Erase them for good; they count as erased."""
     options = globals_of(ctx)
-    if bool(ids) == everything:
-        raise InvalidInput("purge takes episode ids or --all", hint="`ww dead list` shows the ids")
     with opened(ctx) as memory:
+        found = _meant(memory.core, ids)
         erased = memory.core.purge(ids or ())
     emit(
         options.json,
-        lambda: {"erased": plain(erased)},
+        lambda: {"erased": plain(erased), "episodes": [pick(one, FIELDS) for one in found]},
         lambda console: console.print(f"{erased.episodes} erased"),
     )
+
+
+def _meant(core: MemoryCore, ids: Sequence[str] | None) -> list[DeadLetter]:
+    return [letter for letter in core.dead() if not ids or letter.episode_id in ids]
