@@ -269,6 +269,26 @@ def test_every_queue_is_consumed_by_a_pool() -> None:
     assert set(POOLS["all"]) == set(Queue)
 
 
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_worker_becomes_celery_with_its_queues(
+    ww: Any, pool: str, monkeypatch: pytest.MonkeyPatch, elsewhere: Path
+) -> None:
+    became: list[Any] = []
+    monkeypatch.setattr("os.execve", lambda *arguments: became.append(arguments))
+    monkeypatch.setenv("T4DM_REDIS_URL", "redis://:hunter2@cache/0")
+    assert ww("worker", "--pool", pool, "--data-dir", "there", "--without-gossip").code == 0
+    ((program, command, environment),) = became
+    assert program == sys.executable
+    assert command[1:6] == ["-m", "celery", "-A", "ww_workers", "worker"]
+    assert command[command.index("-Q") + 1].split(",") == [queue.value for queue in POOLS[pool]]
+    assert command[command.index("-P") + 1] == "prefork"
+    assert ("worker.pool_start_method=spawn" in command) is (pool == "gpu")
+    assert command[-1] == "--without-gossip"
+    assert "hunter2" not in " ".join(command)
+    assert environment["REMAP_SIGTERM"] == "SIGQUIT"
+    assert environment["T4DM_DATA_DIR"] == str(elsewhere / "there")
+
+
 def ww_process(*argv: str, **more: Any) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-m", "ww.cli", *argv],

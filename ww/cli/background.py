@@ -35,26 +35,22 @@ def register(app: typer.Typer) -> None:
 def worker(
     ctx: typer.Context,
     pool: str = typer.Option("all", "--pool", help=f"Which work to do: {', '.join(POOLS)}."),
-    concurrency: int = typer.Option(1, "--concurrency", "-c", help="Child processes."),
+    concurrency: int | None = typer.Option(None, "--concurrency", "-c", help="Child processes (1; 2 for all)."),
 ) -> None:
     """Do background work for a broker: a Celery worker. Options after these go to celery."""
     if pool not in POOLS:
         raise InvalidInput(f"pool {pool!r} is unknown", hint=f"use one of {', '.join(POOLS)}")
-    if concurrency < 1:
+    if concurrency is not None and concurrency < 1:
         raise InvalidInput(f"--concurrency must be at least 1, not {concurrency}")
     options = globals_of(ctx)
-    arguments = [
-        "worker",
-        "-Q",
-        ",".join(queue.value for queue in POOLS[pool]),
-        "-c",
-        str(concurrency),
-        "-P",
-        "prefork",
-        "-n",
-        f"{pool}-%i@%h",
-    ]
-    _celery(options, [*arguments, "-E", "-l", "INFO" if options.verbose else "WARNING", *ctx.args])
+    # One worker for everything still answers queries while it embeds.
+    children = concurrency or (2 if pool == "all" else 1)
+    queues = ",".join(queue.value for queue in POOLS[pool])
+    name = f"{pool}-{os.getpid()}@%h"
+    arguments = ["worker", "-n", name, "-Q", queues, "-P", "prefork", "-c", str(children), "-E", *_level(options)]
+    if pool == "gpu":
+        arguments.append("worker.pool_start_method=spawn")  # CUDA cannot be used in a forked child
+    _celery(options, [*arguments, *ctx.args])
 
 
 def beat(ctx: typer.Context) -> None:
@@ -62,7 +58,11 @@ def beat(ctx: typer.Context) -> None:
     options = globals_of(ctx)
     schedule = settings_of(options).data_dir / "beat-schedule"
     schedule.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _celery(options, ["beat", "-s", str(schedule), "-l", "INFO" if options.verbose else "WARNING", *ctx.args])
+    _celery(options, ["beat", "-s", str(schedule), *_level(options), *ctx.args])
+
+
+def _level(options: Globals) -> list[str]:
+    return ["-l", "DEBUG" if options.verbose else "INFO"]
 
 
 def _celery(options: Globals, arguments: Sequence[str]) -> NoReturn:

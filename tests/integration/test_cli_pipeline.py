@@ -1,0 +1,260 @@
+"""The command line on real stores: text in, answers out, background work in between."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.processes import ROOT, RedisServer, clean_environment, until
+from ww.cli.demo import MARKER
+from ww.cli.demo_text import FEWEST_EPISODES, MOST_EPISODES, episodes
+from ww.cli.run import run
+
+TOPICS = {
+    "cooking": [
+        "simmer the tomato soup with basil",
+        "bake the sourdough bread until golden",
+        "season the roast chicken",
+    ],
+    "sailing": ["trim the mainsail before the gust", "drop the anchor in the quiet bay", "tack against the wind"],
+    "chess": ["castle early to protect the king", "trade the bishop for the knight", "promote the pawn to a queen"],
+}
+
+
+class Cli:
+    """``ww`` in this process, on one data directory."""
+
+    def __init__(self, data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.data_dir = data_dir
+        self.capsys = capsys
+        self.code = 0
+        self.err = ""
+
+    def __call__(self, *argv: str) -> Any:
+        """The JSON object that the command printed."""
+        self.code = run([*argv, "--json", "--data-dir", str(self.data_dir)])
+        captured = self.capsys.readouterr()
+        self.err = captured.err
+        (line,) = captured.out.splitlines()
+        return json.loads(line)
+
+    def text(self, *argv: str) -> str:
+        """What the command printed for people."""
+        self.code = run([*argv, "--data-dir", str(self.data_dir)])
+        captured = self.capsys.readouterr()
+        self.err = captured.err
+        return captured.out
+
+
+@pytest.fixture
+def cli(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
+    for name in list(os.environ):
+        if name.startswith("T4DM_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    return Cli(tmp_path / "memory", capsys)
+
+
+def lines_of(path: Path, *, repeat: int = 1) -> Path:
+    with path.open("w", encoding="utf-8") as stream:
+        for n in range(repeat):
+            for topic, texts in TOPICS.items():
+                for text in texts:
+                    stream.write(json.dumps({"content": f"{text} ({n})", "context": {"topic": topic}}) + "\n")
+    return path
+
+
+def test_ingested_lines_are_embedded_found_and_never_doubled(cli: Cli, tmp_path: Path) -> None:
+    source = lines_of(tmp_path / "notes.jsonl")
+    first = cli("ingest", str(source), "--session", "s")
+    assert (first["accepted"], first["duplicates"], first["rejected"], cli.code) == (9, 0, 0, 0)
+    assert cli("status")["episodes"] == {
+        "acknowledged": 9,
+        "pending": 0,
+        "leased": 0,
+        "embedded": 9,
+        "dead": 0,
+        "erased": 0,
+    }
+    again = cli("ingest", str(source), "--session", "s")
+    assert (again["accepted"], again["duplicates"]) == (0, 9)
+    with source.open("a") as stream:
+        stream.write('{"content": "pour the batter into the pan"}\n{broken\n')
+    grown = cli("ingest", str(source), "--session", "s", "--rejects", str(tmp_path / "rejects"))
+    assert (grown["accepted"], grown["duplicates"], grown["rejected"], cli.code) == (1, 9, 1, 1)
+    assert f"{source}:11: the line is not JSON" in cli.err
+    assert (tmp_path / "rejects").read_text() == "{broken\n"
+    answer = cli("recall", "making food in the kitchen", "--context", "topic=cooking", "--limit", "2")
+    assert [one["context"] for one in answer["results"]] == [{"topic": "cooking"}] * 2
+    assert set(answer) == {"query", "mode", "took_ms", "results"}
+    assert set(answer["results"][0]) == {
+        "episode_id",
+        "content",
+        "score",
+        "components",
+        "session_id",
+        "timestamp",
+        "context",
+        "outcome",
+        "cluster",
+    }
+    assert cli("verify")["ok"] is True
+
+
+def test_what_was_left_pending_is_picked_up_by_the_next_command(cli: Cli) -> None:
+    receipt = cli("store", "the harbour lights were green", "--no-wait")
+    assert receipt["state"] == "pending"
+    assert cli("status")["episodes"]["pending"] == 1
+    found = cli("recall", "what colour were the lamps at the port")
+    assert [one["episode_id"] for one in found["results"]] == [receipt["episode_id"]]
+    assert cli("flush")["episodes"]["embedded"] == 1
+
+
+def test_an_episode_is_corrected_and_erased(cli: Cli) -> None:
+    stored = cli("store", "the meeting is on monday", "--id", "m1", "--outcome", "neutral", "--context", "room=4")
+    assert stored == {"episode_id": "m1", "state": "embedded", "duplicate": False}
+    assert cli("store", "the meeting is on monday", "--id", "m1")["duplicate"] is True
+    assert cli("store", "another text", "--id", "m1")["error"]["type"] == "EpisodeConflict"
+    assert cli.code == 1
+    assert cli("update", "m1", "--content", "the meeting is on friday", "--outcome", "success") == {"episode_id": "m1"}
+    episode = cli("get", "m1")["episode"]
+    assert (episode["content"], episode["outcome"], episode["context"]) == (
+        "the meeting is on friday",
+        "success",
+        {"room": "4"},
+    )
+    erased = cli("forget", "m1")["erased"]
+    assert (erased["episodes"], erased["vectors"]) == (1, 1)
+    assert cli("get", "m1")["error"]["type"] == "NotFound"
+    assert cli("recall", "the meeting")["results"] == []
+    assert cli.code == 0
+    assert cli("store", "the meeting is on monday", "--id", "m1")["error"]["type"] == "EpisodeConflict"
+
+
+def test_consolidation_is_shown_as_runs_and_clusters(cli: Cli, tmp_path: Path) -> None:
+    cli("ingest", str(lines_of(tmp_path / "notes.jsonl", repeat=8)), "--session", "s")
+    (made,) = cli("consolidate", "--session", "s")["runs"]
+    assert (made["status"], made["considered"]) == ("done", 72)
+    assert set(made) >= {"run_id", "session_id", "sampled", "assigned", "noise", "folded", "clusters", "seconds"}
+    clusters = cli("clusters", "--members")["clusters"]
+    assert sum(len(one["members"]) for one in clusters) == made["assigned"] == sum(one["size"] for one in clusters)
+    assert all(set(one) == {"cluster_id", "label", "size", "keyphrases", "medoid", "members"} for one in clusters)
+    assert [one["run_id"] for one in cli("runs")["runs"]] == [made["run_id"]]
+    assert cli("sessions")["sessions"][0]["clusters"] == len(clusters)
+    assert "clusters" in cli.text("consolidate")
+
+
+@pytest.mark.parametrize("argv", [("recall", "x"), ("store", "x"), ("flush",), ("consolidate",), ("metrics",)])
+def test_commands_on_an_empty_memory_answer(cli: Cli, argv: tuple[str, ...]) -> None:
+    assert "error" not in cli(*argv)
+    assert cli.code == 0
+
+
+def test_an_explained_result_shows_harmless_text(cli: Cli) -> None:
+    cli("store", "alarm \x1b[31mred\x07 light", "--session", "s")
+    text = cli.text("recall", "alarm light", "--explain")
+    assert "\\x1b[31mred\\x07" in text
+    assert "content" in text
+    assert not set(text) & set("\x1b\x07")
+
+
+def test_a_missing_model_is_one_line_and_loses_nothing(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("T4DM_EMBEDDING_MODEL", str(tmp_path / "no-model"))
+        refused = cli("store", "kept all the same")
+        assert (refused["error"]["type"], cli.code) == ("ModelUnavailable", 3)
+        assert "no-model" in refused["error"]["message"]
+    assert cli("flush")["episodes"]["embedded"] == 1
+
+
+def test_the_demo_empties_only_what_it_made(cli: Cli, tmp_path: Path) -> None:
+    mine = tmp_path / "memory"
+    mine.mkdir()
+    (mine / "precious").write_text("mine")
+    assert cli("demo")["error"]["type"] == "ConfigurationError"
+    assert (mine / "precious").read_text() == "mine"
+
+
+def test_the_demo_shows_the_whole_path(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = episodes()
+    assert FEWEST_EPISODES <= len(texts) <= MOST_EPISODES
+    assert len({one.content for one in texts}) == len(texts)
+    monkeypatch.setattr("ww.cli.demo.episodes", lambda: texts[::8])  # the whole of it is `make demo`
+    monkeypatch.setenv("T4DM_REDIS_URL", "redis://127.0.0.1:1/0")  # the user's own servers are none of its business
+    shown = cli("demo")
+    assert set(shown) == {"episodes", "embedded", "clusters", "recall", "seconds"}
+    assert shown["episodes"] == shown["embedded"] == len(texts[::8])
+    assert len(shown["recall"]) == 5
+    assert all(one["results"] and one["took_ms"] > 0 for one in shown["recall"])
+    assert (cli.data_dir / MARKER).is_file()
+    assert cli.text("demo").splitlines()[-1] == (f'ww --data-dir {cli.data_dir} recall "{shown["recall"][0]["query"]}"')
+
+
+@pytest.fixture
+def started(redis_server: RedisServer, tmp_path: Path) -> Iterator[Any]:
+    """Starts ``ww`` as a process of its own on the real Redis; each is ended with the test."""
+    with ExitStack() as ends:
+
+        def start(*argv: str) -> tuple[subprocess.Popen[bytes], Path]:
+            log = tmp_path / f"{argv[0]}.log"
+            with log.open("wb") as stream:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "ww.cli", "--data-dir", str(tmp_path / "memory"), *argv],
+                    cwd=tmp_path,
+                    env=clean_environment(
+                        T4DM_REDIS_URL=redis_server.url, PYTHONPATH=str(ROOT), PYTHONWARNINGS="ignore"
+                    ),
+                    stdout=stream,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+            ends.callback(_ended, process)
+            return process, log
+
+        yield start
+
+
+def _ended(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_a_worker_and_a_beat_serve_the_broker(
+    cli: Cli, started: Any, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker, worker_log = started(
+        "worker", "--pool", "all", "--concurrency", "1", "--without-mingle", "--without-gossip"
+    )
+    beat, beat_log = started("beat")
+    until(lambda: " ready" in worker_log.read_text(), what="the worker is ready")
+    monkeypatch.setenv("T4DM_REDIS_URL", redis_server.url)
+    assert cli("store", "the lighthouse keeper counts the ships")["state"] == "pending"
+    assert cli("flush", "--timeout", "90")["episodes"]["embedded"] == 1
+    status = cli("status")
+    assert set(status["queues"]) == {"ww.embed", "ww.query", "ww.consolidate", "ww"}
+    assert [sorted(one["queues"]) for one in status["workers"]] == [["ww", "ww.consolidate", "ww.embed", "ww.query"]]
+    until(lambda: "beat: Starting" in beat_log.read_text(), what="beat ticks")
+    assert "REMAP_SIGTERM" not in worker_log.read_text()
+    for process in (beat, worker):
+        process.terminate()
+        process.wait(60)
+
+
+def test_a_broker_that_is_away_is_one_line(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("T4DM_REDIS_URL", "redis://:hunter2@127.0.0.1:1/0")
+    answer = cli("status")
+    assert (answer["error"]["type"], cli.code) == ("BrokerUnavailable", 3)
+    assert "hunter2" not in json.dumps(answer)
