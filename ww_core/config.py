@@ -220,6 +220,7 @@ class Settings(BaseSettings):
     # -- work
     hooks: tuple[str, ...] = Field((), description="modules with hooks that workers import; a list, or names by commas")
     task_max_attempts: int = Field(3, ge=1, le=100, description="failures of one text before it is dead")
+    flower_basic_auth: SecretStr | None = Field(None, description="user:password of Flower's pages; unset: none")
     result_expires: float = Field(3600, gt=0, le=31_536_000, description="seconds the results of tasks are kept")
     log_format: Literal["text", "json"] = Field("text", description="log lines for people, or one JSON object each")
 

@@ -50,7 +50,7 @@ def worker(
     arguments = ["worker", "-n", name, "-Q", queues, "-P", "prefork", "-c", str(children), "-E", *_level(options)]
     if pool == "gpu":
         arguments.append("worker.pool_start_method=spawn")  # CUDA cannot be used in a forked child
-    _celery(options, [*arguments, *ctx.args])
+    run_celery(options, [*arguments, *ctx.args])
 
 
 def beat(ctx: typer.Context) -> None:
@@ -58,18 +58,18 @@ def beat(ctx: typer.Context) -> None:
     options = globals_of(ctx)
     schedule = settings_of(options).data_dir / "beat-schedule"
     schedule.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _celery(options, ["beat", "-s", str(schedule), *_level(options), *ctx.args])
+    run_celery(options, ["beat", "-s", str(schedule), *_level(options), *ctx.args])
 
 
 def _level(options: Globals) -> list[str]:
     return ["-l", "DEBUG" if options.verbose else "INFO"]
 
 
-def _celery(options: Globals, arguments: Sequence[str]) -> NoReturn:
+def run_celery(options: Globals, arguments: Sequence[str], environ: Mapping[str, str] | None = None) -> NoReturn:
     """Become ``celery -A ww_workers``; the options of the command line go with it as variables."""
     if settings_of(options).redis_url is None:
         raise BrokerUnavailable("redis_url is not set, so there is no broker to work for", hint="set T4DM_REDIS_URL")
-    environment = dict(os.environ)
+    environment = dict(os.environ if environ is None else environ)
     # Only from the environment does it reach Celery's pool: SIGTERM then ends a worker as softly as SIGQUIT.
     environment["REMAP_SIGTERM"] = "SIGQUIT"
     if options.config is not None:

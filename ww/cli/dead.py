@@ -10,6 +10,9 @@ import typer
 from ww.cli.opening import drain, embedded, opened, reading
 from ww.cli.options import everywhere, globals_of
 from ww.cli.output import emit, moment, one_line, pick, plain, table
+from ww_core.maintenance.dead import dead_letters
+from ww_core.maintenance.dead import purge as purge_dead
+from ww_core.maintenance.dead import replay as replay_dead
 from ww_core.models import DeadLetter
 
 if TYPE_CHECKING:
@@ -33,7 +36,9 @@ def list_(ctx: typer.Context) -> None:
     """Show the dead letters, with the reason."""
     options = globals_of(ctx)
     with reading(ctx) as core:
-        found = [letter for letter in core.dead() if options.session in (None, letter.session_id)]
+        found = [
+            letter for letter in dead_letters(core.deployment.graph) if options.session in (None, letter.session_id)
+        ]
 
     def show(console: Console) -> None:
         if not found:
@@ -56,10 +61,11 @@ def replay(
     options = globals_of(ctx)
     with opened(ctx) as memory:
         found = _meant(memory.core, ids)
-        memory.core.replay(ids or ())
+        parts = memory.core.deployment
+        replay_dead(parts.graph, parts.doorbell, ids or ())
         if found and embedded(memory.settings):
             drain(memory)
-        still = {one.episode_id for one in memory.core.dead()} & {one.episode_id for one in found}
+        still = {one.episode_id for one in dead_letters(parts.graph)} & {one.episode_id for one in found}
     emit(
         options.json,
         lambda: {"replayed": len(found), "dead": len(still), "episodes": [pick(one, FIELDS) for one in found]},
@@ -75,7 +81,8 @@ def purge(
     options = globals_of(ctx)
     with opened(ctx) as memory:
         found = _meant(memory.core, ids)
-        erased = memory.core.purge(ids or ())
+        parts = memory.core.deployment
+        erased = purge_dead(parts.graph, parts.vectors, ids or ())
     emit(
         options.json,
         lambda: {"erased": plain(erased), "episodes": [pick(one, FIELDS) for one in found]},
@@ -84,4 +91,4 @@ def purge(
 
 
 def _meant(core: MemoryCore, ids: Sequence[str] | None) -> list[DeadLetter]:
-    return [letter for letter in core.dead() if not ids or letter.episode_id in ids]
+    return [letter for letter in dead_letters(core.deployment.graph) if not ids or letter.episode_id in ids]

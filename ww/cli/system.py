@@ -1,0 +1,119 @@
+"""``ww up`` and ``ww flower``: the whole system on this machine, and its monitor."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+import typer
+
+from ww.cli.background import run_celery
+from ww.cli.opening import settings_of
+from ww.cli.options import everywhere, globals_of
+from ww.cli.output import emit, harmless, note
+from ww_core.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from rich.console import Console
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    passed_on = {"allow_extra_args": True, "ignore_unknown_options": True}
+    app.command()(everywhere(up))
+    app.command(context_settings=passed_on)(everywhere(flower))
+
+
+def up(
+    ctx: typer.Context,
+    pools: str = typer.Option("cpu,query,consolidate,maintain", "--pools", help="Worker pools, with commas."),
+    beat: bool = typer.Option(True, "--beat/--no-beat", help="Run the schedule."),
+    flower: bool = typer.Option(True, "--flower/--no-flower", help="Run the monitor."),
+    flower_port: int = typer.Option(5555, "--flower-port", help="Where it listens (another where that is taken)."),
+    redis_port: int = typer.Option(0, "--redis-port", help="Of the redis-server it starts; 0: 6379 or a free one."),
+) -> None:
+    """Run the whole system on this machine: broker, workers, beat and Flower, with one log. Ctrl-C ends it."""
+    from ww.cli.background import POOLS
+    from ww_workers import system
+    from ww_workers.supervisor import Supervisor
+
+    names = [name.strip() for name in pools.split(",") if name.strip()]
+    for name in names:
+        if name not in POOLS or name == "all":
+            known = ", ".join(pool for pool in POOLS if pool != "all")
+            raise InvalidInput(f"pool {name!r} is unknown", hint=f"use one or more of {known}")
+    options = globals_of(ctx)
+    settings = settings_of(options)
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    plan = system.plan(
+        settings,
+        config=options.config,
+        pools=names,
+        beat=beat,
+        flower_port=flower_port if flower else None,
+        redis_port=redis_port or None,
+    )
+    supervisor = Supervisor(plan.programs, _log)
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        supervisor.request_stop()
+
+    previous = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        if plan.own_redis:
+            supervisor.start(plan.broker)
+        system.await_broker(plan.redis_url)
+        supervisor.start()
+        _announce(ctx, plan)
+        supervisor.watch()
+    finally:
+        note("stopping: what is in flight is finished or handed back")
+        supervisor.stop()
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _announce(ctx: typer.Context, plan: object) -> None:
+    from ww_core.masking import mask
+    from ww_workers.system import Plan
+
+    assert isinstance(plan, Plan)  # noqa: S101 - imported late, as starting `ww` must stay quick
+    url = mask(plan.redis_url)
+    flower = None if plan.flower_port is None else f"http://127.0.0.1:{plan.flower_port}"
+
+    def show(console: Console) -> None:
+        console.print(f"broker   {url}    (applications: export T4DM_REDIS_URL={url})")
+        console.print(f"workers  {', '.join(plan.pools)}")
+        if flower:
+            console.print(f"flower   {flower}")
+        console.print("Ctrl-C ends it")
+
+    emit(globals_of(ctx).json, lambda: {"redis_url": url, "flower": flower, "pools": list(plan.pools)}, show)
+
+
+def _log(name: str, line: str) -> None:
+    sys.stderr.write(f"{name:<12} {harmless(line)}\n")
+    sys.stderr.flush()
+
+
+def flower(
+    ctx: typer.Context,
+    port: int = typer.Option(5555, "--port", help="Where it listens."),
+    address: str = typer.Option("127.0.0.1", "--address", help="On which address; its /metrics page is open to all."),
+) -> None:
+    """Watch workers and tasks in a browser: Flower, on loopback. Options after these go to Flower."""
+    options = globals_of(ctx)
+    settings = settings_of(options)
+    environment = {"FLOWER_UNAUTHENTICATED_API": "false"}
+    secret = settings.flower_basic_auth.get_secret_value() if settings.flower_basic_auth else ""
+    if secret:
+        # by the environment: arguments are shown by every process list
+        environment["FLOWER_BASIC_AUTH"] = secret
+    elif address not in ("127.0.0.1", "localhost", "::1"):
+        note(f"Flower listens on {address} without a password; set flower_basic_auth to user:password")
+    arguments = ["flower", f"--address={address}", f"--port={port}", "--enable_events", "--max_tasks=10000"]
+    run_celery(options, [*arguments, *ctx.args], {**os.environ, **environment})
