@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,7 @@ from ww_core.errors import StoreUnavailable
 from ww_core.forks import immortal
 from ww_core.hooks import Hooks, process_hooks
 from ww_core.observability.metrics import Metrics, process_metrics
-from ww_core.observability.summary import CACHE_HITS, CACHE_TOTAL
+from ww_core.observability.summary import CACHE_HITS, CACHE_TOTAL, POOL_UTIL
 from ww_core.stores.ports import Doorbell, GraphStore, VectorStore
 
 if TYPE_CHECKING:
@@ -278,16 +278,29 @@ class Deployment:
         publisher.start()
         return publisher
 
+    def forget(self, episode_ids: Sequence[str], *, session_id: str | None, contents: Sequence[str] | None) -> None:
+        """Drop erased episodes from the buffers and caches of this process; ``contents`` None: any text may be erased.
+
+        Caches of other processes let go of them by age (``embedding_cache_ttl``) and never answer with them.
+        """
+        self.buffers.forget(episode_ids, session_id=session_id)
+        service: EmbeddingService | None = self.__dict__.get("_embedding")
+        if service is not None:
+            service.forget(contents)
+        recaller: Recaller | None = self.__dict__.get("_recaller")
+        if recaller is not None:
+            recaller.forget()
+
     def _open_graph(self) -> GraphStore:
-        graph: GraphStore
         if self.embedded_graph:
             from ww_core.stores.embedded.graph import SqliteGraphStore
 
             return SqliteGraphStore(self.data_dir() / GRAPH_FILE)
         from ww_core.stores.servers.neo4j import Neo4jGraphStore
 
-        graph = Neo4jGraphStore(self.settings)
-        return graph
+        store = Neo4jGraphStore(self.settings)
+        self._probe(POOL_UTIL, lambda: store.pool_utilisation)
+        return store
 
     def _open_vectors(self) -> VectorStore:
         if self.embedded_vectors:

@@ -13,14 +13,12 @@ from ww_core.ingest import validate
 from ww_core.models import (
     Cluster,
     Counts,
-    DeadLetter,
     Episode,
     Erased,
     Recall,
     Receipt,
     Run,
     SessionInfo,
-    State,
     Verification,
     scalar_context,
 )
@@ -199,50 +197,16 @@ class MemoryCore:
         parts = self.deployment
         ids = () if episode_id is None else (validate.identifier("episode_id", episode_id),)
         session = None if session_id is None else validate.identifier("session_id", session_id)
-        if ids and not parts.graph.get(ids):
+        rows = parts.graph.get(ids)
+        if ids and not rows:
             raise _no_episode(ids[0])
         if session is not None and parts.graph.counts(session).acknowledged == 0:
             raise NotFound(f"no session {validate.shown(session)}", hint="sessions() lists what there is")
         try:
             return erase(parts.graph, parts.vectors, episode_ids=ids, session_id=session)
         finally:  # also where the vectors cannot be reached: the record is erased by then
-            parts.buffers.forget(ids, session_id=session)
-
-    # -- dead letters
-
-    def dead(self) -> Iterator[DeadLetter]:
-        """Every dead letter, by episode id."""
-        after: str | None = None
-        while page := self.deployment.graph.dead_letters(limit=PAGE, after=after):
-            yield from page
-            after = page[-1].episode_id
-
-    def replay(self, episode_ids: Sequence[str] = ()) -> int:
-        """Let dead episodes be embedded again, with fresh attempts: these, or all; how many."""
-        self._expect_dead(episode_ids)
-        revived = self.deployment.graph.replay(episode_ids or None)
-        if revived:
-            self.deployment.doorbell.ring()
-        return revived
-
-    def purge(self, episode_ids: Sequence[str] = ()) -> Erased:
-        """Erase dead episodes for good: these, or all. It counts as an erasure."""
-        from ww_core.maintenance.erase import erase
-
-        self._expect_dead(episode_ids)
-        ids = list(episode_ids) or [letter.episode_id for letter in self.dead()]
-        if not ids:
-            return Erased(episodes=0, vectors=0, memberships=0)
-        return erase(self.deployment.graph, self.deployment.vectors, episode_ids=ids)
-
-    def _expect_dead(self, episode_ids: Sequence[str]) -> None:
-        known = self.deployment.graph.get([validate.identifier("episode_id", name) for name in episode_ids])
-        for name in episode_ids:
-            if name not in known or known[name].state is not State.DEAD:
-                state = known[name].state if name in known else "not there"
-                raise NotFound(
-                    f"no dead letter {validate.shown(name)}: it is {state}", hint="`ww dead list` shows them"
-                )
+            contents = None if session is not None else [row.content for row in rows.values()]
+            parts.forget(ids, session_id=session, contents=contents)
 
     # -- background work
 

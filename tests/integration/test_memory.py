@@ -421,3 +421,38 @@ def test_the_data_directory_is_private(tmp_path: Path) -> None:
     with EpisodicMemory(data_dir=tmp_path / "a" / "b") as memory:
         memory.sync.counts()
         assert (tmp_path / "a" / "b").stat().st_mode & 0o777 == 0o700
+
+
+async def test_no_cache_of_this_process_keeps_what_was_forgotten(memory: EpisodicMemory) -> None:
+    import gc
+
+    marker = "xq7-unlikely-marker"
+    receipt = await memory.store(f"{marker} is a secret")
+    await memory.recall(f"{marker} is a secret")
+    await memory.flush(timeout=60)
+    await memory.recall(marker)
+    await memory.forget(receipt.episode_id)
+    held = [o for o in gc.get_objects() if isinstance(o, Episode) and marker in o.content]
+    assert held == []
+    keys = [
+        o
+        for o in gc.get_objects()
+        if isinstance(o, tuple) and any(i == f"{marker} is a secret" for i in o if type(i) is str)
+    ]
+    assert keys == []
+
+
+def test_an_embedded_process_loads_the_hooks_that_the_setting_lists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_hooks: None
+) -> None:
+    (tmp_path / "shouting_hooks.py").write_text(
+        "from ww import hooks, Episode\n"
+        "@hooks.before_store\n"
+        "def shout(episode):\n"
+        "    return Episode(episode.content.upper())\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with EpisodicMemory(data_dir=tmp_path / "data", hooks=["shouting_hooks"]) as memory:
+        assert memory.sync.get(memory.sync.store("quiet").episode_id).content == "QUIET"
+    with pytest.raises(errors.ConfigurationError, match="no_such_hooks"):
+        EpisodicMemory(data_dir=tmp_path / "data", hooks=["no_such_hooks"]).sync.counts()

@@ -103,15 +103,16 @@ class EpisodicMemory:
         return core
 
     def _open(self) -> MemoryCore:
-        from ww_workers.runtime import Runtime
-
         from ww_core.deployment import Deployment
         from ww_core.memory import MemoryCore
+        from ww_workers.runtime import Runtime
 
         deployment = Deployment.of(self.settings).acquire()
         try:
             _ = deployment.graph  # errors of the data directory or the server show here
             runtime = Runtime.of(deployment)
+            if self.settings.redis_url is None:  # this process is its own worker
+                deployment.hooks.load(self.settings.hooks)
             runtime.start()
             deployment.publish()
         except BaseException:

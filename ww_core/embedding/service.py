@@ -22,7 +22,7 @@ from ww_core.errors import ConfigurationError, InvalidInput
 from ww_core.models import Vector
 from ww_core.stores.ports import Fingerprint
 
-BULK = 256  # texts at once from which finding the fastest path pays
+BULK = 256  # texts of bulk work in one process from which finding the fastest path pays
 
 _Key = tuple[str, str]  # (prompt, text); the model is the service's own
 
@@ -65,6 +65,7 @@ class EmbeddingService:
             settings.embedding_cache_size, settings.embedding_cache_ttl, clock=clock
         )
         self._bulk = threading.Lock()
+        self._bulk_texts = 0
         _services.add(self)
 
     # -- what it is
@@ -113,7 +114,7 @@ class EmbeddingService:
     def settle(self) -> Choice:
         """Find this machine's fastest way of running the model now, if it was not found before (seconds, once).
 
-        Otherwise the first bulk of ``BULK`` texts does it.
+        Otherwise bulk work does it, once it has come to ``BULK`` texts; a query never waits for it.
         """
         return self._encoder().settle()
 
@@ -143,6 +144,9 @@ class EmbeddingService:
         known = self._cache.peek(keys)
         missing = list(dict.fromkeys(text for text, key in zip(texts, keys, strict=True) if key not in known))
         with self._bulk:
+            self._bulk_texts += len(missing)
+            if self._bulk_texts >= BULK:
+                self.settle()
             made = dict(zip(missing, self._encode(missing, "document"), strict=True)) if missing else {}
         return [
             made[text] if text in made else known[key][np.newaxis].copy() for text, key in zip(texts, keys, strict=True)
@@ -160,6 +164,13 @@ class EmbeddingService:
     def cache_stats(self) -> Mapping[str, float]:
         """``hits``, ``misses``, ``total``, ``hit_rate`` and more, as EmbeddingCache.stats describes them."""
         return self._cache.stats()
+
+    def forget(self, texts: Sequence[str] | None) -> None:
+        """Drop what the cache holds of these texts, or everything with None: their episodes were erased."""
+        if texts is None:
+            self._cache.clear()
+        else:
+            self._cache.discard([self._key(text, kind) for text in texts for kind in ("document", "query")])
 
     # -- inside
 
@@ -181,10 +192,7 @@ class EmbeddingService:
         return np.stack(self._cache.fetch(keys, compute))
 
     def _encode(self, texts: Sequence[str], kind: Kind) -> list[Vector]:
-        encoder = self._encoder()
-        if len(texts) >= BULK:
-            encoder.settle()
-        return encoder.encode_windows(texts, kind=kind, rows=self._settings.embedding_batch_size)
+        return self._encoder().encode_windows(texts, kind=kind, rows=self._settings.embedding_batch_size)
 
 
 def _check(texts: Sequence[str]) -> None:

@@ -60,6 +60,11 @@ class RecentVectors:
                     self._kept.popitem(last=False)
         return known
 
+    def forget(self) -> None:
+        """Keep nothing: some of it may have been erased."""
+        with self._lock:
+            self._kept.clear()
+
 
 def overlap(query: SparseVector, documents: Sequence[SparseVector]) -> Scores:
     """How much of the query's words each document has, float32 (n,), 0 none to 1 all; rare words count more.

@@ -124,6 +124,10 @@ class Recaller:
         answer = Recall(query=request.query, mode=ranked.mode, took_ms=took_ms, results=results)
         return self._hooks.apply("after_recall", answer)
 
+    def forget(self) -> None:
+        """Keep no text and no vector of episodes: some were erased."""
+        self._recent.forget()
+
     # -- the query
 
     def _read(self, request: RecallRequest) -> _Query:
