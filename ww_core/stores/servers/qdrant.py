@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 from urllib.parse import urlsplit
@@ -31,9 +31,6 @@ from ww_core.stores.ports import (
 )
 from ww_core.stores.servers import qdrant_collection as collection
 from ww_core.stores.servers import qdrant_shapes as shapes
-
-PAGE = 1000
-"""Points read in one scroll."""
 
 _outlived: list[QdrantClient] = []
 """Clients of a parent process: closing them in a child would close the parent's channels."""
@@ -104,7 +101,7 @@ class QdrantVectorStore:
             name = self._writable(client)
             for generation, group in p.by_generation(fresh).items():
                 condition = models.Filter(must=[shapes.older_than(generation)])
-                for key, members in self._by_shard(group, lambda point: point.session_id):
+                for key, members in collection.by_shard(self._settings, group):
                     rows = [
                         models.PointStruct(
                             id=str(self._id(point)),
@@ -174,7 +171,7 @@ class QdrantVectorStore:
             if name is None:
                 return 0
             rows = [row for found in self._stored(client, name, episode_ids).values() for row in found]
-            for key, members in _grouped(rows, lambda row: row[2]):
+            for key, members in collection.grouped(rows, lambda row: row[2]):
                 ids = models.PointIdsList(points=[point_id for point_id, _, _ in members])
                 client.delete(name, ids, wait=True, shard_key_selector=key)
             return len(rows)
@@ -199,7 +196,7 @@ class QdrantVectorStore:
                         searches[row],
                         limit,
                         local=self._local,
-                        shard_keys=self._shards_of(searches[row].where.sessions),
+                        shard_keys=collection.shards_of(self._settings, searches[row].where.sessions),
                     )
                     for row, limit in wanted.items()
                 ]
@@ -233,7 +230,7 @@ class QdrantVectorStore:
             if name is None or not episode_ids:
                 return []
             these = models.Filter(must=[shapes.any_of(p.EPISODE, list(dict.fromkeys(episode_ids)))])
-            for record in self._scroll(client, name, these, [p.EPISODE], [CONTENT]):
+            for record in collection.scroll(client, name, these, [p.EPISODE], [CONTENT]):
                 vector = shapes.dense(record, CONTENT)
                 if vector is not None and record.payload is not None:
                     owners.append(str(record.payload[p.EPISODE]))
@@ -291,7 +288,7 @@ class QdrantVectorStore:
             return
         with self._using("writing centroids") as client:
             name = self._writable(client)
-            for key, members in self._by_shard(centroids, lambda c: c.session_id):
+            for key, members in collection.by_shard(self._settings, centroids):
                 rows = [
                     models.PointStruct(
                         id=str(p.centroid_id(self._namespace, c.session_id, c.run_id, c.cluster_id)),
@@ -314,7 +311,7 @@ class QdrantVectorStore:
             name = self._find(client)
             if name is None:
                 return []
-            for record in self._scroll(client, name, of_run, True, [CENTROID]):
+            for record in collection.scroll(client, name, of_run, True, [CENTROID]):
                 payload = record.payload or {}
                 found.append(
                     Centroid(
@@ -335,7 +332,7 @@ class QdrantVectorStore:
         with self._using("dropping centroids") as client:
             name = self._find(client)
             if name is not None:
-                key = self._shard_of(session_id)
+                key = collection.shard_of(self._settings, session_id)
                 client.delete(name, models.FilterSelector(filter=gone), wait=True, shard_key_selector=key)
 
     # -- helpers
@@ -388,49 +385,8 @@ class QdrantVectorStore:
         if not ids:
             return stored
         these = models.Filter(must=[shapes.any_of(p.EPISODE, ids)])
-        for record in self._scroll(client, name, these, [p.EPISODE, p.GENERATION], False):
+        for record in collection.scroll(client, name, these, [p.EPISODE, p.GENERATION], False):
             payload = record.payload or {}
             key = None if record.shard_key is None else str(record.shard_key)
             stored.setdefault(str(payload[p.EPISODE]), []).append((str(record.id), int(payload[p.GENERATION]), key))
         return stored
-
-    def _scroll(
-        self,
-        client: QdrantClient,
-        name: str,
-        condition: models.Filter,
-        payload: list[str] | bool,
-        vectors: list[str] | bool,
-    ) -> Iterator[models.Record]:
-        offset: Any = None
-        while True:
-            records, offset = client.scroll(
-                name, scroll_filter=condition, offset=offset, limit=PAGE, with_payload=payload, with_vectors=vectors
-            )
-            yield from records
-            if offset is None:
-                return
-
-    # -- session sharding
-
-    def _shard_of(self, session_id: str) -> str | None:
-        """The shard key of a session, None where sessions are not spread by key."""
-        if not self._settings.qdrant_session_sharding or self._local:
-            return None
-        keys = collection.shard_keys(self._settings)
-        return keys[int(p.digest(session_id)[:8], 16) % len(keys)]
-
-    def _shards_of(self, sessions: Sequence[str]) -> list[str] | None:
-        """The shards that a search in these sessions needs, None for all."""
-        keys = {key for session in sessions if (key := self._shard_of(session)) is not None}
-        return sorted(keys) or None
-
-    def _by_shard(self, items: Iterable[Any], session: Callable[[Any], str]) -> list[tuple[str | None, list[Any]]]:
-        return _grouped(items, lambda item: self._shard_of(session(item)))
-
-
-def _grouped(items: Iterable[Any], key: Callable[[Any], str | None]) -> list[tuple[str | None, list[Any]]]:
-    groups: dict[str | None, list[Any]] = {}
-    for item in items:
-        groups.setdefault(key(item), []).append(item)
-    return list(groups.items())

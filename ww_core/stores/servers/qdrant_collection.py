@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from math import ceil
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 from qdrant_client import QdrantClient, models
 
 from ww_core.config import Settings
 from ww_core.errors import ConfigurationError
-from ww_core.stores.ports import Fingerprint
+from ww_core.stores import points as p
+from ww_core.stores.ports import Centroid, Fingerprint, Point
 from ww_core.stores.servers import qdrant_shapes as shapes
+
+PAGE = 1000
+"""Points read in one scroll."""
+
+S = TypeVar("S", Point, Centroid)
+T = TypeVar("T")
 
 
 def is_local(settings: Settings) -> bool:
@@ -75,6 +83,50 @@ def create(client: QdrantClient, settings: Settings, fingerprint: Fingerprint) -
 def shard_keys(settings: Settings) -> list[str]:
     """The shards that sessions are spread over, under ``qdrant_session_sharding``."""
     return [f"sessions-{index}" for index in range(settings.qdrant_shard_number)]
+
+
+def shard_of(settings: Settings, session_id: str) -> str | None:
+    """The shard key of a session, None where sessions are not spread by key."""
+    if not settings.qdrant_session_sharding or is_local(settings):
+        return None
+    keys = shard_keys(settings)
+    return keys[int(p.digest(session_id)[:8], 16) % len(keys)]
+
+
+def shards_of(settings: Settings, sessions: Iterable[str]) -> list[str] | None:
+    """The shards that a search in these sessions needs, None for all."""
+    keys = {key for session in sessions if (key := shard_of(settings, session)) is not None}
+    return sorted(keys) or None
+
+
+def by_shard(settings: Settings, items: Iterable[S]) -> list[tuple[str | None, list[S]]]:
+    """Points or centroids by the shard key that they are written with."""
+    return grouped(items, lambda item: shard_of(settings, item.session_id))
+
+
+def grouped(items: Iterable[T], key: Callable[[T], str | None]) -> list[tuple[str | None, list[T]]]:
+    groups: dict[str | None, list[T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return list(groups.items())
+
+
+def scroll(
+    client: QdrantClient,
+    collection: str,
+    condition: models.Filter,
+    payload: list[str] | bool,
+    vectors: list[str] | bool,
+) -> Iterator[models.Record]:
+    """Every point that meets the condition."""
+    offset: Any = None
+    while True:
+        records, offset = client.scroll(
+            collection, scroll_filter=condition, offset=offset, limit=PAGE, with_payload=payload, with_vectors=vectors
+        )
+        yield from records
+        if offset is None:
+            return
 
 
 def connect(settings: Settings) -> QdrantClient:

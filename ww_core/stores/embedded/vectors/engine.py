@@ -141,3 +141,18 @@ def query(
 
 def uuid_of(point_id: object) -> UUID:
     return point_id if isinstance(point_id, UUID) else UUID(str(point_id))
+
+
+# -- payload of what was found
+
+
+def text(payload: Mapping[str, Any] | None, key: str) -> str:
+    return str((payload or {})[key])
+
+
+def whole(payload: Mapping[str, Any] | None, key: str) -> int:
+    return int((payload or {})[key])
+
+
+def meets(payload: Mapping[str, Any] | None, conditions: p.Conditions) -> bool:
+    return all(any(p.holds(term, payload or {}) for term in alternatives) for alternatives in conditions)

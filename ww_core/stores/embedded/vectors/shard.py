@@ -191,9 +191,9 @@ class Shard:
         while True:
             found = shard.query(engine.query(search, wanted, condition, fields, compressed=compressed))
             scored = [
-                (_text(hit.payload, p.EPISODE), _whole(hit.payload, p.WINDOW), hit.score)
+                (engine.text(hit.payload, p.EPISODE), engine.whole(hit.payload, p.WINDOW), hit.score)
                 for hit in found
-                if condition is not None or _meets(hit.payload, conditions)
+                if condition is not None or engine.meets(hit.payload, conditions)
             ]
             hits = p.best_windows(scored, search.limit)
             # Windows of one episode crowd each other out: ask for more points until there are enough episodes.
@@ -215,7 +215,7 @@ class Shard:
             for record in self._scroll(list(episode_ids), [p.EPISODE], [CONTENT]):
                 vector = engine.dense(record, CONTENT)
                 if vector is not None:
-                    owners.append(_text(record.payload, p.EPISODE))
+                    owners.append(engine.text(record.payload, p.EPISODE))
                     rows.append(vector)
             matrix = np.array(rows, np.float32).reshape(len(rows), self._collection.fingerprint.dimension)
         return p.mean_vectors(episode_ids, owners, matrix)
@@ -234,7 +234,7 @@ class Shard:
                 )
             )
         rows = [
-            (_text(record.payload, p.EPISODE), _whole(record.payload, p.WINDOW))
+            (engine.text(record.payload, p.EPISODE), engine.whole(record.payload, p.WINDOW))
             for record in records
             if record.payload and p.EPISODE in record.payload
         ]
@@ -298,7 +298,7 @@ class Shard:
             return sorted(
                 (
                     Centroid(
-                        cluster_id=_text(record.payload, p.CENTROID_CLUSTER),
+                        cluster_id=engine.text(record.payload, p.CENTROID_CLUSTER),
                         session_id=session_id,
                         run_id=run_id,
                         vector=np.array(engine.dense(record, CENTROID), np.float32),
@@ -373,8 +373,8 @@ class Shard:
             return {}
         stored: dict[str, list[tuple[UUID, int]]] = {}
         for record in self._scroll(list(dict.fromkeys(episode_ids)), [p.EPISODE, p.GENERATION], False):
-            row = (engine.uuid_of(record.id), _whole(record.payload, p.GENERATION))
-            stored.setdefault(_text(record.payload, p.EPISODE), []).append(row)
+            row = (engine.uuid_of(record.id), engine.whole(record.payload, p.GENERATION))
+            stored.setdefault(engine.text(record.payload, p.EPISODE), []).append(row)
         return stored
 
     def _scroll(self, episode_ids: list[str], fields: list[str], vectors: list[str] | bool) -> list[edge.Record]:
@@ -393,15 +393,3 @@ class Shard:
             found += records
             if offset is None:
                 return found
-
-
-def _text(payload: Mapping[str, Any] | None, key: str) -> str:
-    return str((payload or {})[key])
-
-
-def _whole(payload: Mapping[str, Any] | None, key: str) -> int:
-    return int((payload or {})[key])
-
-
-def _meets(payload: Mapping[str, Any] | None, conditions: p.Conditions) -> bool:
-    return all(any(p.holds(term, payload or {}) for term in alternatives) for alternatives in conditions)
