@@ -79,11 +79,11 @@ def _ready(sender: Any, **_: object) -> None:
         log.warning("%s", line, extra={"action": "worker.check"})
     timer = getattr(sender, "timer", None)
     if timer is not None:
-        _sweep(sender)
+        _sweep(sender, first=True)
         timer.call_repeatedly(SWEEP_SECONDS * random.uniform(0.9, 1.1), lambda: _sweep(sender))
 
 
-def _sweep(worker: Any) -> None:
+def _sweep(worker: Any, *, first: bool = False) -> None:
     bell: RedisDoorbell | None = getattr(worker, "ww_sweep_bell", None)
     if bell is None:
         from ww_workers.producer import sweep_bell
@@ -92,7 +92,7 @@ def _sweep(worker: Any) -> None:
         settings = Settings()
         if queue is None or settings.redis_url is None:
             return
-        bell = worker.ww_sweep_bell = sweep_bell(settings, queue)
+        bell = worker.ww_sweep_bell = sweep_bell(settings, queue, at_once=first)
     bell.ring()
 
 

@@ -74,9 +74,12 @@ def embed_bell(settings: Settings) -> RedisDoorbell:
     )
 
 
-def sweep_bell(settings: Settings, queue: Queue) -> RedisDoorbell:
-    """Rings for a sweep, once in a while over all processes however many ring: nobody takes this flag down."""
+def sweep_bell(settings: Settings, queue: Queue, *, at_once: bool = False) -> RedisDoorbell:
+    """Rings for a sweep, once in a while over all processes however many ring: nobody takes this flag down but a worker
+    that starts (``at_once``), because it may come in the place of one that died."""
     flag = Flag(broker_url(settings), namespace=settings.namespace, name="sweep", seconds=SWEEP_SECONDS - 10)
+    if at_once:
+        flag.clear()
     return RedisDoorbell(flag, lambda: send(settings, "ww.sweep", queue, expires=SWEEP_SECONDS))
 
 
