@@ -22,6 +22,8 @@ from ww_workers.settings import SWEEP_SECONDS, celery_settings
 BELL_EXPIRES_SECONDS = 300
 """A doorbell that nobody heard for this long is not worth answering: the sweep has rung since."""
 BROKER_ERRORS = (redis.RedisError, OperationalError, OSError)
+LOST = RuntimeError
+"""What Celery raises where the connection for results was lost and cannot be had again."""
 
 log = logging.getLogger(__name__)
 
@@ -49,11 +51,23 @@ def _producer(settings: Settings, pid: int) -> Celery:
     return app
 
 
-def send(settings: Settings, task: str, queue: Queue, *, expires: float | None = None, **kwargs: Any) -> Any:
-    """Put one task into a queue, without retries; its result handle. Raises one of BROKER_ERRORS."""
+def send(
+    settings: Settings, task: str, queue: Queue, *, expires: float | None = None, answer: bool = False, **kwargs: Any
+) -> Any:
+    """Put one task into a queue, without retries; its result handle, of use only where an ``answer`` was asked for.
+
+    Raises one of BROKER_ERRORS.
+    """
     shown = ", ".join(f"{key}={value!r}" for key, value in kwargs.items() if key in ("session_id", "run_id", "dry_run"))
     return producer(settings).send_task(
-        task, kwargs=kwargs, queue=queue.value, retry=False, expires=expires, argsrepr="()", kwargsrepr=f"{{{shown}}}"
+        task,
+        kwargs=kwargs,
+        queue=queue.value,
+        retry=False,
+        expires=expires,
+        ignore_result=not answer,  # no subscription, which would be one more thing to lose with the broker
+        argsrepr="()",
+        kwargsrepr=f"{{{shown}}}",
     )
 
 

@@ -8,7 +8,7 @@ from ww_core.deployment import Deployment
 from ww_core.errors import BrokerUnavailable, NotFound
 from ww_core.models import Run, Vector
 from ww_core.stores.ports import Queue
-from ww_workers.producer import BROKER_ERRORS, embed_bell, send, unavailable
+from ww_workers.producer import BROKER_ERRORS, LOST, embed_bell, send, unavailable
 from ww_workers.runtime import Runtime
 from ww_workers.wire import run_from_json
 
@@ -63,13 +63,13 @@ class CeleryRuntime(Runtime):
 
         settings = self.deployment.settings
         try:
-            result = send(settings, task, queue, expires=timeout, **kwargs)
+            result = send(settings, task, queue, expires=timeout, answer=True, **kwargs)
             return result.get(timeout=timeout)
         except NoAnswer as error:
             raise BrokerUnavailable(
                 f"no worker answered {task} within {timeout:g} s", hint=f"is a worker running for {queue.value}?"
             ) from error
-        except BROKER_ERRORS as error:
+        except (*BROKER_ERRORS, LOST) as error:
             raise unavailable(settings, error) from error
 
     def close(self) -> None:
