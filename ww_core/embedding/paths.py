@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 MIN_COSINE = 0.9995  # of each sample text to the reference; what is promised for any text is 0.999
 _ROUNDS = 3  # interleaved; the fastest round of each path counts
 _WORTH_LEAVING = 1.1  # times as fast: a busy machine measures ties as differences
-_MAX_SECONDS = 5.0  # after which no further round is begun
+_MAX_SECONDS = 3.0  # after which no further round is begun
 _BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 _LIBRARIES = ("torch", "sentence-transformers", "onnxruntime", "tokenizers")
 _FORMAT = 1  # of the remembered file
@@ -51,25 +51,27 @@ def compare(
     Each maps texts to unit rows (n, d). A path that fails is out, whatever its failure; ``preferred`` stays unless
     another is clearly faster. ``clock`` is in seconds.
     """
+    begun = clock()
     reference = paths[REFERENCE](SAMPLES)
     cosine: dict[str, float] = {}
+    best: dict[str, float] = {}
     for name, embed in paths.items():
         try:
+            started = clock()
             cosine[name] = float((embed(SAMPLES) * reference).sum(axis=1).min())
+            best[name] = clock() - started
         except Exception:
             # Whatever goes wrong in a path that is optional, the reference is there instead.
             logger.warning("Path failed", exc_info=True, extra={"action": "embedding.path_failed", "path": name})
     fit = [name for name in paths if cosine.get(name, 0.0) >= MIN_COSINE]
-    best = dict.fromkeys(fit, float("inf"))
-    begun = clock()
-    for turn in range(_ROUNDS):
-        if turn and clock() - begun > _MAX_SECONDS:
-            break
+    for _ in range(_ROUNDS):
+        if clock() - begun > _MAX_SECONDS:
+            break  # a machine this busy measures nothing better with more rounds
         for name in fit:
             started = clock()
             paths[name](SAMPLES)
             best[name] = min(best[name], clock() - started)
-    speed = {name: len(SAMPLES) / max(seconds, 1e-9) for name, seconds in best.items()}
+    speed = {name: len(SAMPLES) / max(best[name], 1e-9) for name in fit}
     path = max(speed, key=speed.__getitem__)
     if preferred in speed and speed[path] < speed[preferred] * _WORTH_LEAVING:
         path = preferred

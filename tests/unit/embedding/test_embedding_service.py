@@ -274,6 +274,22 @@ def test_describe_says_which_path_runs_and_why(service: EmbeddingService) -> Non
     assert state.window_tokens == 256
 
 
+def test_bulk_work_finds_the_fastest_path_and_queries_do_not_wait_for_it(
+    tiny_model: Callable[..., Path], changed: Sized
+) -> None:
+    service = EmbeddingService(changed(embedding_model=str(tiny_model())))
+    service.encode([f"text {i}" for i in range(300)])
+    before = service.describe().choice
+    assert before is not None
+    assert not before.speed
+    service.embed_windows([f"text {i}" for i in range(300, 500)])
+    service.embed_windows([f"text {i}" for i in range(500, 600)])
+    after = service.describe().choice
+    assert after is not None
+    assert set(after.speed) >= {"onnx", "torch"}
+    encoder.unload()
+
+
 def test_memory_stays_flat_over_mixed_texts(tiny_model: Callable[..., Path], changed: Sized) -> None:
     service = EmbeddingService(changed(embedding_model=str(tiny_model()), embedding_cache_size=100))
     random = np.random.default_rng(3)
