@@ -117,7 +117,7 @@ async def test_an_episode_is_findable_by_its_own_process_at_once(memory: Episodi
 
 
 async def test_one_bad_item_refuses_no_other(memory: EpisodicMemory) -> None:
-    items = [
+    items: list[Any] = [
         "first",
         "",
         {"content": "third", "importance": math.nan},
