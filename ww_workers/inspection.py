@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from ww_core.config import Settings
 from ww_core.errors import BrokerUnavailable
@@ -50,3 +51,15 @@ def workers(settings: Settings) -> tuple[WorkerStatus, ...]:
     return tuple(
         WorkerStatus(name, tuple(sorted(queue["name"] for queue in queues))) for name, queues in sorted(replies.items())
     )
+
+
+def transport_options(settings: Settings) -> dict[str, dict[str, Any]]:
+    """How the workers that answer talk to the broker, by worker name; none without a broker."""
+    if settings.redis_url is None:
+        return {}
+    from celery import Celery
+
+    app = Celery(broker=settings.redis_url.get_secret_value(), set_as_current=False)
+    with app.connection_for_read() as connection:
+        replies = app.control.inspect(timeout=REPLY_SECONDS, connection=connection).conf() or {}
+    return {name: dict(conf.get("broker_transport_options") or {}) for name, conf in replies.items()}

@@ -22,6 +22,9 @@ SOFT_SHUTDOWN_SECONDS = 20
 HARD_LIMIT_SECONDS = 120
 """Of a task that works for 15 s and then rings again; the soft limit comes 30 s earlier."""
 VERIFY_LIMIT_SECONDS = 6 * 3600
+BEAT_TICK = "beat.tick"
+"""Fact in the graph store: when a message of beat's was last worked on, ISO 8601."""
+BEAT_HEADER = "ww_beat"
 UNACKED = "ww.unacked"
 """Our own place for delivered messages: in kombu's common one, other applications' messages would be delivered again
 after our visibility timeout instead of theirs."""
@@ -112,4 +115,8 @@ def beat_schedule(settings: Settings) -> dict[str, dict[str, Any]]:
 
 
 def _every(task: str, seconds: float) -> dict[str, Any]:
-    return {"task": task, "schedule": seconds, "options": {"expires": max(seconds * 0.9, 1.0)}}
+    return {
+        "task": task,
+        "schedule": seconds,
+        "options": {"expires": max(seconds * 0.9, 1.0), "headers": {BEAT_HEADER: True}},
+    }

@@ -18,6 +18,7 @@ from ww_core.stores.ports import Queue
 from ww_workers import lifecycle
 from ww_workers.app import app
 from ww_workers.jobs import Bells, Jobs
+from ww_workers.settings import BEAT_HEADER, BEAT_TICK
 from ww_workers.wire import receipt_json, run_json, verification_json
 
 __all__ = ["consolidate", "consolidate_due", "embed_pending", "embed_query", "store", "sweep", "verify"]
@@ -134,10 +135,13 @@ def consolidate_due() -> None:
     jobs().consolidate_due()
 
 
-@app.task(name="ww.sweep", base=Work, ignore_result=True)
-def sweep() -> None:
+@app.task(name="ww.sweep", base=Work, ignore_result=True, bind=True)
+def sweep(self: Any) -> None:
     """Find what nobody rang for."""
-    jobs().sweep(should_stop=lifecycle.stopping)
+    work = jobs()
+    if self.request.get(BEAT_HEADER) or (self.request.headers or {}).get(BEAT_HEADER):
+        work.deployment.graph.put_fact(BEAT_TICK, work.deployment.clock().isoformat())
+    work.sweep(should_stop=lifecycle.stopping)
 
 
 @app.task(name="ww.verify", base=Work, ignore_result=False)
