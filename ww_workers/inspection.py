@@ -34,32 +34,43 @@ def queue_lengths(settings: Settings) -> dict[str, int]:
         with client:
             return {queue.value: int(client.llen(queue.value)) for queue in Queue}
     except redis.RedisError as error:
-        raise BrokerUnavailable(
-            f"the broker {mask(url)} does not answer: {mask(str(error))}", hint="is Redis running, and redis_url right?"
-        ) from error
+        raise _silent(url, error) from error
 
 
 def workers(settings: Settings) -> tuple[WorkerStatus, ...]:
-    """The workers that answer within a second, by name; none without a broker."""
-    if settings.redis_url is None:
-        return ()
-    from celery import Celery
-
-    app = Celery(broker=settings.redis_url.get_secret_value(), set_as_current=False)
-    with app.connection_for_read() as connection:
-        replies = app.control.inspect(timeout=REPLY_SECONDS, connection=connection).active_queues() or {}
+    """The workers that answer within a second, by name; none without a broker. Raises BrokerUnavailable."""
+    replies = _ask(settings, "active_queues")
     return tuple(
         WorkerStatus(name, tuple(sorted(queue["name"] for queue in queues))) for name, queues in sorted(replies.items())
     )
 
 
 def transport_options(settings: Settings) -> dict[str, dict[str, Any]]:
-    """How the workers that answer talk to the broker, by worker name; none without a broker."""
+    """How the workers that answer talk to the broker, by worker name; none without one. Raises BrokerUnavailable."""
+    replies = _ask(settings, "conf")
+    return {name: dict(conf.get("broker_transport_options") or {}) for name, conf in replies.items()}
+
+
+def _ask(settings: Settings, verb: str) -> dict[str, Any]:
     if settings.redis_url is None:
         return {}
     from celery import Celery
+    from kombu.exceptions import OperationalError
 
-    app = Celery(broker=settings.redis_url.get_secret_value(), set_as_current=False)
-    with app.connection_for_read() as connection:
-        replies = app.control.inspect(timeout=REPLY_SECONDS, connection=connection).conf() or {}
-    return {name: dict(conf.get("broker_transport_options") or {}) for name, conf in replies.items()}
+    url = settings.redis_url.get_secret_value()
+    app = Celery(broker=url, set_as_current=False)
+    bounded = {"socket_timeout": 2 * REPLY_SECONDS, "socket_connect_timeout": REPLY_SECONDS}
+    app.conf.broker_transport_options = bounded
+    try:
+        with app.connection_for_read() as connection:
+            inspect = app.control.inspect(timeout=REPLY_SECONDS, connection=connection)
+            replies: dict[str, Any] = getattr(inspect, verb)() or {}
+            return replies
+    except (OperationalError, OSError) as error:
+        raise _silent(url, error) from error
+
+
+def _silent(url: str, error: Exception) -> BrokerUnavailable:
+    return BrokerUnavailable(
+        f"the broker {mask(url)} does not answer: {mask(str(error))}", hint="is Redis running, and redis_url right?"
+    )
