@@ -41,7 +41,8 @@ class State(StrEnum):
 class Episode:
     """One short text of an agent's life.
 
-    Applications fill the first block; the second is what the store knows and is ignored on the way in.
+    Applications fill the first block; the second is what the store knows: storing ignores it, and of it an import
+    brings back whether the episode is archived and how it was recalled.
     ``position`` is the place in the call or file: order within a session is (timestamp, position, episode_id).
     """
 

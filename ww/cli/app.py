@@ -6,7 +6,20 @@ from typing import Any
 
 import typer
 
-from ww.cli import background, configure, consolidation, dead, demo, doctor, episodes, ingest, recall, state, system
+from ww.cli import (
+    background,
+    configure,
+    consolidation,
+    dead,
+    demo,
+    doctor,
+    episodes,
+    ingest,
+    recall,
+    state,
+    system,
+    transfer,
+)
 from ww.cli.options import everywhere, globals_of
 
 HELP = """World Weaver: the memory of an AI agent.
@@ -25,7 +38,20 @@ def command() -> Any:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback(invoke_without_command=True)(everywhere(_root))
-    for group in (ingest, recall, episodes, consolidation, state, dead, doctor, background, system, configure, demo):
+    for group in (
+        ingest,
+        transfer,
+        recall,
+        episodes,
+        consolidation,
+        state,
+        dead,
+        doctor,
+        background,
+        system,
+        configure,
+        demo,
+    ):
         group.register(app)
     return typer.main.get_command(app)
 

@@ -53,7 +53,7 @@ def ingest(
             note(f"{place}: {error}")
 
     with opened(ctx) as memory, ExitStack() as stack:
-        kept = stack.enter_context(_opened_for_rejects(rejects)) if rejects is not None else None
+        kept = stack.enter_context(opened_for_rejects(rejects)) if rejects is not None else None
         advance_to = stack.enter_context(bar("storing", None))
 
         def moved(so_far: Ingested) -> None:
@@ -88,7 +88,8 @@ def ingest(
         raise typer.Exit(1)
 
 
-def _opened_for_rejects(path: Path) -> IO[bytes]:
+def opened_for_rejects(path: Path) -> IO[bytes]:
+    """Where refused lines are kept. Raises InvalidInput."""
     try:
         return path.open("wb")
     except OSError as error:

@@ -90,6 +90,11 @@ class EmbeddingCache(Generic[K]):
             found = ((key, self._entries.get(key)) for key in keys)
             return {key: entry[1] for key, entry in found if entry is not None and entry[0] > now}
 
+    def put(self, key: K, vector: Vector) -> None:
+        """Keep a vector (d,) that was computed elsewhere."""
+        with self._lock:
+            self._keep(key, _frozen(vector))
+
     def discard(self, keys: Sequence[K]) -> None:
         """Forget ``keys``, where they are there."""
         with self._lock:

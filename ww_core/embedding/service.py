@@ -165,6 +165,10 @@ class EmbeddingService:
         """``hits``, ``misses``, ``total``, ``hit_rate`` and more, as EmbeddingCache.stats describes them."""
         return self._cache.stats()
 
+    def seed(self, text: str, vector: Vector) -> None:
+        """Keep a vector float32 (d,) that this model once made of a text of one window, so that it need not again."""
+        self._cache.put(self._key(text, "document"), vector)
+
     def forget(self, texts: Sequence[str] | None) -> None:
         """Drop what the cache holds of these texts, or everything with None: their episodes were erased."""
         if texts is None:

@@ -141,10 +141,11 @@ def _episode(parsed: Parsed, line: int, ids: LineIds, session_id: str, now: date
 def _sniff(stdin: IO[bytes]) -> _Format:
     """By the first character, where the stream lets us look ahead."""
     head = stdin.peek(4096) if hasattr(stdin, "peek") else b"{"
-    return _jsonl if head.removeprefix(codecs.BOM_UTF8).lstrip()[:1] in (b"{", b"[") else _text
+    return json_lines if head.removeprefix(codecs.BOM_UTF8).lstrip()[:1] in (b"{", b"[") else _text
 
 
-def _jsonl(stream: IO[bytes]) -> Iterator[tuple[Record, Parsed]]:
+def json_lines(stream: IO[bytes]) -> Iterator[tuple[Record, Parsed]]:
+    """Every line that is not blank, with its object or why it is none."""
     for record in lines(stream):
         text = decode(record)
         if isinstance(text, InvalidInput):
@@ -188,8 +189,8 @@ def _csv(stream: IO[bytes]) -> Iterator[tuple[Record, Parsed]]:
 
 
 _FORMATS: Mapping[str, _Format] = {
-    ".jsonl": _jsonl,
-    ".ndjson": _jsonl,
+    ".jsonl": json_lines,
+    ".ndjson": json_lines,
     ".csv": _csv,
     ".txt": _text,
     ".md": _text,

@@ -1,0 +1,172 @@
+"""``ww export`` and ``ww import``: a session, or everything, as lines of JSON and back."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+import typer
+
+from ww.cli.ingest import NAMED_REJECTS, NO_WAIT, opened_for_rejects
+from ww.cli.opening import drain, embedded, opened, reading
+from ww.cli.options import everywhere, globals_of
+from ww.cli.output import emit, note, pick
+from ww.cli.progress import bar
+from ww_core.errors import InvalidInput, NotFound
+
+STANDARD = "-"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("export")(everywhere(export_))
+    app.command("import")(everywhere(import_))
+
+
+def export_(
+    ctx: typer.Context,
+    file: str = typer.Argument(..., metavar="FILE", help="Where to, as JSONL; - is standard output."),
+    vectors: bool = typer.Option(False, "--vectors", help="With the vectors, so that they need not be made again."),
+) -> None:
+    """Write every episode, or those of --session, to a file that `ww import` reads."""
+    from ww_core.transfer import export
+
+    options = globals_of(ctx)
+    if file == STANDARD and options.json:
+        raise InvalidInput("--json needs standard output for its answer", hint="export to a file, or leave out --json")
+    with reading(ctx) as core, bar("exporting", None) as advance_to:
+        parts = core.deployment
+        if options.session is not None and parts.graph.counts(options.session).acknowledged == 0:
+            raise NotFound(f"no session {options.session!r}", hint="`ww sessions` lists what there is")
+        made_by = None
+        if vectors:
+            made_by = (parts.vectors, parts.embedding.fingerprint)
+            if parts.graph.counts().embedded:
+                parts.vectors.ensure(parts.embedding.fingerprint)  # or the digest written would be another model's
+        with _written(file) as out:
+            lines = export(
+                parts.graph,
+                out,
+                session_id=options.session,
+                vectors=made_by,
+                on_progress=lambda done: advance_to(done, None),
+            )
+    if file == STANDARD:
+        note(f"{lines} exported")
+        return
+    emit(options.json, lambda: {"exported": lines}, lambda console: console.print(f"{lines} exported to {file}"))
+
+
+@contextmanager
+def _written(file: str) -> Iterator[IO[bytes]]:
+    """The file under its name only once it is whole and on disk; readable by this user alone."""
+    if file == STANDARD:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    path = Path(file)
+    if path.exists() and not path.is_file():  # a device or a pipe is written as it is
+        with _openable(file), path.open("wb") as out:
+            yield out
+        return
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with _openable(file):
+            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as out:
+            yield out
+            out.flush()
+            os.fsync(out.fileno())
+        with _openable(file):
+            draft.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            draft.unlink()
+        raise
+
+
+@contextmanager
+def _openable(file: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InvalidInput(f"cannot write {file!r}: {error.strerror}") from error
+
+
+def import_(
+    ctx: typer.Context,
+    file: str = typer.Argument(..., metavar="FILE", help="What `ww export` wrote; - is standard input."),
+    rejects: Path | None = typer.Option(None, "--rejects", metavar="FILE", help="Keep refused lines here."),
+    wait: bool | None = NO_WAIT,
+) -> None:
+    """Store the episodes of an export as they were; a second run stores nothing twice, erased ids are refused."""
+    from ww_core.ingest.feed import Ingested, feed
+    from ww_core.ingest.files import Place
+    from ww_core.transfer import read_export
+
+    options = globals_of(ctx)
+    named = 0
+
+    def refused(place: Place, error: Exception) -> None:
+        nonlocal named
+        named += 1
+        if named <= NAMED_REJECTS:
+            note(f"{place}: {error}")
+
+    with ExitStack() as stack:
+        stream = stack.enter_context(_read(file))
+        memory = stack.enter_context(opened(ctx))
+        parts = memory.core.deployment
+        here = embedded(memory.settings)
+        waits = here if wait is None else wait
+        kept = stack.enter_context(opened_for_rejects(rejects)) if rejects is not None else None
+        with bar("importing", None) as advance_to:
+
+            def moved(so_far: Ingested) -> None:
+                advance_to(so_far.accepted + so_far.duplicates + so_far.rejected, None)
+                if here and waits:
+                    drain(memory)  # while the vectors of these lines are still at hand
+
+            total = feed(
+                read_export(
+                    stream,
+                    file,
+                    session_id=options.session,
+                    model=parts.embedding.fingerprint if here else None,
+                    on_vector=parts.embedding.seed,
+                ),
+                parts.ingest.restore,
+                rejects=kept,
+                on_rejected=refused,
+                on_progress=moved,
+            )
+        if named > NAMED_REJECTS:
+            note(f"{named - NAMED_REJECTS} more lines were refused" + ("" if rejects else "; --rejects keeps them"))
+        if waits:
+            drain(memory)
+    emit(
+        options.json,
+        lambda: pick(total, ("accepted", "duplicates", "rejected")),
+        lambda console: console.print(
+            f"{total.accepted} stored, {total.duplicates} already there, {total.rejected} refused"
+        ),
+    )
+    if total.rejected:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _read(file: str) -> Iterator[IO[bytes]]:
+    if file == STANDARD:
+        yield sys.stdin.buffer
+        return
+    try:
+        stream = open(file, "rb")  # noqa: SIM115 - closed below, the error is translated here
+    except OSError as error:
+        raise InvalidInput(f"cannot read {file!r}: {error.strerror}") from error
+    with stream:
+        yield stream
