@@ -424,3 +424,24 @@ def test_a_forgotten_exemplar_is_no_example_any_more(world: World) -> None:
     assert all(c.medoid is None or c.medoid.episode_id != medoid.episode_id for c in after.clusters)
     assert all(medoid.episode_id not in c.exemplars for c in after.clusters)
     assert replace(after, clusters=()).status == "done"
+
+
+def test_a_rollback_brings_the_state_before_the_run_back(world: World) -> None:
+    rows, truth = blobs(5, 30)
+    first = world.store(texts(truth[:90]), rows[:90])
+    before = world.consolidate()
+    shown = world.graph.current_run(SESSION)
+    places = world.places(first)
+    assert shown is not None
+    routed = {c.cluster_id: world.vectors.count(Where(cells=(c.cluster_id,))) for c in shown.clusters}
+    later = world.store(texts(truth[90:]), rows[90:])
+    run = world.consolidate()
+    assert world.consolidator.rollback(run.run_id).status == "rolled_back"
+    assert world.graph.current_run(SESSION) == shown
+    assert world.places([*first, *later]) == [*places, *[None] * 60]
+    assert {c.cluster_id: world.vectors.count(Where(cells=(c.cluster_id,))) for c in shown.clusters} == routed
+    assert world.vectors.count(Where(cells=("nowhere",), uncelled=True)) == 60
+    assert world.vectors.centroids(SESSION, before.run_id)
+    again = world.consolidate()
+    assert again.considered == 60
+    assert [(c.cluster_id, c.label, c.size) for c in again.clusters] != []

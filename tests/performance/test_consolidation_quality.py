@@ -75,7 +75,7 @@ def in_scope(clinc: Labelled) -> Labelled:
 
 
 def test_banking77_is_found_again(banking: Labelled) -> None:
-    assert adjusted_rand_score(banking.labels, cluster(banking.vectors).nearest) >= 0.56
+    assert adjusted_rand_score(banking.labels, cluster(banking.vectors).nearest) >= 0.57
 
 
 def test_clinc150_is_found_again(in_scope: Labelled) -> None:

@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from ww_core.config import Settings
 from ww_core.consolidation.pipeline import Outcome, Pipeline, leftovers_key
 from ww_core.consolidation.progress import LEASE_SECONDS, LeaseLost, OutOfTime, Stopped, Watch
-from ww_core.consolidation.sink import Preview, Stage
+from ww_core.consolidation.sink import WRITE, Preview, Stage, route
 from ww_core.errors import Busy, WorldWeaverError
 from ww_core.hooks import Hooks
-from ww_core.models import Run, RunStatus
+from ww_core.models import Run, RunStatus, State
 from ww_core.observability.metrics import Metrics
-from ww_core.stores.ports import Centroid, GraphStore, VectorStore
+from ww_core.stores.ports import Centroid, GraphStore, PointChange, VectorStore, Where
 
 log = logging.getLogger(__name__)
 
@@ -117,6 +117,28 @@ class Consolidator:
             waiting.append((last or stored or now, session_id))
         return [session_id for _, session_id in sorted(waiting)]
 
+    def rollback(self, run_id: str) -> Run:
+        """Take the session's visible run back: what was visible before it is visible again, exactly, but for what was
+        erased or got new content since. The run as it is now. Raises what ``GraphStore.rollback_run`` raises.
+        """
+        run = self._graph.rollback_run(run_id)
+        self._route(run.session_id)
+        log.info("rolled back", extra={"action": "consolidation.rollback", "run_id": run_id})
+        return run
+
+    def _route(self, session_id: str) -> None:
+        """Bring the cells of the session's points in line with the visible run; the rest of their payload is right.
+
+        The flags stay for the refresh to clear, which also comes to what a crash leaves undone here.
+        """
+        after = None
+        while page := self._graph.page(
+            Where(sessions=(session_id,), archived=None), after=after, limit=WRITE, states=(State.EMBEDDED,)
+        ):
+            self._vectors.change([PointChange(e.episode_id, cells=route(e.cluster_id, e.nearest)) for e in page])
+            last = page[-1]
+            after = (last.timestamp or self._clock(), last.position, last.episode_id)
+
     # -- ending
 
     def _pipeline(
@@ -156,7 +178,7 @@ class Consolidator:
     def _tidy(self, session_id: str, stage: Stage) -> None:
         for changes in stage.trims():
             self._vectors.change(changes)
-        kept = [r.run_id for r in self._graph.runs(session_id, limit=self._settings.consolidation_keep_runs)]
+        kept = self._graph.prune_runs(session_id, self._settings.consolidation_keep_runs)
         self._vectors.drop_centroids(session_id, keep_runs=kept)
 
     def _ended(

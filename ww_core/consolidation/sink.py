@@ -75,7 +75,10 @@ class Stage:
 
 def cells_of(membership: Membership | None) -> tuple[str, ...]:
     """The cell that routes to an episode: its cluster, else the nearest one, else none."""
-    if membership is None:
-        return ()
-    cell = membership.cluster_id or membership.nearest
+    return route(membership.cluster_id, membership.nearest) if membership is not None else ()
+
+
+def route(cluster_id: str | None, nearest: str | None) -> tuple[str, ...]:
+    """The same from its parts."""
+    cell = cluster_id or nearest
     return (cell,) if cell else ()
