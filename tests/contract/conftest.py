@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -23,6 +24,9 @@ def graph_address(request: pytest.FixtureRequest, tmp_path: Path) -> GraphAddres
     match request.param:
         case "sqlite":
             return GraphAddress("sqlite", str(tmp_path / "graph.db"))
+        case "neo4j":
+            uri, password = request.getfixturevalue("neo4j_server")
+            return GraphAddress("neo4j", f"{uri} {password} t{uuid4().hex[:12]}")
     raise ValueError(request.param)
 
 

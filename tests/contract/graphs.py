@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from ww_core.config import Settings
 from ww_core.models import Episode
 from ww_core.stores.embedded.graph import SqliteGraphStore
 from ww_core.stores.ports import Claim, GraphStore
+from ww_core.stores.servers.neo4j import Neo4jGraphStore
 
-GRAPH_KINDS = ("sqlite",)
+GRAPH_KINDS = ("sqlite", "neo4j")
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -40,7 +42,16 @@ class GraphAddress:
         match self.kind:
             case "sqlite":
                 return SqliteGraphStore(Path(self.location), clock=clock)
+            case "neo4j":
+                return Neo4jGraphStore(neo4j_settings(self.location), clock=clock)
         raise ValueError(self.kind)
+
+
+def neo4j_settings(location: str, **changes: object) -> Settings:
+    """``location``: URI, password and namespace, each behind a blank."""
+    uri, password, namespace = location.split(" ")
+    values = {"neo4j_uri": uri, "neo4j_password": password, "namespace": namespace, **changes}
+    return Settings(**values)  # type: ignore[arg-type]
 
 
 def episodes(number: int, *, session: str = "s", start: int = 0, prefix: str = "e") -> list[Episode]:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ww_core.models import Cluster, Medoid
 from ww_core.stores.embedded.graph.rows import append_body, as_list, empty_bodies, to_time_or_none, to_us
+from ww_core.stores.wording import WITNESSES, without, words
 
-WITNESSES = 1000
-"""Members looked at for a word of an erased episode; a word none of them has was the erased episode's own."""
-
-_WORD = re.compile(r"\w+")
 _CLUSTERS = """SELECT n.cluster_id, t.session_id, c.size, c.radius, c.change, c.parents, c.created_at, c.cohesion,
   c.clustered_size, c.strays, b.content, b.context, d.episode_id, db.content, c.exemplars, c.session, c.cluster
   FROM cluster c JOIN cluster_name n ON n.cluster = c.cluster JOIN session t ON t.session = c.session
@@ -87,27 +83,21 @@ def wipe_words(db: sqlite3.Connection, seqs: Sequence[int]) -> None:
         if not concerned:
             continue
         query = "SELECT b.content FROM episode e JOIN body b ON b.body = e.body WHERE e.seq = ?"
-        words = _words(db.execute(query, (seq,)).fetchone()[0])
+        said = words(db.execute(query, (seq,)).fetchone()[0])
         for row in concerned:
-            gone.setdefault(row, set()).update(words)
-    for (body, session, cluster), words in gone.items():
+            gone.setdefault(row, set()).update(said)
+    for (body, session, cluster), said in gone.items():
         label, phrases = db.execute("SELECT content, context FROM body WHERE body = ?", (body,)).fetchone()
         keyphrases: list[str] = json.loads(phrases or "[]")
-        own = words & _words(" ".join([label or "", *keyphrases]))
+        own = said & words(" ".join([label or "", *keyphrases]))
         others = db.execute(_OTHERS, (session, cluster, erased, WITNESSES))
         while own and (row := others.fetchone()) is not None:
-            own -= _words(row[0])
+            own -= words(row[0])
         if own:
-            kept = [phrase for phrase in keyphrases if not own & _words(phrase)]
-            if own & _words(label):
-                label = kept[0] if kept else ""
+            label, kept = without(own, label or "", keyphrases)
             fresh = append_body(db, label, json.dumps(kept, ensure_ascii=False))
             db.execute("UPDATE cluster SET body = ? WHERE body = ?", (fresh, body))
             _wipe_unused(db, [body])
-
-
-def _words(text: str) -> set[str]:
-    return set(_WORD.findall(text.casefold()))
 
 
 def _wipe_unused(db: sqlite3.Connection, bodies: Iterable[int]) -> None:

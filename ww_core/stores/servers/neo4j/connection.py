@@ -1,0 +1,166 @@
+"""One Neo4j server as several threads and processes use it: the pool, transactions, retries, errors and fork."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from neo4j import READ_ACCESS, WRITE_ACCESS, Driver, GraphDatabase, Transaction
+from neo4j.api import BookmarkManager
+from neo4j.exceptions import DriverError, Neo4jError
+
+from ww_core.config import Settings
+from ww_core.errors import ConfigurationError
+from ww_core.stores.servers.neo4j import failures
+from ww_core.stores.servers.neo4j.migrations import migrate
+from ww_core.version import VERSION
+
+CONNECT_SECONDS = 5.0
+"""How long one connection may take to be made."""
+IDLE_SECONDS = 60.0
+"""A connection idle for longer is tried out before it is used: a firewall may have dropped it."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.02, 1.0
+"""Seconds before the first and before any further repetition of a transaction, at most; jittered."""
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+_servers: weakref.WeakSet[Server] = weakref.WeakSet()
+_outlived: list[Driver] = []
+"""Drivers of a parent process: closing them in a child would end the parent's sessions."""
+
+
+class Server:
+    """Transactions on the server that ``settings`` names. Connects at the first call; thread-safe; a child process
+    connects anew, and so does the first call after the server came back."""
+
+    def __init__(self, settings: Settings) -> None:
+        uri = settings.neo4j_uri
+        if uri is None:
+            raise ConfigurationError("no Neo4j server is set", hint="set neo4j_uri")
+        self._settings = settings
+        self._uri = uri.get_secret_value()
+        # without user and password, which a URI may carry
+        self.place = urlsplit(self._uri).netloc.rpartition("@")[2]
+        self._lock = threading.RLock()
+        self._driver: Driver | None = None
+        self._bookmarks: BookmarkManager | None = None
+        self._in_use = 0
+        _servers.add(self)
+
+    @property
+    def utilisation(self) -> float:
+        """Connections in use as a share of ``neo4j_pool_size``, 0 to 1."""
+        return min(1.0, self._in_use / self._settings.neo4j_pool_size)
+
+    def read(self, work: Callable[[Transaction], T]) -> T:
+        """What ``work`` returns, from one transaction that only reads; ``work`` may be called several times."""
+        return self._run(work, READ_ACCESS, again=True)
+
+    def write(self, work: Callable[[Transaction], T], *, again: bool = False) -> T:
+        """What ``work`` returns, from one transaction, durable when this returns; ``work`` may be called several times.
+
+        ``again``: also where the connection broke during a commit whose outcome is unknown; ``work`` then gives the
+        same answer whether it was done or not.
+        """
+        return self._run(work, WRITE_ACCESS, again=again)
+
+    def close(self) -> None:
+        """Close the pool. Using the server again opens it again."""
+        with self._lock:
+            driver, self._driver = self._driver, None
+            if driver is not None:
+                driver.close()
+
+    def _run(self, work: Callable[[Transaction], T], access: str, *, again: bool) -> T:
+        repeated, lost = 0, 0
+        while True:
+            try:
+                return self._attempt(work, access)
+            except (DriverError, Neo4jError) as error:
+                if failures.repeatable(error) and repeated < self._settings.neo4j_max_transaction_retry:
+                    repeated += 1
+                elif failures.connection_lost(error) and lost == 0 and (again or not failures.outcome_unknown(error)):
+                    # a connection of the pool may date from before the server was restarted
+                    lost += 1
+                else:
+                    raise failures.translated(error, self.place, self._settings.neo4j_user) from error
+                log.debug("transaction is repeated", extra={"action": "neo4j.repeat", "attempt": repeated + lost})
+            time.sleep(random.uniform(0, min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (repeated + lost))))
+
+    def _attempt(self, work: Callable[[Transaction], T], access: str) -> T:
+        driver = self._connected()
+        with self._lock:
+            self._in_use += 1
+        try:
+            with (
+                driver.session(
+                    database=self._settings.neo4j_database,
+                    default_access_mode=access,
+                    bookmark_manager=self._bookmarks,
+                    fetch_size=-1,
+                ) as session,
+                session.begin_transaction() as transaction,
+            ):
+                answer = work(transaction)
+                transaction.commit()
+                return answer
+        finally:
+            with self._lock:
+                self._in_use -= 1
+
+    def _connected(self) -> Driver:
+        with self._lock:
+            if self._driver is None:
+                driver = self._open()
+                try:
+                    with driver.session(database=self._settings.neo4j_database) as session:
+                        migrate(session, self.place)
+                except BaseException:
+                    driver.close()
+                    raise
+                self._driver = driver
+            return self._driver
+
+    def _open(self) -> Driver:
+        s = self._settings
+        password = s.neo4j_password
+        try:
+            driver = GraphDatabase.driver(
+                self._uri,
+                auth=None if password is None else (s.neo4j_user, password.get_secret_value()),
+                max_connection_pool_size=s.neo4j_pool_size,
+                connection_acquisition_timeout=s.neo4j_acquisition_timeout,
+                connection_timeout=CONNECT_SECONDS,
+                liveness_check_timeout=IDLE_SECONDS,
+                user_agent=f"world-weaver/{VERSION}",
+                notifications_min_severity="OFF",
+                telemetry_disabled=True,
+            )
+        except (ValueError, DriverError) as error:
+            raise ConfigurationError(
+                f"neo4j_uri {self.place!r} cannot be used: {error}", hint="bolt://HOST:7687"
+            ) from error
+        # in a cluster, what one transaction wrote is seen by the next even where another member answers it
+        self._bookmarks = GraphDatabase.bookmark_manager() if self._uri.startswith("neo4j") else None
+        return driver
+
+
+def _start_anew() -> None:
+    for server in list(_servers):
+        # another thread of the parent may have held it at the fork
+        server._lock = threading.RLock()
+        if server._driver is not None:
+            _outlived.append(server._driver)
+            server._driver, server._in_use = None, 0
+
+
+os.register_at_fork(after_in_child=_start_anew)

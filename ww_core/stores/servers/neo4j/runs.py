@@ -1,0 +1,207 @@
+"""The life of a run: requested, running under a lease, ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import uuid4
+
+from neo4j import Transaction
+
+from ww_core.errors import Busy, NotFound
+from ww_core.models import Run
+from ww_core.stores.servers.neo4j import labels
+from ww_core.stores.servers.neo4j.leftovers import clear_leftovers
+from ww_core.stores.servers.neo4j.rows import NOW, Part, to_duration_us, to_time, to_time_or_none, usable, value
+
+LOCK_SESSION = """MATCH (s:Session {ns: $ns, id: $session}) SET s.lock = true
+RETURN s.current AS current, s.last_version AS last, s.oldest_version AS oldest"""
+"""Whoever changes a session's runs holds this lock first; nobody who stores does."""
+
+GET_RUN = "MATCH (r:Run {ns: $ns, id: $run}) RETURN properties(r)"
+_OPEN = """MATCH (r:Run) WHERE r.ns = $ns AND r.session = $session AND r.seq > 0 AND r.status = 'requested'
+RETURN properties(r) ORDER BY r.ordinal LIMIT 1"""
+_OF_WINDOW = "MATCH (r:Run {ns: $ns, session: $session, window: $window}) RETURN properties(r)"
+_REQUEST = f"""{NOW}
+MATCH (s:Session {{ns: $ns, id: $session}})
+WITH s, clock, now, coalesce(COLLECT {{ MATCH (r:Run) WHERE r.ns = $ns AND r.session = $session AND r.seq > 0
+  RETURN max(r.seq) }}[0], 0) AS last
+CREATE (r:Run {{ns: $ns, id: $run, session: $session, seq: last + 1, status: 'requested', open: 'requested',
+  window: $window, ordinal: clock, requested_at: now}})-[:OF]->(s)
+RETURN properties(r)"""
+_REQUESTED = f"""{NOW}
+MATCH (r:Run) WHERE r.ns = $ns AND r.open IN ['requested', 'running']
+WITH r, now WHERE r.status = 'requested' OR r.expires_at <= now
+RETURN properties(r) ORDER BY r.ordinal LIMIT $limit"""
+_RUNNING = """MATCH (r:Run) WHERE r.ns = $ns AND r.session = $session AND r.seq > 0 AND r.status = 'running'
+RETURN r.id, r.expires_at"""
+VOID = """MATCH (r:Run) WHERE r.ns = $ns AND r.session = $session AND r.seq > 0 AND r.status = 'running'
+SET r.status = 'requested', r.open = 'requested', r.token = null"""
+_START = """MATCH (s:Session {ns: $ns, id: $session}) MATCH (r:Run {ns: $ns, id: $run})
+SET s.last_version = s.last_version + 1, s.leftovers = true
+SET r.status = 'running', r.open = 'running', r.token = $token, r.expires_at = $expires_at, r.version = s.last_version,
+  r.started_at = $now, r.progress = 0.0
+RETURN properties(r)"""
+_EXTEND = f"""{NOW}
+MATCH (r:Run {{ns: $ns, id: $run}}) SET r.lock = true
+WITH r, now WHERE r.token = $token AND r.status = 'running'
+SET r.expires_at = now + $duration, r.progress = $progress RETURN r.id"""
+_END = f"""{NOW}
+MATCH (r:Run {{ns: $ns, id: $run}}) SET r.lock = true
+WITH r, now WHERE r.token = $token AND r.status = 'running'
+SET r.open = null, r.token = null, r.expires_at = null, r.finished_at = now, r.progress = 1.0, r += $figures
+RETURN r.session, r.version"""
+_CURRENT = """MATCH (s:Session {ns: $ns, id: $session}) WHERE s.current > 0
+MATCH (r:Run {ns: $ns, session: $session, version: s.current}) RETURN properties(r)"""
+_POINTERS = """{source} MATCH (s:Session) WHERE s.ns = $ns AND s.id {of} AND s.current > 0
+MATCH (r:Run {{ns: $ns, session: s.id, version: s.current}}) RETURN s.id, r.id"""
+_LIST = """MATCH (r:Run) WHERE r.ns = $ns AND r.ordinal > 0
+RETURN properties(r) ORDER BY r.ns DESC, r.ordinal DESC LIMIT $limit"""
+_LIST_OF_SESSION = """MATCH (r:Run) WHERE r.ns = $ns AND r.session = $session AND r.seq > 0
+RETURN properties(r) ORDER BY r.ns DESC, r.session DESC, r.seq DESC LIMIT $limit"""
+
+
+class Runs(Part):
+    """Runs as work to be done, and as records."""
+
+    def request_run(self, session_id: str, *, window: str | None = None) -> Run:
+        """See GraphStore."""
+
+        def work(tx: Transaction) -> Run:
+            known = usable([session_id]) and tx.run(LOCK_SESSION, ns=self._ns, session=session_id).single()
+            if not known:
+                raise NotFound(f"no session {session_id!r}", hint="nothing was stored in it")
+            parameters = {"ns": self._ns, "session": session_id, "window": window, "run": uuid4().hex}
+            found = value(tx, _OPEN if window is None else _OF_WINDOW, **parameters)
+            return to_run(found or value(tx, _REQUEST, **parameters, now=self._given()))
+
+        return self._server.write(work, again=True)
+
+    def requested_runs(self, limit: int) -> list[Run]:
+        """See GraphStore. Oldest first."""
+        rows = self._server.read(lambda tx: list(tx.run(_REQUESTED, ns=self._ns, limit=limit, now=self._given())))
+        return [to_run(row[0]) for row in rows]
+
+    def start_run(self, run_id: str, *, token: str, lease_seconds: float) -> Run:
+        """See GraphStore. What an earlier run of the session left behind is cleared away before this returns."""
+
+        def work(tx: Transaction) -> tuple[Run, int]:
+            session = get_run(tx, self._ns, run_id)["session"]
+            tx.run(LOCK_SESSION, ns=self._ns, session=session).consume()
+            now = self._now(tx)
+            run = get_run(tx, self._ns, run_id)
+            for other, expires_at in tx.run(_RUNNING, ns=self._ns, session=session):
+                if expires_at > now:
+                    raise Busy(
+                        f"session {session!r} is being consolidated by run {other}", hint="try again when it ends"
+                    )
+            if run["status"] not in ("requested", "running"):
+                raise Busy(f"run {run_id} is {run['status']} already", hint="request another one")
+            # whoever held the session before may still be alive: its token is void from here on
+            tx.run(VOID, ns=self._ns, session=session).consume()
+            lease = {"token": token, "expires_at": now + to_duration_us(lease_seconds), "now": now}
+            started = value(tx, _START, ns=self._ns, session=session, run=run_id, **lease)
+            return to_run(started), started["version"]
+
+        run, version = self._server.write(work)
+        clear_leftovers(self._server, self._ns, run.session_id, upto=version)
+        return run
+
+    def extend_run(self, run_id: str, *, token: str, lease_seconds: float, progress: float) -> bool:
+        """See GraphStore."""
+        lease = {"token": token, "duration": to_duration_us(lease_seconds), "progress": float(progress)}
+
+        def work(tx: Transaction) -> bool:
+            return value(tx, _EXTEND, ns=self._ns, run=run_id, now=self._given(), **lease) is not None
+
+        return self._server.write(work, again=True)
+
+    def finish_run(self, run: Run, *, token: str) -> bool:
+        """See GraphStore. What it staged is cleared away."""
+        ended = self._server.write(lambda tx: record_end(tx, self._ns, run, token, self._given()))
+        if ended is None:
+            return False
+        session, version = ended
+        clear_leftovers(self._server, self._ns, session, upto=version + 1)
+        return True
+
+    def run(self, run_id: str) -> Run:
+        """See GraphStore. With its clusters where it was published and is kept. Raises NotFound."""
+        return self._server.read(lambda tx: self._with_clusters(tx, get_run(tx, self._ns, run_id)))
+
+    def current_run(self, session_id: str) -> Run | None:
+        """See GraphStore."""
+
+        def work(tx: Transaction) -> Run | None:
+            found = value(tx, _CURRENT, ns=self._ns, session=session_id)
+            return None if found is None else self._with_clusters(tx, found)
+
+        return self._server.read(work)
+
+    def current_runs(self, session_ids: Sequence[str] = ()) -> dict[str, str]:
+        """See GraphStore."""
+        query = _POINTERS.format(source="UNWIND $sessions AS name", of="= name")
+        if not session_ids:
+            query = _POINTERS.format(source="", of=">= ''")
+        names = usable(session_ids)
+        return dict(self._server.read(lambda tx: [tuple(row) for row in tx.run(query, ns=self._ns, sessions=names)]))
+
+    def runs(self, session_id: str | None = None, *, limit: int = 50) -> list[Run]:
+        """See GraphStore."""
+        query = _LIST if session_id is None else _LIST_OF_SESSION
+        rows = self._server.read(lambda tx: list(tx.run(query, ns=self._ns, session=session_id, limit=limit)))
+        return [to_run(row[0]) for row in rows]
+
+    def _with_clusters(self, tx: Transaction, row: Mapping[str, Any]) -> Run:
+        version = row.get("version", 0)
+        return to_run(row, labels.read_clusters(tx, self._ns, row["session"], version) if version else ())
+
+
+def get_run(tx: Transaction, ns: str, run_id: str) -> Mapping[str, Any]:
+    """The properties of a run. Raises NotFound."""
+    found: Mapping[str, Any] | None = value(tx, GET_RUN, ns=ns, run=run_id) if usable([run_id]) else None
+    if found is None:
+        raise NotFound(f"no run {run_id!r}", hint="ww runs lists them")
+    return found
+
+
+def record_end(tx: Transaction, ns: str, run: Run, token: str, given: int | None) -> tuple[str, int] | None:
+    """Write down how a run ended, where ``token`` still holds it; status ``done`` where the caller left it running.
+
+    Its session and version, None where the token is void.
+    """
+    figures = {
+        "status": "done" if run.status in ("requested", "running") else run.status,
+        "considered": run.considered,
+        "sampled": run.sampled,
+        "assigned": run.assigned,
+        "noise": run.noise,
+        "folded": run.folded,
+        "seconds": float(run.seconds),
+        "error": run.error,
+    }
+    row = tx.run(_END, ns=ns, run=run.run_id, token=token, figures=figures, now=given).single()
+    return None if row is None else (row[0], row[1])
+
+
+def to_run(row: Mapping[str, Any], clusters: tuple[Any, ...] = ()) -> Run:
+    """A run from the properties of its node."""
+    return Run(
+        run_id=row["id"],
+        session_id=row["session"],
+        status=row["status"],
+        seq=row["seq"],
+        window=row.get("window"),
+        requested_at=to_time(row["requested_at"]),
+        started_at=to_time_or_none(row.get("started_at")),
+        finished_at=to_time_or_none(row.get("finished_at")),
+        considered=row.get("considered", 0),
+        sampled=row.get("sampled", 0),
+        assigned=row.get("assigned", 0),
+        noise=row.get("noise", 0),
+        folded=row.get("folded", 0),
+        seconds=row.get("seconds", 0.0),
+        error=row.get("error"),
+        progress=row.get("progress", 0.0),
+        clusters=clusters,
+    )

@@ -1,0 +1,45 @@
+"""The graph store of a Neo4j server: record, outbox and history, as a graph that people can explore."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from ww_core.config import Settings
+from ww_core.stores.servers.neo4j.connection import Server
+from ww_core.stores.servers.neo4j.dirt import Dirt
+from ww_core.stores.servers.neo4j.episodes import Episodes
+from ww_core.stores.servers.neo4j.erasure import Erasure
+from ww_core.stores.servers.neo4j.facts import Facts
+from ww_core.stores.servers.neo4j.history import History
+from ww_core.stores.servers.neo4j.membership import Memberships
+from ww_core.stores.servers.neo4j.outbox import Outbox
+from ww_core.stores.servers.neo4j.reading import Reading
+from ww_core.stores.servers.neo4j.runs import Runs
+
+
+class Neo4jGraphStore(Episodes, Reading, Outbox, Dirt, Erasure, Runs, Memberships, History, Facts):
+    """Implements ``GraphStore`` on the server that ``settings`` names (``neo4j_uri`` and what goes with it), in the
+    namespace of the settings: deployments with different namespaces share a database without seeing each other.
+
+    Connects at the first call and prepares the schema then. Safe with any number of threads and processes, and after
+    fork. ``clock`` gives the time of leases, delays and records (timezone-aware); without it the server's own clock
+    does. Raises StoreUnavailable where the server cannot be reached, and ConfigurationError where it refuses the user
+    or holds the schema of a newer version.
+    """
+
+    def __init__(self, settings: Settings, *, clock: Callable[[], datetime] | None = None) -> None:
+        super().__init__(Server(settings), settings.namespace, clock)
+
+    @property
+    def pool_utilisation(self) -> float:
+        """Connections in use as a share of ``neo4j_pool_size``, 0 to 1."""
+        return self._server.utilisation
+
+    def ping(self) -> None:
+        """See GraphStore."""
+        self._server.read(lambda tx: tx.run("RETURN 1").consume())
+
+    def close(self) -> None:
+        """Close the connections; using the store again opens them again."""
+        self._server.close()
