@@ -7,7 +7,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 import redis
 
@@ -50,13 +50,14 @@ def examine(deployment: Deployment, *, look_seconds: float = LOOK_SECONDS) -> li
         ("backlog", lambda parts: _backlog(parts, look_seconds)),
         ("dead letters", _dead),
     ]
-    if deployment.settings.redis_url is not None:
-        checks += [("broker", _broker), ("eviction", _eviction), ("visibility", _visibility), ("clocks", _clocks)]
-        checks += [("beat", _beat)]
     found = [_guarded(name, check, deployment) for name, check in checks]
-    if deployment.settings.redis_url is not None:
-        broker_answers = next(finding.ok for finding in found if finding.name == "broker")
-        found += _consumers(deployment) if broker_answers else []
+    if deployment.settings.redis_url is None:
+        return found
+    found.append(_guarded("broker", _broker, deployment))
+    if found[-1].ok:  # without an answer the others would only say the same again
+        others: list[tuple[str, Check]] = [("eviction", _eviction), ("visibility", _visibility), ("clocks", _clocks)]
+        found += [_guarded(name, check, deployment) for name, check in [*others, ("beat", _beat)]]
+        found += _consumers(deployment)
     return found
 
 
@@ -173,7 +174,7 @@ def _visibility(parts: Deployment) -> Finding:
 def _clocks(parts: Deployment) -> Finding:
     with _client(parts) as client:
         seconds, micros = client.time()
-    skew = abs(datetime.now(UTC).timestamp() - (seconds + micros / 1e6))
+    skew = abs(parts.clock().timestamp() - (seconds + micros / 1e6))
     if skew > SKEW_SECONDS:
         return Finding("clocks", False, f"this machine and Redis differ by {skew:.0f} s", "run NTP on all of them")
     return Finding("clocks", True, f"within {skew:.1f} s")
@@ -183,7 +184,7 @@ def _beat(parts: Deployment) -> Finding:
     tick = parts.graph.get_fact(BEAT_TICK)
     if tick is None:
         return Finding("beat", False, "no beat has ever ticked", "run one `ww beat`, and a worker for the queue ww")
-    age = (datetime.now(UTC) - datetime.fromisoformat(tick)).total_seconds()
+    age = (parts.clock() - datetime.fromisoformat(tick)).total_seconds()
     if age > 4 * SWEEP_SECONDS:
         hint = "run one `ww beat`, and a worker for the queue ww"
         return Finding("beat", False, f"beat ticked {age:.0f} s ago, it should every {SWEEP_SECONDS} s", hint)
