@@ -17,6 +17,7 @@ from ww_core.config import Settings
 from ww_core.errors import StoreUnavailable
 from ww_core.forks import immortal
 from ww_core.hooks import Hooks, process_hooks
+from ww_core.models import Vector
 from ww_core.observability.metrics import Metrics, process_metrics
 from ww_core.observability.summary import CACHE_HITS, CACHE_TOTAL, POOL_UTIL
 from ww_core.stores.ports import Doorbell, GraphStore, VectorStore
@@ -24,6 +25,7 @@ from ww_core.stores.ports import Doorbell, GraphStore, VectorStore
 if TYPE_CHECKING:
     from ww_core.consolidation.service import Consolidator
     from ww_core.embedding import EmbeddingService
+    from ww_core.embedding.remote import RemoteQueries
     from ww_core.embedding.sparse import SparseEncoder
     from ww_core.ingest.core import Ingest
     from ww_core.observability.publish import Board, Publisher
@@ -97,6 +99,8 @@ class Deployment:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.ask_query: Callable[[str], Vector] | None = None
+        """Embeds a query elsewhere, or raises Unavailable: set by the runtime where ``embedding_mode`` is remote."""
         self.doorbell: Doorbell = Silent()
         """Replaced by the runtime that knows who listens."""
         self._lock = threading.RLock()
@@ -348,9 +352,16 @@ class Deployment:
     def _make_recaller(self) -> Recaller:
         from ww_core.recall.service import Recaller
 
+        embedding = self.embedding if self.ask_query is None else self._remote_queries(self.ask_query)
         return Recaller(
-            self.graph, self.vectors, self.embedding, self.settings, self.hooks, self.metrics, self.buffers.ca1
+            self.graph, self.vectors, embedding, self.settings, self.hooks, self.metrics, self.buffers.ca1
         )
+
+    def _remote_queries(self, ask: Callable[[str], Vector]) -> RemoteQueries:
+        from ww_core.embedding.remote import RemoteQueries
+
+        s = self.settings
+        return RemoteQueries(ask, cache_size=s.embedding_cache_size, cache_ttl=s.embedding_cache_ttl)
 
     def _make_consolidator(self) -> Consolidator:
         from ww_core.consolidation.service import Consolidator
@@ -389,7 +400,7 @@ def _reopen_in_child() -> None:
     for deployment in Deployment._all:
         deployment._lock = threading.RLock()
         deployment._holders = 0
-        deployment.doorbell = Silent()
+        deployment.doorbell, deployment.ask_query = Silent(), None
         for name in (*_OPENED, "_probes", "_publisher"):
             immortal(deployment.__dict__.pop(name, None))
 

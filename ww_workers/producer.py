@@ -46,6 +46,9 @@ def _producer(settings: Settings, pid: int) -> Celery:
     bounded = {"socket_timeout": SOCKET_SECONDS, "socket_connect_timeout": SOCKET_SECONDS}
     values["broker_transport_options"] = {**values["broker_transport_options"], **bounded}
     values["broker_connection_timeout"] = SOCKET_SECONDS
+    values["redis_socket_timeout"] = values["redis_socket_connect_timeout"] = SOCKET_SECONDS
+    values["redis_retry_on_timeout"] = False
+    values["result_backend_transport_options"] = {"retry_policy": {"max_retries": 2, "timeout": 2 * SOCKET_SECONDS}}
     app = Celery("ww", set_as_current=False, loader="app")
     app.conf.update(values)
     return app

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from ww_core.deployment import Deployment
@@ -16,12 +17,18 @@ START_SECONDS = 60.0
 """How much longer than a run may take its result is waited for: somebody has to start it first."""
 
 
+QUERY_SECONDS = 2.0
+"""Longest wait for a query's vector; recall goes by words after that."""
+
+
 class CeleryRuntime(Runtime):
     """Rings and waits. Nothing here works itself, so ``start`` starts nothing."""
 
     def __init__(self, deployment: Deployment) -> None:
         super().__init__(deployment)
         self.doorbell = embed_bell(deployment.settings)
+        if deployment.settings.embedding_mode == "remote":
+            deployment.ask_query = self.embed_query
 
     @property
     def _longest(self) -> float:
@@ -40,7 +47,7 @@ class CeleryRuntime(Runtime):
             raise unavailable(settings, error) from error
         return self.wait_for(run, wait, at_most=self._longest)
 
-    def embed_query(self, text: str, *, timeout: float) -> Vector:
+    def embed_query(self, text: str, *, timeout: float = QUERY_SECONDS) -> Vector:
         """float32 (d,) from a worker that holds the model. Raises BrokerUnavailable after ``timeout`` seconds."""
         import numpy as np
 
@@ -61,7 +68,7 @@ class CeleryRuntime(Runtime):
     def _ask(self, task: str, queue: Queue, timeout: float, **kwargs: object) -> Any:
         from celery.exceptions import TimeoutError as NoAnswer
 
-        settings = self.deployment.settings
+        settings, result = self.deployment.settings, None
         try:
             result = send(settings, task, queue, expires=timeout, answer=True, **kwargs)
             return result.get(timeout=timeout)
@@ -71,7 +78,17 @@ class CeleryRuntime(Runtime):
             ) from error
         except (*BROKER_ERRORS, LOST) as error:
             raise unavailable(settings, error) from error
+        finally:
+            if result is not None:
+                _let_go(result)
 
     def close(self) -> None:
         super().close()
         self.doorbell.close()
+
+
+def _let_go(result: Any) -> None:
+    """Stop listening for a result here, rather than when it is collected, where an absent broker would be noise."""
+    with suppress(*BROKER_ERRORS, LOST):
+        result.backend.remove_pending_result(result)
+    result.backend = None
