@@ -32,6 +32,16 @@ SCHEMES: Mapping[str, tuple[str, ...]] = {
     "qdrant_url": ("http", "https"),
     "neo4j_uri": ("bolt", "bolt+s", "bolt+ssc", "neo4j", "neo4j+s", "neo4j+ssc"),
 }
+WEBHOOK_SCHEMES = ("http", "https")
+"""Of ``alert_webhook``, whose path is a secret too."""
+
+ALERTS: Mapping[str, bool] = {
+    "recall_p95": False,
+    "cache_hit_rate": True,
+    "pool_utilization": False,
+    "error_rate": False,
+}
+"""The alerts, and whether a low figure is the bad one."""
 
 
 class SettingsWarning(UserWarning):
@@ -171,6 +181,15 @@ class Settings(BaseSettings):
     )
     recall_weight_outcome: float = Field(0.0, ge=0, le=10, description="weight of success over failure")
     recall_weight_importance: float = Field(0.2, ge=0, le=10, description="weight of the stored importance")
+    recall_weight_late: float = Field(
+        0.0, ge=0, le=10, description="weight of late interaction; 1 finds most and encodes candidates word by word"
+    )
+    late_interaction_candidates: int = Field(
+        20, ge=2, le=1000, description="best candidates that late interaction reads again"
+    )
+    late_interaction_kept: int = Field(
+        20_000, ge=1, le=10_000_000, description="episodes whose word pieces stay in memory, about 1.5 KB each"
+    )
     recall_weight_cluster: float = Field(
         0.0, ge=0, le=10, description="weight of the query's similarity to the episode's cluster"
     )
@@ -223,6 +242,42 @@ class Settings(BaseSettings):
     flower_basic_auth: SecretStr | None = Field(None, description="user:password of Flower's pages; unset: none")
     result_expires: float = Field(3600, gt=0, le=31_536_000, description="seconds the results of tasks are kept")
     log_format: Literal["text", "json"] = Field("text", description="log lines for people, or one JSON object each")
+
+    # -- monitoring
+    metrics_port: int | None = Field(
+        None,
+        ge=1,
+        le=65_535,
+        description="port where a worker serves the deployment's figures to Prometheus; unset: none",
+    )
+    metrics_address: str = Field("127.0.0.1", min_length=1, description="address that metrics_port listens on")
+    alert_interval: float = Field(60, ge=1, le=86_400, description="seconds between two checks of the alerts")
+    alert_min_samples: int = Field(
+        20, ge=1, le=1_000_000, description="measurements in the window below which an alert is unknown"
+    )
+    alert_hysteresis: float = Field(
+        0.1, ge=0, le=0.9, description="share of a threshold that a figure must be better by until its alert falls"
+    )
+    alert_recall_p95_warning: float = Field(200, gt=0, le=3_600_000, description="milliseconds; slower is a warning")
+    alert_recall_p95_critical: float = Field(500, gt=0, le=3_600_000, description="milliseconds; slower is critical")
+    alert_cache_hit_rate_warning: float = Field(0.7, ge=0, le=1, description="share of hits; less is a warning")
+    alert_cache_hit_rate_critical: float = Field(0.5, ge=0, le=1, description="share of hits; less is critical")
+    alert_pool_utilization_warning: float = Field(
+        0.8, ge=0, le=1, description="share of Neo4j connections in use; more is a warning"
+    )
+    alert_pool_utilization_critical: float = Field(
+        0.95, ge=0, le=1, description="share of Neo4j connections in use; more is critical"
+    )
+    alert_error_rate_warning: float = Field(
+        0.01, ge=0, le=1, description="share of stores, recalls and task attempts that failed; more is a warning"
+    )
+    alert_error_rate_critical: float = Field(
+        0.05, ge=0, le=1, description="share of stores, recalls and task attempts that failed; more is critical"
+    )
+    alert_webhook: SecretStr | None = Field(
+        None, description="URL that gets a JSON object when an alert is raised or falls; unset: the log alone"
+    )
+    alert_webhook_timeout: float = Field(3, gt=0, le=60, description="seconds that the webhook has to answer")
 
     def __init__(self, *, _layers: Sequence[Layer] | None = None, **overrides: Any) -> None:
         fields = type(self).model_fields
@@ -301,15 +356,17 @@ class Settings(BaseSettings):
             return tuple(name.strip() for name in value.split(",") if name.strip())
         return value
 
-    @field_validator("redis_url", "qdrant_url", "neo4j_uri", "qdrant_api_key", "neo4j_password", mode="before")
+    @field_validator(
+        "redis_url", "qdrant_url", "neo4j_uri", "qdrant_api_key", "neo4j_password", "alert_webhook", mode="before"
+    )
     @classmethod
     def _blank_is_unset(cls, value: Any) -> Any:
         return None if isinstance(value, str) and not value.strip() else value
 
-    @field_validator("redis_url", "qdrant_url", "neo4j_uri")
+    @field_validator("redis_url", "qdrant_url", "neo4j_uri", "alert_webhook")
     @classmethod
     def _known_scheme(cls, value: SecretStr | None, info: Any) -> SecretStr | None:
-        schemes = SCHEMES[info.field_name]
+        schemes = SCHEMES.get(info.field_name, WEBHOOK_SCHEMES)
         if value is None or (info.field_name == "qdrant_url" and value.get_secret_value() == ":memory:"):
             return value
         scheme, separator, rest = value.get_secret_value().partition("://")
@@ -336,6 +393,15 @@ class Settings(BaseSettings):
                 f"embedding_mode = remote ({where['embedding_mode']}) without redis_url: nobody could be asked",
                 hint="set redis_url, or embedding_mode to local",
             )
+        for name, low_is_bad in ALERTS.items():
+            warning, critical = f"alert_{name}_warning", f"alert_{name}_critical"
+            worst, least = (warning, critical) if low_is_bad else (critical, warning)
+            if getattr(self, worst) < getattr(self, least):
+                raise ConfigurationError(
+                    f"{warning} = {getattr(self, warning):g} ({where[warning]}) is worse than {critical} = "
+                    f"{getattr(self, critical):g} ({where[critical]}): critical would never come after a warning",
+                    hint=f"set {warning} to the milder of the two",
+                )
         for key, (low, high) in GUIDE_RANGES.items():
             size = getattr(self, key)
             if not low <= size <= high:

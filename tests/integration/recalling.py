@@ -40,6 +40,14 @@ DIMENSION = 64
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 
 
+class WordTokens:
+    """The words of a text with one vector each."""
+
+    def __init__(self, words: list[str], vector: Callable[[str], Vector]) -> None:
+        self.ids = np.array([int.from_bytes(hashlib.sha256(w.encode()).digest()[:6]) for w in words], np.int64)
+        self.vectors = np.stack([vector(word) for word in words])
+
+
 class WordEncoder:
     """Texts as unit sums of one random direction a word: texts are similar as far as they share words."""
 
@@ -61,6 +69,11 @@ class WordEncoder:
             raise ModelUnavailable("no worker answered in time")
         self.encoded += len(texts)
         return np.stack([self._one(text) for text in texts])
+
+    def token_vectors(self, texts: Sequence[str], *, kind: str) -> list[WordTokens]:
+        """Words as word pieces, between two that stand for nothing."""
+        self.encoded += len(texts)
+        return [WordTokens(["<", *text.lower().replace("?", "").split(), ">"], self._one) for text in texts]
 
     def _one(self, text: str) -> Vector:
         total = np.full(DIMENSION, 1e-3, np.float32)

@@ -293,6 +293,7 @@ def test_repeats_fold_and_variety_is_on_request(shelf: Shelf) -> None:
         ("recall_weight_outcome", "outcome", "oven"),
         ("recall_weight_importance", "importance", "oven"),
         ("recall_weight_cluster", "cluster", "oven"),
+        ("recall_weight_late", "late", "oven"),
     ],
 )
 def test_each_weight_has_a_part_that_it_turns_on_and_off(talk: Shelf, setting: str, part: str, query: str) -> None:
@@ -438,3 +439,19 @@ def test_an_unmeasured_gap_is_no_number() -> None:
 def test_a_cluster_can_be_the_filter(clustered: Shelf) -> None:
     found = clustered.recaller().recall(RecallRequest("what do I know", where=Where(cells=("cat",)), limit=50))
     assert set(ids(found)) == {f"s-{i}" for i in range(30, 40)}
+
+
+def test_late_interaction_reads_few_candidates_and_each_once(talk: Shelf) -> None:
+    request = RecallRequest("the oven remark20", where=Where(sessions=("s",)))
+    made = talk.recaller(recall_weight_late=1.0, late_interaction_candidates=5)
+    before = talk.encoder.encoded
+    assert any("late" in result.components for result in made.recall(request))
+    first = talk.encoder.encoded - before
+    assert made.recall(request)[0].components["late"] > 0
+    assert 5 < first <= 1 + 5 * 3
+    assert talk.encoder.encoded - before - first == 1
+    forgetful = talk.recaller(recall_weight_late=1.0, late_interaction_candidates=5, late_interaction_kept=1)
+    forgetful.recall(request)
+    before = talk.encoder.encoded
+    forgetful.recall(request)
+    assert talk.encoder.encoded - before > 1

@@ -107,11 +107,12 @@ def test_neighbours_do_not_reach_over_a_long_gap() -> None:
     assert neighbour_boost(total, near, around(near))[0] > neighbour_boost(total, far, around(far))[0]
 
 
-def test_a_neighbour_that_is_no_candidate_helps_nobody() -> None:
+def test_a_neighbour_that_is_no_candidate_neither_helps_nor_hurts() -> None:
     turns = [turn(0), turn(1), turn(2)]
     total = np.array([3, -1], np.float32)
     boost = neighbour_boost(total, [turns[0], turns[2]], around(turns))
-    assert boost[1] < 0.1 * 3 + 0.2 * total.mean() * 3
+    mean = total.mean()
+    assert boost == pytest.approx([0.5 * mean + 0.1 * total[1], 0.5 * mean + 0.1 * total[0]])
 
 
 def test_repeats_fold_within_a_session_and_under_their_original() -> None:

@@ -38,6 +38,10 @@ class Fused:
     total: Scores
     parts: Mapping[str, Scores]
 
+    def plus(self, name: str, values: Scores) -> Fused:
+        """With one more part, already weighted."""
+        return Fused(total=self.total + values, parts={**self.parts, name: values})
+
 
 def fuse(
     searched: Mapping[str, Scores], known: Mapping[str, Scores], weights: Mapping[str, float], *, size: int

@@ -27,14 +27,14 @@ def neighbour_boost(
     """What each candidate gains from its neighbours in its stretch of the session, float32 (n,).
 
     ``around[id]`` lists the neighbours as ``GraphStore.around`` does, with a reach of ``len(steps)``. ``total`` (n,) is
-    the score so far. A neighbour that is no candidate is as good as the worst one; where there is no neighbour (an edge
-    of the session or of its stretch) the mean stands in, which neither helps nor hurts.
+    the score so far. Where there is no neighbour in the stretch, or it is no candidate, the mean stands in, which
+    neither helps nor hurts.
     """
     rows = {episode.episode_id: row for row, episode in enumerate(episodes)}
     boost = np.zeros(len(episodes), np.float32)
     if not rows:
         return boost
-    worst, mean = float(total.min()), float(total.mean())
+    mean = float(total.mean())
     reach = len(steps)
     for row, episode in enumerate(episodes):
         neighbours = around.get(episode.episode_id, (None,) * (2 * reach))
@@ -42,12 +42,8 @@ def neighbour_boost(
         for place, other in enumerate(neighbours):
             distance = reach - place if place < reach else place - reach + 1
             there = rows.get(other) if other is not None else None
-            if other is None:
-                value = mean
-            elif there is None:
-                value = worst
-            else:
-                value = float(total[there]) if _near(episode, episodes[there], distance * max_gap) else mean
+            near = there is not None and _near(episode, episodes[there], distance * max_gap)
+            value = float(total[there]) if near and there is not None else mean
             gain += steps[distance - 1] * value
         boost[row] = gain
     return boost

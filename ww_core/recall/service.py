@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Protocol
 
 import numpy as np
 
@@ -23,11 +24,12 @@ from ww_core.recall.filters import findable, matches
 from ww_core.recall.fusion import Fused, Scores, fuse
 from ww_core.recall.hierarchy import Gap, Route, Router, within
 from ww_core.recall.labels import Labels
+from ww_core.recall.late import LateInteraction, TokenEncoder
 from ww_core.recall.profile import Profiles
 from ww_core.recall.query import QueryReading, read_query
 from ww_core.recall.recent import RecentEpisodes, RecentVectors, TextEncoder, cosines, on_scale, overlap
 from ww_core.recall.request import MAX_LIMIT, RecallRequest
-from ww_core.recall.weights import NEIGHBOURS, Weights
+from ww_core.recall.weights import LATE, NEIGHBOURS, Weights
 from ww_core.stores.ports import (
     BM25,
     BM25_CONTEXT,
@@ -48,6 +50,10 @@ GAP_GAUGE = "recall.hierarchical_gap"
 """Share of flat results that hierarchical search missed, on the sampled queries."""
 
 
+class RecallEncoder(TextEncoder, TokenEncoder, Protocol):
+    """The embedding service as recall uses it."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Query:
     """A query ready to be searched: ``dense`` (d,) is None where no model answered in time."""
@@ -56,6 +62,7 @@ class _Query:
     dense: Vector | None
     sparse: SparseVector
     weights: Mapping[str, float]
+    coherent: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +86,7 @@ class Recaller:
         self,
         graph: GraphStore,
         vectors: VectorStore,
-        embedding: TextEncoder,
+        embedding: RecallEncoder,
         settings: Settings,
         hooks: Hooks,
         metrics: Metrics,
@@ -104,6 +111,9 @@ class Recaller:
         self._labels = Labels(graph)
         self._profiles = Profiles(graph, vectors)
         self._recent = RecentVectors()
+        self._late = LateInteraction(
+            embedding, candidates=settings.late_interaction_candidates, kept=settings.late_interaction_kept
+        )
         self.gap = Gap()
 
     def recall(self, request: RecallRequest) -> Recall:
@@ -141,7 +151,8 @@ class Recaller:
                 self._metrics.increment("recall.without_model")
                 log.warning("recall without the model: %s", error, extra={"action": "recall.without_model"})
         weights = self._weights.effective(coherence=profile.coherence, lexical=dense is None)
-        return _Query(reading=reading, dense=dense, sparse=self._sparse.query(reading.topic), weights=weights)
+        words = self._sparse.query(reading.topic)
+        return _Query(reading=reading, dense=dense, sparse=words, weights=weights, coherent=profile.coherence > 0)
 
     # -- flat or by clusters
 
@@ -210,7 +221,7 @@ class Recaller:
             if weights.get("cluster") and route is not None and query.dense is not None:
                 known["cluster"] = signals.cluster(episodes, route.affinities(query.dense))
             fused = fuse(searched, known, weights, size=len(pool.ids))
-            fused = self._with_neighbours(query, fused, episodes)
+            fused = self._reread(query, fused, episodes)
         order = sorted(range(len(episodes)), key=lambda row: (-float(fused.total[row]), episodes[row].episode_id))
         return _Ranked(order=order, episodes=episodes, fused=fused, mode=mode)
 
@@ -294,13 +305,22 @@ class Recaller:
             scores[name] = np.concatenate([stored, added.astype(np.float32)])
         return Pool(ids=(*pool.ids, *(episode.episode_id for episode in fresh)), scores=scores)
 
-    def _with_neighbours(self, query: _Query, fused: Fused, episodes: list[Episode]) -> Fused:
-        weight = query.weights[NEIGHBOURS]
-        if not weight or not episodes:
+    def _reread(self, query: _Query, fused: Fused, episodes: list[Episode]) -> Fused:
+        """The candidates looked at together: word by word where that is on, and with their neighbours."""
+        weights = query.weights
+        if not episodes or not (weights[NEIGHBOURS] or weights[LATE]):
             return fused
         around = self._graph.around([e.episode_id for e in episodes], reach=len(rerank.NEIGHBOUR_STEPS))
-        boost = np.float32(weight) * rerank.neighbour_boost(fused.total, episodes, around)
-        return Fused(total=fused.total + boost, parts={**fused.parts, NEIGHBOURS: boost})
+        if weights[LATE]:
+            try:
+                late = self._late.part(query.reading.topic, episodes, fused.total, around if query.coherent else {})
+                fused = fused.plus(LATE, np.float32(weights[LATE]) * late)
+            except ModelUnavailable:
+                log.debug("no late interaction without a model", extra={"action": "recall.without_model"})
+        if weights[NEIGHBOURS]:
+            boost = rerank.neighbour_boost(fused.total, episodes, around)
+            fused = fused.plus(NEIGHBOURS, np.float32(weights[NEIGHBOURS]) * boost)
+        return fused
 
     # -- from candidates to results
 

@@ -10,8 +10,9 @@ from ww_core.config import Settings
 from ww_core.stores.ports import BM25, BM25_CONTEXT, CONTENT, CONTEXT
 
 NEIGHBOURS = "neighbours"
+LATE = "late"
 _SEARCHED = (CONTENT, CONTEXT, BM25, BM25_CONTEXT)
-_OTHERS = ("speaker", "date", "recency", "outcome", "importance", "cluster", NEIGHBOURS)
+_OTHERS = ("speaker", "date", "recency", "outcome", "importance", "cluster", NEIGHBOURS, LATE)
 _STAND_IN = 0.2
 """Share of the weight of the surroundings' words that falls to the episode's own words where they say nothing."""
 
@@ -45,5 +46,5 @@ class Weights:
             parts[name] *= coherence
         parts[BM25] += _STAND_IN * (surroundings - parts[BM25_CONTEXT])
         if lexical:
-            parts.update({CONTENT: 0.0, CONTEXT: 0.0, "cluster": 0.0, BM25: 1.0, BM25_CONTEXT: coherence})
+            parts.update({CONTENT: 0.0, CONTEXT: 0.0, "cluster": 0.0, LATE: 0.0, BM25: 1.0, BM25_CONTEXT: coherence})
         return parts

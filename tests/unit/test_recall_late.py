@@ -1,0 +1,76 @@
+"""Late interaction: signs instead of floats, best matches, rare words, neighbours."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from tests.integration.recalling import WordEncoder
+from ww_core.models import Episode
+from ww_core.recall.late import LateInteraction, Signs, best_matches
+
+NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
+
+
+def turn(i: int, content: str, minutes: float = 1) -> Episode:
+    return Episode(content, episode_id=f"e{i}", timestamp=NOON + timedelta(minutes=minutes * i))
+
+
+def test_signs_take_one_bit_a_component_and_keep_the_direction() -> None:
+    rows = np.random.default_rng(1).standard_normal((3, 64)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    signs = Signs.of(rows)
+    assert signs.bits.nbytes == 3 * 8
+    assert np.linalg.norm(signs.unpacked(), axis=1) == pytest.approx([1, 1, 1])
+    similarity = signs.unpacked() @ rows.T
+    assert (similarity.argmax(axis=1) == [0, 1, 2]).all()
+    assert np.diag(similarity).min() > 0.7
+
+
+def test_each_word_of_the_query_finds_its_best_match() -> None:
+    rows = np.where(np.eye(8) > 0, 1, -1).astype(np.float32) / np.float32(8**0.5)
+    best = best_matches(rows[:2], [Signs.of(rows[:1]), Signs.of(rows), Signs.of(rows[:0])])
+    assert best[0].tolist() == pytest.approx([1, 0.5])
+    assert best[1].tolist() == pytest.approx([1, 1])
+    assert best[2].tolist() == [-1, -1]
+
+
+def test_the_episode_that_has_every_word_wins() -> None:
+    late = LateInteraction(WordEncoder(), candidates=3, kept=100)
+    episodes = [
+        turn(0, "a red apple fell"),
+        turn(1, "red green blue"),
+        turn(2, "nothing of that"),
+        turn(3, "red apple"),
+    ]
+    part = late.part("red apple", episodes, np.array([1, 1, 1, -9], np.float32), {})
+    assert part.argmax() == 0
+    assert part[3] == part[:3].min()
+
+
+def test_a_neighbours_word_counts_for_the_episode_beside_it_within_the_stretch() -> None:
+    query, total = "apple", np.array([1, 1, 1], np.float32)
+    around = {"e0": (None, "e1"), "e1": ("e0", "e2"), "e2": ("e1", None)}
+    near = [turn(0, "an apple"), turn(1, "yes indeed"), turn(2, "no never")]
+    far = [turn(0, "an apple", 99), turn(1, "yes indeed", 99), turn(2, "no never", 99)]
+
+    def part(episodes: list[Episode]) -> np.ndarray:
+        return LateInteraction(WordEncoder(), candidates=3, kept=9).part(query, episodes, total, around)
+
+    assert part(near)[1] > part(far)[1]
+
+
+def test_rare_words_decide_once_enough_texts_were_read() -> None:
+    late = LateInteraction(WordEncoder(), candidates=100, kept=1000)
+    episodes = [turn(i, f"common word{i}") for i in range(60)]
+    late.part("common", episodes, np.zeros(60, np.float32), {})
+    rivals = [turn(100, "common thing"), turn(101, "rare thing")]
+    part = late.part("common rare", rivals, np.zeros(2, np.float32), {})
+    assert part[1] > part[0]
+
+
+def test_a_single_candidate_needs_no_second_reading() -> None:
+    late = LateInteraction(WordEncoder(), candidates=5, kept=9)
+    assert late.part("apple", [turn(0, "an apple")], np.zeros(1, np.float32), {}).tolist() == [0]
