@@ -445,3 +445,33 @@ def test_a_rollback_brings_the_state_before_the_run_back(world: World) -> None:
     again = world.consolidate()
     assert again.considered == 60
     assert [(c.cluster_id, c.label, c.size) for c in again.clusters] != []
+
+
+@pytest.mark.parametrize("n", [1, 3, 9])
+def test_a_few_episodes_stay_unclustered_and_are_not_looked_at_again(world: World, n: int) -> None:
+    rows, truth = blobs(3, 3)
+    ids = world.store(texts(truth[:n]), rows[:n])
+    run = world.consolidate()
+    assert (run.status, run.considered, run.noise, run.clusters) == ("done", n, n, ())
+    assert world.places(ids) == [None] * n
+    assert world.consolidate().considered == 0
+
+
+def test_an_episode_without_points_waits_for_them_and_nothing_is_published(world: World) -> None:
+    rows, truth = blobs(3, 20)
+    ids = world.store(texts(truth), rows)
+    world.vectors.delete(ids)
+    run = world.consolidate()
+    assert (run.status, run.sampled) == ("done", 0)
+    assert world.graph.current_run(SESSION) is None
+    assert world.graph.count_unconsolidated(SESSION) == {SESSION: 60}
+
+
+def test_sessions_are_consolidated_apart(world: World) -> None:
+    rows, truth = blobs(3, 20)
+    world.store(texts(truth), rows, session="a")
+    world.store(texts(truth), rows, session="b")
+    one, other = world.consolidate("a"), world.consolidate("b")
+    assert {c.cluster_id for c in one.clusters}.isdisjoint({c.cluster_id for c in other.clusters})
+    assert one.folded == other.folded == 0
+    assert {c.session_id for c in one.clusters} == {"a"}
