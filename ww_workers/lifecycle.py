@@ -26,7 +26,8 @@ log = logging.getLogger(__name__)
 
 QUEUES_VARIABLE = "WW_WORKER_QUEUES"
 STOP_VARIABLE = "WW_WORKER_STOP"
-"""Both are set by the parent for its children, however they are started."""
+CHILDREN_VARIABLE = "WW_WORKER_CHILDREN"
+"""These are set by the parent for its children, however they are started."""
 SWEEPING_QUEUES = (Queue.MAINTAIN, Queue.EMBED, Queue.CONSOLIDATE, Queue.QUERY)
 """A worker sweeps on the first of these that it consumes: recovery needs no particular pool, and queries wait last."""
 
@@ -61,6 +62,7 @@ def stopping() -> bool:
 
 def _set_up(sender: str, instance: Any, **_: object) -> None:
     os.environ[QUEUES_VARIABLE] = ",".join(instance.app.amqp.queues.consume_from)
+    os.environ[CHILDREN_VARIABLE] = str(instance.concurrency)
     stop = Path(tempfile.mkdtemp(prefix="ww-worker-")) / "stop"
     os.environ[STOP_VARIABLE] = str(stop)
     # SIGTERM as SIGQUIT waits first and sends its signal afterwards: children would learn of it too late
@@ -125,6 +127,7 @@ def _enter_child(**_: object) -> None:
     from ww_workers import tasks
 
     queues = consumed()
+    _share_cores(queues)
     try:
         work = tasks.jobs()
         work.deployment.hooks.load(work.deployment.settings.hooks)
@@ -142,3 +145,15 @@ def _leave_child(**_: object) -> None:
     from ww_workers import tasks
 
     tasks.close()
+
+
+def _share_cores(queues: frozenset[Queue]) -> None:
+    """Children that only calculate share the cores, instead of each starting a thread for every one."""
+    if Queue.EMBED in queues or Queue.CONSOLIDATE not in queues:
+        return
+    from threadpoolctl import threadpool_limits
+
+    children = max(1, int(os.environ.get(CHILDREN_VARIABLE, "1")))
+    threads = max(1, (os.cpu_count() or 1) // children)
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # libraries that are loaded later
+    threadpool_limits(threads)
