@@ -121,6 +121,7 @@ OBSERVED = {
 """Setting -> the file and the test that observes its effect."""
 
 EFFECT_COMES_LATER = {
+    "neo4j_user",
     "neo4j_pool_size",
     "neo4j_database",
     "neo4j_max_transaction_retry",
