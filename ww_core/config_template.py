@@ -29,6 +29,7 @@ GROUPS = {
     "consolidation_min_cluster_size": "Consolidation",
     "working_memory_size": "Buffers",
     "hooks": "Work in the background",
+    "metrics_port": "Monitoring",
 }
 """The first key of each group, in the order of the fields."""
 

@@ -49,6 +49,7 @@ class Dispatcher:
         self._embedding = Loop(self._embed, name="ww-embed")
         self._chores = Loop(self._chore, name="ww-chores", first=FIRST_SWEEP_SECONDS)
         self._next_sweep = clock()
+        self._next_alerts = clock() + deployment.settings.alert_interval
         self._look = 0.0
         self._started = False
         self.outage = ""
@@ -124,7 +125,10 @@ class Dispatcher:
             self._next_sweep = self._clock() + SWEEP_SECONDS * random.uniform(0.9, 1.1)
             self.jobs.sweep(should_stop=lambda: self._chores.stopped)
             self._consolidate_due()
-        return max(0.0, self._next_sweep - self._clock())
+        if self._clock() >= self._next_alerts and not self._chores.stopped:
+            self._next_alerts = self._clock() + self._deployment.settings.alert_interval
+            self.jobs.check_alerts()
+        return max(0.0, min(self._next_sweep, self._next_alerts) - self._clock())
 
     def _next_run(self) -> Run | None:
         with self._lock:

@@ -20,6 +20,8 @@ from ww_core.maintenance.refresh import Refresh
 from ww_core.maintenance.sweep import SweepReport, sweep
 from ww_core.maintenance.verify import verify
 from ww_core.models import Receipt, Run, Vector, Verification
+from ww_core.observability.alerts import Alert
+from ww_core.observability.watch import alert_watch
 
 log = logging.getLogger(__name__)
 
@@ -180,6 +182,14 @@ class Jobs:
                 self.bells.consolidate(run)
                 runs.append(run)
         return runs
+
+    # -- watching
+
+    def check_alerts(self) -> tuple[Alert, ...]:
+        """Compare the deployment's figures with the thresholds, keep what changed and tell about it; nothing where
+        another process has just done so."""
+        watch = alert_watch(self.deployment)
+        return watch.check() if watch.due() else ()
 
     # -- mending
 

@@ -111,6 +111,7 @@ def beat_schedule(settings: Settings) -> dict[str, dict[str, Any]]:
     return {
         "consolidate what is due": _every("ww.consolidate_due", interval),
         "sweep": _every("ww.sweep", SWEEP_SECONDS),
+        "alerts": _every("ww.alerts", settings.alert_interval),
     }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import typer
 
 from ww.cli import (
+    alerts,
     background,
     configure,
     consolidation,
@@ -45,6 +46,7 @@ def command() -> Any:
         episodes,
         consolidation,
         state,
+        alerts,
         dead,
         doctor,
         background,

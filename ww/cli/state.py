@@ -122,10 +122,10 @@ def metrics(
     prometheus: bool = typer.Option(False, "--prometheus", help="In Prometheus' text format."),
 ) -> None:
     """Show the figures of the deployment; what was not measured is null or absent."""
-    from ww.observability import get_metrics
+    from ww_core.observability.watch import figures_of
 
-    with reading(ctx):
-        found = get_metrics()
+    with reading(ctx) as core:
+        found = figures_of(core.deployment)
     figures = {field.name: plain(getattr(found, field.name)) for field in fields(found)}
     if prometheus and not globals_of(ctx).json:
         for name, value in figures.items():

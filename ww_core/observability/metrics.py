@@ -37,6 +37,12 @@ class _Slice:
     counts: dict[str, int] = field(default_factory=dict)
 
 
+@dataclass(slots=True)
+class _Meter:
+    read: Callable[[], int]
+    last: int
+
+
 @dataclass(frozen=True, slots=True)
 class StageFigures:
     """Latency of one stage over the window, milliseconds; nan where nothing was measured."""
@@ -70,6 +76,8 @@ class Snapshot:
     stages: Mapping[str, StageFigures]
     counters: Mapping[str, int]
     """Totals since the process started."""
+    window: Mapping[str, int]
+    """What the same counters counted in the window."""
     gauges: Mapping[str, float]
     errors: int
     """Failures in the Error History."""
@@ -93,10 +101,12 @@ class Metrics:
         self.errors = ErrorHistory(error_history_size)
         self._probes: dict[str, Callable[[], float]] = {}
         self._gauges: dict[str, float] = {}
+        self._meters: dict[str, _Meter] = {}
         self._start()
 
     def _start(self) -> None:
         self._lock = threading.Lock()
+        self._metering = threading.Lock()
         self._slices: deque[_Slice] = deque(maxlen=SLICES + 1)
         self._totals: dict[str, int] = {}
 
@@ -105,6 +115,7 @@ class Metrics:
         self._start()
         self._gauges = {}
         self._probes = {}
+        self._meters = {}
         self.errors = ErrorHistory(self.errors.size)
 
     # -- measuring
@@ -137,6 +148,28 @@ class Metrics:
         """Take a probe back, where it is still the one in force."""
         if self._probes.get(name) == read:
             del self._probes[name]
+
+    def meter(self, name: str, read: Callable[[], int]) -> None:
+        """Count under ``name`` what a total that somebody else keeps grows by from now on, looked up when figures are
+        read; the last meter of a name counts."""
+        with self._metering:
+            self._read_meter(name)
+            self._meters[name] = _Meter(read, read())
+
+    def drop_meter(self, name: str, read: Callable[[], int]) -> None:
+        """Take a meter back, where it is still the one in force; what it measured stays counted."""
+        with self._metering:
+            if name in self._meters and self._meters[name].read == read:
+                self._read_meter(name)
+                del self._meters[name]
+
+    def _read_meter(self, name: str) -> None:
+        meter = self._meters.get(name)
+        if meter is not None:
+            now = meter.read()
+            if now > meter.last:
+                self.increment(name, now - meter.last)
+            meter.last = now
 
     @contextmanager
     def timer(self, stage: str) -> Iterator[None]:
@@ -213,6 +246,9 @@ class Metrics:
 
     def dump(self) -> dict[str, object]:
         """The window as JSON values, for another process to merge with ``load``."""
+        with self._metering:
+            for name in list(self._meters):
+                self._read_meter(name)
         with self._lock:
             stages = sorted({name for s in self._live() for name in s.sketches})
             window: dict[str, int] = {}

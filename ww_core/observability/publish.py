@@ -16,6 +16,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ww_core.errors import BrokerUnavailable
+from ww_core.masking import mask
 from ww_core.observability.metrics import WINDOW_SECONDS, Metrics, Snapshot
 from ww_core.observability.summary import summarise
 
@@ -95,8 +97,17 @@ class RedisBoard:
         self._client.set(self._prefix + name, text, ex=int(WINDOW_SECONDS))
 
     def read(self) -> list[str]:
-        keys = list(self._client.scan_iter(match=f"{self._prefix}*", count=1000))
-        values: list[Any] = self._client.mget(keys) if keys else []
+        """Raises BrokerUnavailable."""
+        from redis import RedisError
+
+        try:
+            keys = list(self._client.scan_iter(match=f"{self._prefix}*", count=1000))
+            values: list[Any] = self._client.mget(keys) if keys else []
+        except RedisError as error:
+            raise BrokerUnavailable(
+                f"the figures of the other processes cannot be read from the broker: {mask(str(error))}",
+                hint="is Redis running, and redis_url right?",
+            ) from error
         return [v.decode() if isinstance(v, bytes) else str(v) for v in values if v is not None]
 
 

@@ -10,13 +10,15 @@ from ww_core.observability.metrics import ATTEMPTS, FAILURES, Snapshot, StageFig
 from ww_core.observability.sketch import Sketch
 
 CACHE_HITS = "embedding_cache_hits"
+"""Counter: texts whose embedding was in the cache."""
 CACHE_TOTAL = "embedding_cache_total"
+"""Counter: texts looked up there."""
 POOL_UTIL = "neo4j_pool_util"
 QUEUE_DEPTH = "qdrant_queue_depth"
 LAG = "lag"
 """Stage: store to findable."""
 
-SUMMED = frozenset({CACHE_HITS, CACHE_TOTAL, QUEUE_DEPTH})
+SUMMED = frozenset({QUEUE_DEPTH})
 """Gauges that add up over processes; of the others the worst (largest) is shown."""
 
 
@@ -47,7 +49,7 @@ def summarise(dumps: Iterable[Mapping[str, Any]]) -> Snapshot:
         recall_latency_p50=recall.p50,
         recall_latency_p95=recall.p95,
         recall_latency_p99=recall.p99,
-        cache_hit_rate=_share(gauges.get(CACHE_HITS, 0.0), gauges.get(CACHE_TOTAL, 0.0)),
+        cache_hit_rate=_share(window.get(CACHE_HITS, 0), window.get(CACHE_TOTAL, 0)),
         neo4j_pool_util=gauges.get(POOL_UTIL, math.nan),
         qdrant_queue_depth=gauges.get(QUEUE_DEPTH, math.nan),
         error_rate=_share(window.get(FAILURES, 0), window.get(ATTEMPTS, 0)),
@@ -57,6 +59,7 @@ def summarise(dumps: Iterable[Mapping[str, Any]]) -> Snapshot:
         lag_p95=stages.get(LAG, nothing).p95,
         stages=stages,
         counters=totals,
+        window=window,
         gauges=gauges,
         errors=errors,
     )

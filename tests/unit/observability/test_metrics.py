@@ -90,14 +90,41 @@ def test_error_rate_counts_failures_but_not_the_callers_mistakes() -> None:
     assert metrics.sketch("store").count == 3
 
 
-def test_cache_hit_rate_comes_from_the_probes_and_a_broken_probe_breaks_nothing() -> None:
+def test_a_broken_probe_breaks_nothing() -> None:
     metrics = Metrics()
-    metrics.probe(CACHE_HITS, lambda: 3.0)
-    metrics.probe(CACHE_TOTAL, lambda: 4.0)
     metrics.probe("broken", lambda: 1 / 0)
-    figures = metrics.snapshot()
-    assert figures.cache_hit_rate == 0.75
-    assert "broken" not in figures.gauges
+    assert "broken" not in metrics.snapshot().gauges
+
+
+def test_cache_hit_rate_is_that_of_the_window_whatever_the_totals_were() -> None:
+    clock = Clock()
+    metrics = Metrics(window_seconds=300, clock=clock)
+    totals = {CACHE_HITS: 1000, CACHE_TOTAL: 1000}
+    for name in totals:
+        metrics.meter(name, lambda name=name: totals[name])
+    assert math.isnan(metrics.snapshot().cache_hit_rate)
+    totals.update({CACHE_HITS: 1003, CACHE_TOTAL: 1004})
+    assert metrics.snapshot().cache_hit_rate == 0.75
+    assert metrics.snapshot().cache_hit_rate == 0.75, "looking counts nothing"
+    clock.now = 400
+    assert math.isnan(metrics.snapshot().cache_hit_rate)
+    totals[CACHE_TOTAL] += 2
+    assert metrics.snapshot().cache_hit_rate == 0
+
+
+def test_a_meter_that_is_taken_back_stays_counted_and_the_next_starts_anew() -> None:
+    metrics = Metrics()
+    total = [5]
+
+    def read() -> int:
+        return total[0]
+
+    metrics.meter(CACHE_TOTAL, read)
+    total[0] = 7
+    metrics.drop_meter(CACHE_TOTAL, read)
+    total[0] = 100
+    metrics.meter(CACHE_TOTAL, read)
+    assert metrics.snapshot().window[CACHE_TOTAL] == 2
 
 
 def test_figures_of_several_processes_merge() -> None:

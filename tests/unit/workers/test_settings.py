@@ -47,6 +47,11 @@ def test_the_schedule_follows_the_interval_and_its_messages_expire_within_it(tmp
     assert all(entry["options"]["expires"] <= entry["schedule"] for entry in schedule.values())  # type: ignore[attr-defined]
 
 
+def test_alerts_are_checked_as_often_as_the_setting_says(tmp_path: Path) -> None:
+    entry = values(tmp_path, alert_interval=7)["beat_schedule"]["alerts"]  # type: ignore[index]
+    assert (entry["task"], entry["schedule"]) == ("ww.alerts", 7)
+
+
 def test_results_are_kept_as_long_as_the_setting_says(tmp_path: Path) -> None:
     assert values(tmp_path, result_expires=77)["result_expires"].total_seconds() == 77  # type: ignore[attr-defined]
 
@@ -65,6 +70,7 @@ def test_every_task_of_the_contract_is_registered_and_no_other(tmp_path: Path) -
     script = "from ww_workers import celery; celery.loader.import_default_modules(); print(*sorted(celery.tasks))"
     names = run_python(script, cwd=tmp_path, PYTHONPATH=str(ROOT), T4DM_REDIS_URL="redis://cache/0").split()
     assert [name for name in names if name.startswith("ww.")] == [
+        "ww.alerts",
         "ww.consolidate",
         "ww.consolidate_due",
         "ww.embed_pending",
