@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from ww_core.maintenance import scrub
 from ww_core.models import Erased
 from ww_core.stores.ports import GraphStore, VectorStore
 
@@ -24,6 +25,8 @@ def erase(
     """
     ids, memberships = graph.tombstone(episode_ids=episode_ids, session_id=session_id)
     removed = sum(finish(graph, vectors, ids[start : start + STEP]) for start in range(0, len(ids), STEP))
+    if session_id is not None:
+        vectors.drop_centroids(session_id, keep_runs=())
     log.info("erased", extra={"action": "erase", "episodes": len(ids), "vectors": removed})
     return Erased(episodes=len(ids), vectors=removed, memberships=memberships)
 
@@ -31,5 +34,7 @@ def erase(
 def finish(graph: GraphStore, vectors: VectorStore, episode_ids: Sequence[str]) -> int:
     """Remove the vectors behind tombstones and tick them off; how many points there were."""
     removed = vectors.delete(episode_ids)
+    if removed:
+        scrub.note(graph)
     graph.finish_tombstones(episode_ids)
     return removed

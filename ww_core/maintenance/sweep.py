@@ -6,11 +6,12 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from ww_core.errors import ConfigurationError, Unavailable
 from ww_core.maintenance.drain import never
 from ww_core.maintenance.erase import STEP, finish
+from ww_core.maintenance.scrub import scrub_if_due
 from ww_core.models import Episode, Run, State
 from ww_core.stores.ports import Dirty, GraphStore, VectorStore, Where
 
@@ -36,6 +37,8 @@ class SweepReport:
     """Embedded rows whose points were missing."""
     orphans: int = 0
     """Episodes whose points had no row."""
+    scrubbed: bool = False
+    """The last traces of erased points were removed from the vector store's files."""
     pending: bool = False
     dirty: bool = False
     runs: tuple[Run, ...] = ()
@@ -49,11 +52,13 @@ def sweep(
     max_attempts: int,
     rows: int = ROW_BUDGET,
     should_stop: Callable[[], bool] = never,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> SweepReport:
     """One pass. Raises StoreUnavailable where the record cannot be read; vectors that cannot be reached wait."""
     freed = graph.expire_leases(max_attempts=max_attempts)
     runs = tuple(graph.requested_runs(RUNS))
     tombstones = reopened = orphans = 0
+    scrubbed = False
     outage = ""
     try:
         tombstones = _finish_tombstones(graph, vectors, should_stop)
@@ -61,6 +66,8 @@ def sweep(
             reopened = _rows_without_points(graph, vectors, rows)
         if not should_stop():
             orphans = _points_without_rows(graph, vectors, rows)
+        if not should_stop():
+            scrubbed = scrub_if_due(graph, vectors, now=clock())
     except (Unavailable, ConfigurationError) as error:
         outage = f"{type(error).__name__}: {error}"
         log.warning("sweep of the vectors waits: %s", outage, extra={"action": "sweep.outage"})
@@ -69,6 +76,7 @@ def sweep(
         tombstones=tombstones,
         reopened=reopened,
         orphans=orphans,
+        scrubbed=scrubbed,
         pending=graph.has_work(),
         dirty=any(graph.dirty(kind, 1) for kind in Dirty),
         runs=runs,
