@@ -231,6 +231,14 @@ class MemoryCore:
     def consolidate(self, session_id: str, *, dry_run: bool, wait: float | None) -> Run:
         return self.background.consolidate(session_id, dry_run=dry_run, wait=wait)
 
+    def rollback(self, run_id: str) -> Run:
+        """Take the visible run of its session back."""
+        return self.deployment.consolidator.rollback(validate.identifier("run_id", run_id))
+
+    def cancel(self, run_id: str) -> Run:
+        """End a run that has not ended: nothing of it becomes visible."""
+        return self.deployment.graph.cancel_run(validate.identifier("run_id", run_id))
+
     def consolidated_sessions(self, session_id: str | None) -> list[str] | None:
         """The sessions that ``consolidate`` without a session means; None where it means one."""
         if self._session(session_id) is not None:

@@ -126,6 +126,32 @@ class TestRequests:
         assert graph.publish(replace(again, clusters=()), token="b")
         assert graph.memberships("s") == []
 
+    def test_a_cancelled_run_is_over_and_leaves_nothing(self, graph: GraphStore) -> None:
+        publish(graph, [put("e00000", "c1")], [cluster("c1")])
+        before = state(graph)
+        running = start(graph)
+        assert graph.stage(running.run_id, token="t", memberships=[put("e00001", "c2"), put("e00000", "c2")])
+        assert graph.cancel_run(running.run_id).status == "cancelled"
+        assert not graph.stage(running.run_id, token="t", memberships=[put("e00002", "c2")])
+        assert not graph.extend_run(running.run_id, token="t", lease_seconds=LEASE, progress=0.5)
+        assert not graph.publish(replace(running, status="done"), token="t")
+        assert state(graph) == before
+        with pytest.raises(Busy, match="cancelled already"):
+            graph.cancel_run(running.run_id)
+        with pytest.raises(NotFound):
+            graph.cancel_run("nobody")
+        assert graph.cancel_run(graph.request_run("s").run_id).status == "cancelled"
+        assert graph.requested_runs(10) == []
+
+    def test_runs_under_a_live_lease_are_told_apart(self, graph: GraphStore, clock: Clock) -> None:
+        first, second = start(graph), start(graph, "u", "t")
+        graph.request_run("s")
+        assert [run.run_id for run in graph.running_runs()] == [first.run_id, second.run_id]
+        assert graph.extend_run(second.run_id, token="u", lease_seconds=10 * LEASE, progress=0.5)
+        clock.advance(LEASE + 1)
+        (running,) = graph.running_runs()
+        assert (running.run_id, running.progress) == (second.run_id, 0.5)
+
     def test_a_run_that_was_slow_cannot_publish_over_a_later_one(self, graph: GraphStore, clock: Clock) -> None:
         slow = start(graph, "a")
         graph.stage(slow.run_id, token="a", memberships=[put("e00000", "slow"), put("e00001", "slow")])

@@ -154,6 +154,39 @@ def test_consolidation_is_shown_as_runs_and_clusters(cli: Cli, tmp_path: Path) -
     assert "clusters" in cli.text("consolidate")
 
 
+def test_a_run_is_previewed_and_taken_back_exactly(cli: Cli, tmp_path: Path) -> None:
+    source = tmp_path / "notes.jsonl"
+    cli("ingest", str(lines_of(source, repeat=8)), "--session", "s")
+    (first,) = cli("consolidate", "--session", "s")["runs"]
+    cli("ingest", str(lines_of(source, repeat=12)), "--session", "s")
+    questions = ("what is for dinner", "a boat in bad weather", "which piece to give up")
+
+    def seen() -> Any:
+        # all of them: time goes on between two looks, and with it what is recent and who has neighbours
+        answers = [cli("recall", question, "--flat", "--limit", "100")["results"] for question in questions]
+        found = [{one["episode_id"]: (one["content"], one["cluster"]) for one in answer} for answer in answers]
+        return cli("clusters", "--members"), found
+
+    before = seen()
+    (shown,) = cli("consolidate", "--session", "s", "--dry-run")["runs"]
+    assert (shown["status"], shown["considered"], shown["run_id"]) == ("dry_run", 36, "")
+    assert "difference" in cli.text("consolidate", "--session", "s", "--dry-run")
+    assert seen() == before
+    (second,) = cli("consolidate", "--session", "s")["runs"]
+    assert second["considered"] == 36
+    assert seen() != before
+    assert cli("rollback", first["run_id"])["error"]["hint"] == f"the visible run is {second['run_id']}"
+    assert cli.code == 1
+    answer = cli("rollback", second["run_id"])
+    assert (answer, cli.code) == ({"run_id": second["run_id"], "session_id": "s", "status": "rolled_back"}, 0)
+    assert seen() == before
+    assert (cli("rollback", "nobody")["error"]["type"], cli.code) == ("NotFound", 1)
+    assert (cli("runs", "--cancel", first["run_id"])["error"]["type"], cli.code) == ("Busy", 1)
+    tree = cli.text("clusters")
+    assert "└─" in tree
+    assert "“" in tree
+
+
 @pytest.mark.parametrize("argv", [("recall", "x"), ("store", "x"), ("flush",), ("consolidate",), ("metrics",)])
 def test_commands_on_an_empty_memory_answer(cli: Cli, argv: tuple[str, ...]) -> None:
     assert "error" not in cli(*argv)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ww.cli.consolidation import show_clusters
+from ww.cli.clusters import show_clusters
 from ww.cli.demo_text import SESSION, episodes
 from ww.cli.opening import drain
 from ww.cli.options import everywhere, globals_of

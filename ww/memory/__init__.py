@@ -24,6 +24,7 @@ __all__ = [
     "neighbours",
     "recall",
     "recent",
+    "rollback",
     "runs",
     "sessions",
     "store",
@@ -46,6 +47,7 @@ runs = on_default(EpisodicMemory.runs)
 working_memory = on_default(EpisodicMemory.working_memory)
 recent = on_default(EpisodicMemory.recent)
 consolidate = on_default(EpisodicMemory.consolidate)
+rollback = on_default(EpisodicMemory.rollback)
 flush = on_default(EpisodicMemory.flush)
 counts = on_default(EpisodicMemory.counts)
 verify = on_default(EpisodicMemory.verify)

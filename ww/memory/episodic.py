@@ -331,6 +331,11 @@ class EpisodicMemory:
             return await call(lambda: self.core.consolidate(name, dry_run=dry_run, wait=wait))
         return [await self.consolidate(name, dry_run=dry_run, wait=wait) for name in names]
 
+    async def rollback(self, run_id: str) -> Run:
+        """Take a session's visible run back: what was visible before it is visible again, but for what was erased or
+        got new content since. Raises NotFound, InvalidInput where it is not the visible run, Busy during a run."""
+        return await call(lambda: self.core.rollback(run_id))
+
     async def flush(self, timeout: float = 30) -> None:
         """Return when everything stored so far is embedded or dead. Raises FlushTimeout after ``timeout`` seconds."""
         if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0:
@@ -372,6 +377,7 @@ class SyncEpisodicMemory:
         self.working_memory = blocking(memory.working_memory)
         self.recent = blocking(memory.recent)
         self.consolidate = blocking(memory.consolidate)
+        self.rollback = blocking(memory.rollback)
         self.flush = blocking(memory.flush)
         self.counts = blocking(memory.counts)
         self.verify = blocking(memory.verify)

@@ -10,7 +10,8 @@ from ww_core.errors import WorldWeaverError
 
 LEASE_SECONDS = 120.0
 """Of a run: longer than any single step takes, short enough that a crashed run is soon taken over."""
-RENEWALS_PER_LEASE = 4
+REPORT_SECONDS = 2.0
+"""How often a run renews its lease, says how far it is and learns that it was cancelled."""
 
 
 class Stopped(WorldWeaverError):
@@ -55,7 +56,7 @@ class Watch:
         if self.seconds > self.limit:
             raise OutOfTime(f"the run took longer than {self.limit:g} s", hint="raise consolidation_time_limit")
         now = self.clock()
-        if now - self._renewed >= LEASE_SECONDS / RENEWALS_PER_LEASE:
+        if now - self._renewed >= REPORT_SECONDS:
             self._renewed = now
             if not self.extend(progress):
                 raise LeaseLost("another worker has taken this run over")

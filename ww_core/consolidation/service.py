@@ -82,6 +82,10 @@ class Consolidator:
         except OutOfTime as error:
             return self._finish(self._ended(run, "failed", watch, error=str(error)), token)
         except LeaseLost as error:
+            found = self._graph.run(run_id)
+            if found.status == "cancelled":
+                self._observe(found)
+                return found
             raise Busy(
                 f"run {run_id} was taken over by another worker", hint="its result is the one that counts"
             ) from error

@@ -58,11 +58,11 @@ class Stage:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is waiting: cells first, then memberships."""
-        if self._changes:
-            self._vectors.change(self._changes)
+        """Write what is waiting: memberships first, so that whoever ends the run knows which cells to restore."""
         if self._waiting and not self._graph.stage(self._run_id, token=self._token, memberships=self._waiting):
             raise LeaseLost("another worker has taken this run over")
+        if self._changes:
+            self._vectors.change(self._changes)
         self.staged += len(self._waiting)
         self._waiting, self._changes = [], []
 

@@ -278,6 +278,15 @@ class GraphStore(Protocol):
     def finish_run(self, run: Run, *, token: str) -> bool:
         """Record the end of a run that publishes nothing (failed, cancelled, nothing new)."""
 
+    def cancel_run(self, run_id: str) -> Run:
+        """End a run as cancelled: its lease is void and what it staged is cleared away. The run as it is now.
+
+        Raises NotFound, and Busy where it has ended.
+        """
+
+    def running_runs(self) -> list[Run]:
+        """Runs under a live lease, those that started first before the others."""
+
     def unconsolidated(
         self, session_id: str, *, limit: int, after: tuple[datetime, int, str] | None = None
     ) -> list[Episode]:
@@ -490,7 +499,11 @@ class VectorStore(Protocol):
     def drop_centroids(self, session_id: str, *, keep_runs: Sequence[str]) -> None: ...
 
     def scrub(self) -> None:
-        """Rewrite what still holds traces of deleted points, so that nothing of them is left in the store's files."""
+        """Rewrite what still holds traces of deleted points, so that nothing of them is left in the store's files.
+
+        As dear as writing everything that lives once more: an erasure does not call it, the sweep does now and then
+        (ww_core.maintenance.scrub). A server's own optimiser does this in its own time.
+        """
 
     def info(self) -> Mapping[str, Any]:
         """Sizes and health for ``status``: backend, points, and what the store reports of itself."""

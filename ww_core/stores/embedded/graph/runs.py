@@ -105,6 +105,26 @@ class Runs(Part):
         clear_leftovers(self._db, session, upto=version + 1)
         return True
 
+    def cancel_run(self, run_id: str) -> Run:
+        """See GraphStore."""
+        with self._db.write() as db:
+            row = _row(db, run_id)
+            if row[2] not in ("requested", "running"):
+                raise Busy(f"run {run_id} is {row[2]} already", hint="ww rollback takes a visible run back")
+            query = (
+                "UPDATE run SET status = 'cancelled', token = NULL, expires_at = 0, finished_at = ? WHERE run_id = ?"
+            )
+            db.execute(query, (self._now(), run_id))
+            run = to_run(_row(db, run_id))
+        clear_leftovers(self._db, row[16], upto=row[17] + 1)
+        return run
+
+    def running_runs(self) -> list[Run]:
+        """See GraphStore."""
+        query = f"{RUN_COLUMNS} WHERE r.status = 'running' AND r.expires_at > ? ORDER BY r.started_at, r.run"
+        with self._db.read() as db:
+            return [to_run(row) for row in db.execute(query, (self._now(),))]
+
     def run(self, run_id: str) -> Run:
         """See GraphStore. With its clusters where it was published and is kept. Raises NotFound."""
         with self._db.read() as db:

@@ -33,6 +33,14 @@ _REQUESTED = f"""{NOW}
 MATCH (r:Run) WHERE r.ns = $ns AND r.open IN ['requested', 'running']
 WITH r, now WHERE r.status = 'requested' OR r.expires_at <= now
 RETURN properties(r) ORDER BY r.ordinal LIMIT $limit"""
+_ALIVE = f"""{NOW}
+MATCH (r:Run) WHERE r.ns = $ns AND r.open = 'running'
+WITH r, now WHERE r.status = 'running' AND r.expires_at > now
+RETURN properties(r) ORDER BY r.started_at, r.ordinal"""
+_CANCEL = f"""{NOW}
+MATCH (r:Run {{ns: $ns, id: $run}})
+SET r.status = 'cancelled', r.open = null, r.token = null, r.expires_at = null, r.finished_at = now
+RETURN properties(r)"""
 _RUNNING = """MATCH (r:Run) WHERE r.ns = $ns AND r.session = $session AND r.seq > 0 AND r.status = 'running'
 RETURN r.id, r.expires_at"""
 VOID = """MATCH (r:Run) WHERE r.ns = $ns AND r.session = $session AND r.seq > 0 AND r.status = 'running'
@@ -124,6 +132,27 @@ class Runs(Part):
         session, version = ended
         clear_leftovers(self._server, self._ns, session, upto=version + 1)
         return True
+
+    def cancel_run(self, run_id: str) -> Run:
+        """See GraphStore."""
+
+        def work(tx: Transaction) -> dict[str, Any]:
+            session = get_run(tx, self._ns, run_id)["session"]
+            tx.run(LOCK_SESSION, ns=self._ns, session=session).consume()
+            run = get_run(tx, self._ns, run_id)
+            if run["status"] not in ("requested", "running"):
+                raise Busy(f"run {run_id} is {run['status']} already", hint="ww rollback takes a visible run back")
+            cancelled: dict[str, Any] = value(tx, _CANCEL, ns=self._ns, run=run_id, now=self._given())
+            return cancelled
+
+        run = self._server.write(work)
+        clear_leftovers(self._server, self._ns, run["session"], upto=run.get("version", 0) + 1)
+        return to_run(run)
+
+    def running_runs(self) -> list[Run]:
+        """See GraphStore."""
+        rows = self._server.read(lambda tx: list(tx.run(_ALIVE, ns=self._ns, now=self._given())))
+        return [to_run(row[0]) for row in rows]
 
     def run(self, run_id: str) -> Run:
         """See GraphStore. With its clusters where it was published and is kept. Raises NotFound."""

@@ -1,0 +1,157 @@
+"""Taking runs back, ending them early, and killing them: what was visible before is visible again."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.consolidating import SESSION, World
+from tests.processes import BOUND, ROOT, clean_environment
+from tests.unit.consolidation.blobs import blobs
+from ww.cli.output import pick
+from ww_core.errors import Busy
+from ww_core.models import Run
+from ww_core.stores.ports import Where
+
+TOPICS = ["nightly backup", "open invoice", "coffee machine", "failing test"]
+
+
+def texts(labels: Any) -> list[str]:
+    return [f"that is the {TOPICS[label]} {i}" for i, label in enumerate(labels)]
+
+
+@pytest.fixture
+def world(quick_path: Path) -> Iterator[World]:
+    made = World(quick_path)
+    yield made
+    made.close()
+
+
+def state(world: World) -> str:
+    """All that readers can see of the session's clusters, as text."""
+    run = world.graph.current_run(SESSION)
+    clusters = [c for c in run.clusters if c.change != "gone"] if run is not None else []
+    fields = ("cluster_id", "label", "size", "keyphrases", "medoid", "radius", "created_at")
+    places = [
+        (m.episode_id, m.cluster_id, m.nearest, round(m.distance, 9), m.duplicate_of)
+        for m in world.graph.memberships(SESSION, limit=100_000)
+    ]
+    cells = [world.vectors.count(Where(cells=(c.cluster_id,), archived=None)) for c in clusters]
+    new = [e.episode_id for e in world.graph.unconsolidated(SESSION, limit=100_000)]
+    return json.dumps([[pick(c, fields) for c in clusters], sorted(places, key=str), cells, new])
+
+
+def test_every_run_of_a_history_can_be_taken_back_exactly(world: World) -> None:
+    rows, truth = blobs(4, 40, noise=0)
+    states: list[tuple[str, Run]] = []
+    for part in (slice(0, 60), slice(60, 100), slice(100, 160)):
+        world.store(texts(truth[part]), rows[part])
+        before = state(world)
+        states.append((before, world.consolidate()))
+    later: list[str] = []
+    for before, run in reversed(states):
+        assert world.consolidator.rollback(run.run_id).status == "rolled_back"
+        now = json.loads(state(world))
+        assert [e for e in now[3] if e not in later] == json.loads(before)[3]
+        assert now[:3] == json.loads(before)[:3]
+        later = now[3]
+    assert world.graph.current_run(SESSION) is None
+
+
+def test_what_was_forgotten_stays_forgotten(world: World) -> None:
+    rows, truth = blobs(3, 30)
+    ids = world.store(texts(truth), rows)
+    world.consolidate()
+    more, labels = blobs(3, 10)
+    world.store(texts(labels), more)
+    run = world.consolidate()
+    world.graph.tombstone(episode_ids=[ids[0]])
+    world.consolidator.rollback(run.run_id)
+    assert ids[0] not in {m.episode_id for m in world.graph.memberships(SESSION, limit=1000)}
+    assert world.graph.get([ids[0]]) == {}
+
+
+def test_a_run_under_way_refuses_a_rollback_and_another_run(world: World) -> None:
+    rows, truth = blobs(3, 20)
+    world.store(texts(truth[:40]), rows[:40])
+    run = world.consolidate()
+    world.store(texts(truth[40:]), rows[40:])
+    other = world.graph.request_run(SESSION)
+    world.graph.start_run(other.run_id, token="other", lease_seconds=60)
+    with pytest.raises(Busy, match=other.run_id):
+        world.consolidator.rollback(run.run_id)
+    with pytest.raises(Busy, match=other.run_id):
+        world.consolidate()
+
+
+def test_a_cancelled_run_ends_and_changes_nothing(world: World) -> None:
+    rows, truth = blobs(4, 30)
+    world.store(texts(truth[:80]), rows[:80])
+    world.consolidate()
+    world.store(texts(truth[80:]), rows[80:])
+    before = state(world)
+    requested = world.graph.request_run(SESSION)
+
+    def cancel(progress: float) -> None:
+        if progress >= 0.9 and world.graph.run(requested.run_id).status == "running":
+            world.graph.cancel_run(requested.run_id)
+
+    assert world.consolidator.run(requested.run_id, token="t", on_progress=cancel).status == "cancelled"
+    assert state(world) == before
+    assert world.consolidate().considered == 40
+
+
+def test_a_requested_run_is_cancelled_before_it_starts(world: World) -> None:
+    rows, truth = blobs(2, 10)
+    world.store(texts(truth), rows)
+    requested = world.graph.request_run(SESSION)
+    assert world.graph.cancel_run(requested.run_id).status == "cancelled"
+    with pytest.raises(Busy, match="cancelled already"):
+        world.graph.cancel_run(requested.run_id)
+    with pytest.raises(Busy):
+        world.consolidator.run(requested.run_id, token="t")
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tests.integration.consolidating import SESSION, World
+world = World(Path(sys.argv[1]))
+requested = world.graph.request_run(SESSION)
+def die(progress):
+    if progress >= float(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+world.consolidator.run(requested.run_id, token="killed", on_progress=die)
+"""
+
+
+@pytest.mark.parametrize("at", [0.3, 0.95])
+def test_a_killed_run_leaves_the_state_before_it_and_is_done_later(quick_path: Path, at: float) -> None:
+    rows, truth = blobs(4, 30)
+    world = World(quick_path)
+    world.store(texts(truth[:80]), rows[:80])
+    world.consolidate()
+    world.store(texts(truth[80:]), rows[80:])
+    before = state(world)
+    world.close()
+    command = [sys.executable, "-c", KILLED, str(quick_path), str(at)]
+    environment = clean_environment(PYTHONPATH=str(ROOT))
+    done = subprocess.run(command, cwd=quick_path, env=environment, capture_output=True, timeout=BOUND)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()[-2000:]
+    world = World(quick_path)
+    assert json.loads(state(world))[:2] == json.loads(before)[:2]
+    world.now += timedelta(hours=1)
+    (waiting,) = world.graph.requested_runs(10)
+    run = world.consolidator.run(waiting.run_id, token="next")
+    assert (run.status, run.considered) == ("done", 40)
+    world.consolidator.rollback(run.run_id)
+    assert state(world) == before
+    world.close()

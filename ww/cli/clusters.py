@@ -1,0 +1,101 @@
+"""``ww clusters``: what consolidation made, as a tree, or as a map to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from ww.cli.opening import reading
+from ww.cli.options import everywhere, globals_of
+from ww.cli.output import emit, one_line, pick, table
+from ww_core.models import Cluster
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ww_core.memory import MemoryCore
+
+MEMBERS_PAGE = 1000
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(everywhere(clusters))
+
+
+def show_clusters(console: Console, found: Sequence[Cluster], *, limit: int | None = None) -> None:
+    """The largest clusters for people."""
+    largest = sorted(found, key=lambda one: (-one.size, one.cluster_id))[:limit]
+    if largest:
+        table(
+            console,
+            ("#size", "label", "example"),
+            [
+                (one.size, one_line(one.label, 50), one_line(one.medoid.content, 120) if one.medoid else "")
+                for one in largest
+            ],
+        )
+
+
+def clusters(
+    ctx: typer.Context,
+    members: bool = typer.Option(False, "--members", help="The ids of each cluster's episodes too."),
+) -> None:
+    """Show what consolidation made, by session: sizes, labels, examples."""
+    options = globals_of(ctx)
+    with reading(ctx) as core:
+        found = core.clusters(options.session)
+        held = {one.cluster_id: _members(core, one) for one in found} if members else {}
+
+    def as_json() -> dict[str, Any]:
+        shown = []
+        for one in found:
+            entry = pick(one, ("cluster_id", "label", "size", "keyphrases", "medoid"))
+            if members:
+                entry["members"] = held[one.cluster_id]
+            shown.append(entry)
+        return {"clusters": shown}
+
+    emit(options.json, as_json, lambda console: _show_tree(console, found, held))
+
+
+def _show_tree(console: Console, found: Sequence[Cluster], held: dict[str, list[str]]) -> None:
+    from rich.text import Text
+
+    if not found:
+        console.print("no clusters yet; `ww consolidate` makes them")
+    for session_id in dict.fromkeys(one.session_id for one in found):
+        here = sorted((c for c in found if c.session_id == session_id), key=lambda one: (-one.size, one.cluster_id))
+        total = sum(one.size for one in here)
+        heading = Text(one_line(session_id), style="bold")
+        console.print(heading.append(f"  {len(here)} clusters, {total} episodes", style="dim"))
+        for number, one in enumerate(here, 1):
+            last = number == len(here)
+            branch, below = ("└─ ", "   ") if last else ("├─ ", "│  ")
+            line = Text(f"{branch}{one.size:>5}  ").append(one_line(one.label, 60), style="cyan")
+            others = [phrase for phrase in one.keyphrases if phrase != one.label][:3]
+            if others:
+                line.append("  " + one_line(" · ".join(others), 80), style="dim")
+            console.print(line)
+            room = max(20, console.width - 14)
+            if one.medoid is not None:
+                console.print(Text(f"{below}       ").append(f"“{one_line(one.medoid.content, room)}”", style="dim"))
+            for episode_id in held.get(one.cluster_id, ()):
+                console.print(Text(f"{below}       {one_line(episode_id)}"))
+
+
+def _members(core: MemoryCore, cluster: Cluster) -> list[str]:
+    graph = core.deployment.graph
+    found: list[str] = []
+    while True:
+        page = graph.memberships(
+            cluster.session_id,
+            after=found[-1] if found else None,
+            limit=MEMBERS_PAGE,
+            cluster_id=cluster.cluster_id,
+        )
+        found += [one.episode_id for one in page]
+        if len(page) < MEMBERS_PAGE:
+            return found
