@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from tests.integration.recalling import NOON, Shelf, open_shelf, turn
 from ww_core.errors import InvalidInput
 from ww_core.models import Episode, Recall
+from ww_core.observability.summary import GAP
 from ww_core.recall.hierarchy import Gap
 from ww_core.recall.request import RecallRequest
-from ww_core.recall.service import GAP_GAUGE
 from ww_core.stores.ports import Where
 
 FACTS = [
@@ -419,7 +419,7 @@ def test_the_gap_is_measured_and_auto_goes_back_to_flat(clustered: Shelf) -> Non
     )
     modes = [recaller.recall(RecallRequest("tea on the train", limit=15)).mode for _ in range(8)]
     assert (modes[0], modes[-1]) == ("hierarchical", "flat")
-    assert 0.1 < clustered.metrics.gauges()[GAP_GAUGE] <= 1
+    assert 0.1 < clustered.metrics.gauges()[GAP] <= 1
     unmeasured = clustered.recaller(cluster_selection_k=1, hierarchical_min_episodes=10)
     assert {unmeasured.recall(RecallRequest("tea on the train")).mode for _ in range(8)} == {"hierarchical"}
     lenient = clustered.recaller(
