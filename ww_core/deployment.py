@@ -143,6 +143,8 @@ class Deployment:
                 publisher.close()
             for probe, read in self.__dict__.pop("_probes", {}).items():
                 self.metrics.drop_probe(probe, read)
+            for meter, total in self.__dict__.pop("_meters", {}).items():
+                self.metrics.drop_meter(meter, total)
             for resource in _shared.leave(id(self)):
                 resource.close()
 
@@ -275,6 +277,13 @@ class Deployment:
         """Publish this process's figures every few seconds from now on."""
         self._once("_publisher", self._start_publisher)
 
+    def watch_backlog(self) -> None:
+        """Measure and publish from now on also what the graph store holds in each state, and its oldest pending row."""
+        from ww_core.observability.backlog import Backlog
+
+        for name, read in Backlog(self.graph).probes().items():
+            self._probe(name, read)
+
     def _start_publisher(self) -> Publisher:
         from ww_core.observability.publish import Publisher
 
@@ -324,13 +333,17 @@ class Deployment:
             *(s.embedding_threads, s.embedding_cache_size, s.embedding_cache_ttl, s.embedding_mode, s.redis_url),
         )
         service = _shared.use(key, id(self), lambda: EmbeddingService(s))
-        self._probe(CACHE_HITS, lambda: float(service.cache_stats()["hits"]))
-        self._probe(CACHE_TOTAL, lambda: float(service.cache_stats()["total"]))
+        self._meter(CACHE_HITS, lambda: int(service.cache_stats()["hits"]))
+        self._meter(CACHE_TOTAL, lambda: int(service.cache_stats()["total"]))
         return service
 
     def _probe(self, name: str, read: Callable[[], float]) -> None:
         self.__dict__.setdefault("_probes", {})[name] = read
         self.metrics.probe(name, read)
+
+    def _meter(self, name: str, read: Callable[[], int]) -> None:
+        self.__dict__.setdefault("_meters", {})[name] = read
+        self.metrics.meter(name, read)
 
     def _open_sparse(self) -> SparseEncoder:
         from ww_core.embedding.sparse import SparseEncoder
@@ -401,7 +414,7 @@ def _reopen_in_child() -> None:
         deployment._lock = threading.RLock()
         deployment._holders = 0
         deployment.doorbell, deployment.ask_query = Silent(), None
-        for name in (*_OPENED, "_probes", "_publisher"):
+        for name in (*_OPENED, "_probes", "_meters", "_publisher"):
             immortal(deployment.__dict__.pop(name, None))
 
 

@@ -17,6 +17,7 @@ from celery import signals
 from ww_core.config import Settings
 from ww_core.errors import WorldWeaverError
 from ww_core.stores.ports import Queue
+from ww_workers.scrape import serve
 from ww_workers.settings import RENEWAL_SECONDS, SWEEP_SECONDS, VISIBILITY_SECONDS
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def _set_up(sender: str, instance: Any, **_: object) -> None:
 def _ready(sender: Any, **_: object) -> None:
     for line in problems(Settings(), os.environ):
         log.warning("%s", line, extra={"action": "worker.check"})
+    serve(Settings())
     timer = getattr(sender, "timer", None)
     if timer is not None:
         _sweep(sender, first=True)
@@ -131,6 +133,8 @@ def _enter_child(**_: object) -> None:
     try:
         work = tasks.jobs()
         work.deployment.hooks.load(work.deployment.settings.hooks)
+        if Queue.MAINTAIN in queues:
+            work.deployment.watch_backlog()
         work.deployment.publish()
         work.deployment.graph.ping()
         if Queue.EMBED in queues:

@@ -38,6 +38,7 @@ MEMORY = "tests/integration/test_memory.py"
 WORKERS = "tests/unit/workers/test_settings.py"
 SETTINGS = "tests/unit/test_settings.py"
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+PROMETHEUS = "tests/unit/observability/test_prometheus.py"
 ALERTS = "tests/unit/observability/test_alerts.py"
 
 OBSERVED = {
@@ -91,6 +92,8 @@ OBSERVED = {
     "task_max_attempts": (HERE, "test_a_text_is_dead_after_the_attempts_of_the_setting"),
     "result_expires": (WORKERS, "test_results_are_kept_as_long_as_the_setting_says"),
     "log_format": (HERE, "test_the_log_format_makes_lines_for_people_or_machines"),
+    "metrics_port": (PROMETHEUS, "test_the_settings_say_where_figures_are_served"),
+    "metrics_address": (PROMETHEUS, "test_the_settings_say_where_figures_are_served"),
     "alert_interval": (WORKERS, "test_alerts_are_checked_as_often_as_the_setting_says"),
     "alert_min_samples": (ALERTS, "test_too_few_samples_and_nothing_measured_are_unknown"),
     "alert_hysteresis": (ALERTS, "test_a_raised_alert_falls_only_when_the_figure_is_clearly_better"),

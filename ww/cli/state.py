@@ -122,15 +122,16 @@ def metrics(
     prometheus: bool = typer.Option(False, "--prometheus", help="In Prometheus' text format."),
 ) -> None:
     """Show the figures of the deployment; what was not measured is null or absent."""
+    from ww_core.observability.prometheus import exposition
     from ww_core.observability.watch import figures_of
 
     with reading(ctx) as core:
+        core.deployment.watch_backlog()
         found = figures_of(core.deployment)
+        queues = queue_lengths(core.deployment.settings) if prometheus else {}
     figures = {field.name: plain(getattr(found, field.name)) for field in fields(found)}
     if prometheus and not globals_of(ctx).json:
-        for name, value in figures.items():
-            if isinstance(value, int | float):
-                typer.echo(f"# TYPE world_weaver_{name} gauge\nworld_weaver_{name} {value}")
+        typer.echo(exposition(found, queues=queues), nl=False)
         return
     emit(
         globals_of(ctx).json,

@@ -81,6 +81,8 @@ class Snapshot:
     gauges: Mapping[str, float]
     errors: int
     """Failures in the Error History."""
+    processes: int
+    """How many processes these figures come from; 0 where none measured anything."""
 
 
 class Metrics:

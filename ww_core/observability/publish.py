@@ -137,7 +137,7 @@ class Publisher:
     def publish(self) -> None:
         """Publish now, where anything was measured; a board that cannot be reached costs only the figures."""
         figures = self._metrics.dump()
-        if not figures["sketches"] and not figures["totals"]:
+        if not (figures["sketches"] or figures["totals"] or figures["gauges"]):
             return
         try:
             self._board.put(self._name, json.dumps({"at": self._clock(), "name": self._name, **figures}))

@@ -15,6 +15,12 @@ CACHE_TOTAL = "embedding_cache_total"
 """Counter: texts looked up there."""
 POOL_UTIL = "neo4j_pool_util"
 QUEUE_DEPTH = "qdrant_queue_depth"
+GAP = "recall.hierarchical_gap"
+"""Gauge: share of flat results that hierarchical search missed, on the sampled queries."""
+EPISODES = "episodes."
+"""Gauges: this and a state."""
+BACKLOG_AGE = "oldest_pending_seconds"
+"""Gauge: age of the oldest episode that is not embedded yet."""
 LAG = "lag"
 """Stage: store to findable."""
 
@@ -28,8 +34,9 @@ def summarise(dumps: Iterable[Mapping[str, Any]]) -> Snapshot:
     window: dict[str, int] = {}
     totals: dict[str, int] = {}
     gauges: dict[str, float] = {}
-    errors = 0
+    errors = processes = 0
     for dump in dumps:
+        processes += bool(dump["sketches"] or dump["totals"] or dump["gauges"])
         for name, data in dump["sketches"].items():
             sketches.setdefault(name, Sketch()).merge(Sketch.load(data))
         for name, n in dump["window"].items():
@@ -62,6 +69,7 @@ def summarise(dumps: Iterable[Mapping[str, Any]]) -> Snapshot:
         window=window,
         gauges=gauges,
         errors=errors,
+        processes=processes,
     )
 
 

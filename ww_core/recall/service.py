@@ -18,6 +18,7 @@ from ww_core.errors import InvalidInput, ModelUnavailable
 from ww_core.hooks import Hooks
 from ww_core.models import ClusterRef, Episode, Recall, Recollection, State, Vector
 from ww_core.observability.metrics import Metrics
+from ww_core.observability.summary import GAP
 from ww_core.recall import rerank, signals
 from ww_core.recall.candidates import Pool, gather
 from ww_core.recall.filters import findable, matches
@@ -46,8 +47,6 @@ from ww_core.stores.ports import (
 log = logging.getLogger(__name__)
 
 FLAT, HIERARCHICAL, LEXICAL = "flat", "hierarchical", "bm25"
-GAP_GAUGE = "recall.hierarchical_gap"
-"""Share of flat results that hierarchical search missed, on the sampled queries."""
 
 
 class RecallEncoder(TextEncoder, TokenEncoder, Protocol):
@@ -168,7 +167,7 @@ class Recaller:
         if self._chance() < self._settings.hierarchical_gap_sample:
             flat = self._rank(query, request, request.where, FLAT, route)
             self.gap.measure(_top(ranked, request), _top(flat, request))
-            self._metrics.set_gauge(GAP_GAUGE, self.gap.value)
+            self._metrics.set_gauge(GAP, self.gap.value)
             if self._mode(request) == "auto" and self.gap.exceeds(self._settings.hierarchical_gap_limit):
                 return flat
         return ranked

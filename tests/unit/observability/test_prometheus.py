@@ -1,0 +1,102 @@
+"""Prometheus reads every figure under its name, and nothing where nothing was measured."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from ww_core.config import Settings
+from ww_core.deployment import Deployment
+from ww_core.observability import Metrics, Snapshot
+from ww_core.observability.prometheus import PREFIX, TABLE, exposition, names
+from ww_core.observability.publish import FileBoard, Publisher
+from ww_core.observability.summary import BACKLOG_AGE, EPISODES, GAP, POOL_UTIL, QUEUE_DEPTH
+from ww_workers.scrape import Scrape, serve
+
+
+def samples(page: str) -> dict[tuple[str, ...], float]:
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(page)
+        for sample in family.samples
+    }
+
+
+def busy() -> Metrics:
+    metrics = Metrics()
+    for stage in ("recall", "store", "lag", 'odd "stage"\n'):
+        metrics.observe(stage, 0.1)
+    for name in ("attempts", "failures", "embedding_cache_hits", "embedding_cache_total"):
+        metrics.increment(name)
+    for name in (GAP, BACKLOG_AGE, POOL_UTIL, QUEUE_DEPTH, EPISODES + "pending", "new.gauge"):
+        metrics.set_gauge(name, 0.5)
+    return metrics
+
+
+def test_every_figure_is_exported_and_every_name_has_a_figure() -> None:
+    found = samples(exposition(busy().snapshot(), queues={"ww.embed": 3}))
+    assert {name for name, *_ in found} == names()
+    exported = {family.name for family in TABLE}
+    for field in fields(Snapshot):
+        if field.name not in ("stages", "counters", "window", "gauges"):
+            assert field.name in exported, f"{field.name} is not exported"
+    assert found[PREFIX + "queue_length", "ww.embed"] == 3
+    assert found[PREFIX + "episodes", "pending"] == 0.5
+    assert found[PREFIX + "gauge", "new.gauge"] == 0.5
+    assert found[PREFIX + "stage_latency_p95", 'odd "stage"\n'] == pytest.approx(100, rel=0.01)
+    assert found[PREFIX + "window_count", "attempts"] == 1
+
+
+def test_what_was_not_measured_is_absent() -> None:
+    page = exposition(Metrics().snapshot())
+    assert samples(page) == {(PREFIX + "errors",): 0, (PREFIX + "processes",): 0}
+    assert "nan" not in page.lower()
+
+
+def test_a_worker_serves_what_all_processes_published(tmp_path: Path) -> None:
+    board = FileBoard(tmp_path)
+    publisher = Publisher(busy(), board)
+    publisher.publish()
+    # as another process would have: its own name is told apart from the reader's
+    board.put("another", next(tmp_path.glob("*.json")).read_text().replace(publisher._name, "another"))
+    next(tmp_path.glob(f"{publisher._name}*")).unlink()
+    scrape = Scrape(Settings(data_dir=tmp_path), board, address="127.0.0.1", port=0)
+    try:
+        with urlopen(f"http://127.0.0.1:{scrape.port}/metrics", timeout=10) as answer:
+            found = samples(answer.read().decode())
+        assert found[(PREFIX + "recall_latency_p50",)] == pytest.approx(100, rel=0.01)
+        assert found[(PREFIX + "processes",)] == 1
+        with pytest.raises(HTTPError, match="404") as missing:
+            urlopen(f"http://127.0.0.1:{scrape.port}/", timeout=10)
+        missing.value.close()
+    finally:
+        scrape.close()
+
+
+def test_the_settings_say_where_figures_are_served(tmp_path: Path) -> None:
+    assert serve(Settings(data_dir=tmp_path)) is None
+    free = Scrape(Settings(data_dir=tmp_path), FileBoard(tmp_path), address="127.0.0.1", port=0)
+    free.close()
+    asked = Settings(data_dir=tmp_path, metrics_port=free.port, metrics_address="127.0.0.1")
+    served = serve(asked)
+    assert served is not None
+    assert served.port == free.port
+    assert serve(asked) is None, "a second worker of the machine leaves it to the first"
+    served.close()
+    Deployment.of(asked).close()
+
+
+def test_a_store_says_how_much_waits_in_it(tmp_path: Path) -> None:
+    deployment = Deployment(Settings(data_dir=tmp_path))
+    deployment.ingest.store("one")
+    deployment.watch_backlog()
+    gauges = deployment.metrics.snapshot().gauges
+    assert gauges[EPISODES + "pending"] == gauges[EPISODES + "acknowledged"] == 1
+    assert gauges[BACKLOG_AGE] >= 0
+    deployment.close()
+    assert BACKLOG_AGE not in deployment.metrics.snapshot().gauges

@@ -1,0 +1,49 @@
+"""How much waits in the graph store, as gauges."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Protocol
+
+from ww_core.models import Counts
+from ww_core.observability.summary import BACKLOG_AGE, EPISODES
+
+FRESH_SECONDS = 2.0
+"""Gauges read together share one look at the store."""
+
+
+class Record(Protocol):
+    """The part of the graph store that counts."""
+
+    def counts(self, session_id: str | None = None) -> Counts: ...
+
+    def oldest_pending(self) -> float | None: ...
+
+
+class Backlog:
+    """Looks at the store when its gauges are read. ``clock`` is monotonic seconds."""
+
+    def __init__(self, record: Record, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._record = record
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._read_at = -math.inf
+        self._gauges: dict[str, float] = {}
+
+    def probes(self) -> dict[str, Callable[[], float]]:
+        """What reads each gauge, by name; nan where nothing is pending."""
+        names = [EPISODES + field.name for field in fields(Counts)]
+        return {name: (lambda name=name: self._read(name)) for name in [*names, BACKLOG_AGE]}  # type: ignore[misc]
+
+    def _read(self, name: str) -> float:
+        with self._lock:
+            if self._clock() - self._read_at >= FRESH_SECONDS:
+                counts, oldest = self._record.counts(), self._record.oldest_pending()
+                self._gauges = {EPISODES + field.name: float(getattr(counts, field.name)) for field in fields(counts)}
+                self._gauges[BACKLOG_AGE] = math.nan if oldest is None else oldest
+                self._read_at = self._clock()
+            return self._gauges[name]

@@ -1,0 +1,84 @@
+"""The page that Prometheus scrapes from a worker: the figures of the whole deployment, served by the worker's parent.
+
+The parent measures nothing and opens no store: it merges what the processes publish, so it does not matter which worker
+is scraped, nor how many children it has.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from ww_core.config import Settings
+from ww_core.deployment import Deployment
+from ww_core.errors import WorldWeaverError
+from ww_core.observability.metrics import Metrics
+from ww_core.observability.prometheus import CONTENT_TYPE, exposition
+from ww_core.observability.publish import Board, deployment_snapshot
+from ww_workers.inspection import queue_lengths
+
+log = logging.getLogger(__name__)
+
+PATH = "/metrics"
+SOCKET_SECONDS = 10.0
+"""How long a client may take to say what it wants."""
+
+
+class Scrape:
+    """Serves ``/metrics`` on a daemon thread until ``close``. Raises OSError where the port cannot be had."""
+
+    def __init__(self, settings: Settings, board: Board, *, address: str, port: int) -> None:
+        self._settings = settings
+        self._board = board
+        scrape = self
+
+        class Handler(BaseHTTPRequestHandler):
+            timeout = SOCKET_SECONDS
+
+            def do_GET(self) -> None:
+                status, body = scrape.answer(self.path)
+                self.send_response(status)
+                self.send_header("Content-Type", CONTENT_TYPE)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                return None
+
+        self._server = ThreadingHTTPServer((address, port), Handler)
+        self._server.daemon_threads = True
+        self.port: int = self._server.server_address[1]
+        threading.Thread(target=self._server.serve_forever, name="ww-scrape", daemon=True).start()
+        # A child must not hold the port when the parent is gone.
+        os.register_at_fork(after_in_child=self._server.socket.close)
+
+    def answer(self, path: str) -> tuple[int, bytes]:
+        """HTTP status and body."""
+        if path.split("?")[0] != PATH:
+            return 404, b"the figures are at /metrics\n"
+        try:
+            figures = deployment_snapshot(Metrics(), self._board)
+            return 200, exposition(figures, queues=queue_lengths(self._settings)).encode()
+        except WorldWeaverError as error:  # Prometheus sees that the scrape failed, and people why
+            return 503, f"{error}\n".encode()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def serve(settings: Settings) -> Scrape | None:
+    """What the settings ask for; None where that is nothing, or another worker of this machine serves already."""
+    if settings.metrics_port is None:
+        return None
+    try:
+        board = Deployment.of(settings).board
+        return Scrape(settings, board, address=settings.metrics_address, port=settings.metrics_port)
+    except (OSError, WorldWeaverError) as error:
+        log.warning(
+            "figures are not served on port %d: %s", settings.metrics_port, error, extra={"action": "scrape.start"}
+        )
+        return None
