@@ -10,7 +10,7 @@ import time
 import weakref
 from collections.abc import Callable
 from typing import TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from neo4j import READ_ACCESS, WRITE_ACCESS, Driver, GraphDatabase, Transaction
 from neo4j.api import BookmarkManager
@@ -47,9 +47,11 @@ class Server:
         if uri is None:
             raise ConfigurationError("no Neo4j server is set", hint="set neo4j_uri")
         self._settings = settings
-        self._uri = uri.get_secret_value()
-        # without user and password, which a URI may carry
-        self.place = urlsplit(self._uri).netloc.rpartition("@")[2]
+        parts = urlsplit(uri.get_secret_value())
+        userinfo, _, self.place = parts.netloc.rpartition("@")
+        # the driver takes no password in a URI, and would show it in its error
+        self._uri = parts._replace(netloc=self.place).geturl()
+        self._auth = _credentials(settings, userinfo)
         self._lock = threading.RLock()
         self._driver: Driver | None = None
         self._bookmarks: BookmarkManager | None = None
@@ -82,19 +84,24 @@ class Server:
 
     def _run(self, work: Callable[[Transaction], T], access: str, *, again: bool) -> T:
         repeated, lost = 0, 0
+        started = time.monotonic()
         while True:
             try:
                 return self._attempt(work, access)
             except (DriverError, Neo4jError) as error:
                 if failures.repeatable(error) and repeated < self._settings.neo4j_max_transaction_retry:
                     repeated += 1
-                elif failures.connection_lost(error) and lost == 0 and (again or not failures.outcome_unknown(error)):
-                    # a connection of the pool may date from before the server was restarted
+                elif self._worth_another(error, again) and not lost and time.monotonic() - started < CONNECT_SECONDS:
                     lost += 1
                 else:
                     raise failures.translated(error, self.place, self._settings.neo4j_user) from error
                 log.debug("transaction is repeated", extra={"action": "neo4j.repeat", "attempt": repeated + lost})
             time.sleep(random.uniform(0, min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (repeated + lost))))
+
+    @staticmethod
+    def _worth_another(error: DriverError | Neo4jError, again: bool) -> bool:
+        """A connection of the pool may date from before the server was restarted."""
+        return failures.connection_lost(error) and (again or not failures.outcome_unknown(error))
 
     def _attempt(self, work: Callable[[Transaction], T], access: str) -> T:
         driver = self._connected()
@@ -132,11 +139,10 @@ class Server:
 
     def _open(self) -> Driver:
         s = self._settings
-        password = s.neo4j_password
         try:
             driver = GraphDatabase.driver(
                 self._uri,
-                auth=None if password is None else (s.neo4j_user, password.get_secret_value()),
+                auth=self._auth,
                 max_connection_pool_size=s.neo4j_pool_size,
                 connection_acquisition_timeout=s.neo4j_acquisition_timeout,
                 connection_timeout=CONNECT_SECONDS,
@@ -152,6 +158,14 @@ class Server:
         # in a cluster, what one transaction wrote is seen by the next even where another member answers it
         self._bookmarks = GraphDatabase.bookmark_manager() if self._uri.startswith("neo4j") else None
         return driver
+
+
+def _credentials(settings: Settings, userinfo: str) -> tuple[str, str] | None:
+    """User and password of the settings, else those in the URI, else none at all."""
+    if settings.neo4j_password is not None:
+        return settings.neo4j_user, settings.neo4j_password.get_secret_value()
+    user, colon, password = userinfo.partition(":")
+    return (unquote(user), unquote(password)) if colon else None
 
 
 def _start_anew() -> None:

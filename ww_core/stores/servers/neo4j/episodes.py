@@ -28,7 +28,7 @@ MERGE (e:Episode {{ns: $ns, id: row.id}})
 ON CREATE SET e.call = $call, e.session = row.session, e.seq = clock + row.i, e.t = clock + row.i, e.queue = $queue,
   e.state = 'pending', e.at = row.at, e.position = row.position, e.place = row.place, e.content = row.content,
   e.context = row.context, e.outcome = row.outcome, e.importance = row.importance, e.stored_at = now,
-  e.open_since = now, e.generation = 0, e.deliveries = 0
+  e.generation = 0
 WITH row.session AS session, max(clock + row.i) AS last, sum(CASE e.call WHEN $call THEN 1 ELSE 0 END) AS created,
   collect(CASE WHEN e.call <> $call THEN [e.id, e.state, e.session, e.content] END) AS known
 ORDER BY session

@@ -16,6 +16,7 @@ from ww_core.stores.servers.neo4j.dirt import SIDE
 from ww_core.stores.servers.neo4j.outbox import FOR_EVER
 from ww_core.stores.servers.neo4j.rows import (
     EPISODE,
+    LAST_PLACE,
     Part,
     place_after,
     to_episode,
@@ -69,7 +70,7 @@ _ROWS_OF_SESSION = """MATCH (e:Episode) WHERE e.ns = $ns AND e.session = $sessio
 _MARK = "MATCH (c:Counter) WHERE c.ns = $ns AND c.session >= '' AND c.shard >= 0 RETURN coalesce(max(c.last), 0)"
 _OPEN = """MATCH (e:Episode) WHERE e.queue {of} AND e.t <= $upto AND e.seq <= $mark RETURN 1 LIMIT 1"""
 _HEAD = """CALL () { MATCH (e:Episode) WHERE e.queue {of} AND e.t <= $end
-  RETURN e.open_since AS since ORDER BY e.queue, e.t LIMIT $sample } RETURN min(since)"""
+  RETURN coalesce(e.open_since, e.stored_at) AS since ORDER BY e.queue, e.t LIMIT $sample } RETURN min(since)"""
 
 
 class Reading(Part):
@@ -232,7 +233,7 @@ def _order(episode: Episode) -> tuple[datetime, int, str]:
 def _bounds(where: Where, after: str | None, newest_first: bool) -> tuple[str, str]:
     """The open interval of places that a page comes from."""
     low = "" if where.since is None else to_place_of_time(to_us(where.since))
-    high = "g" if where.until is None else to_place_of_time(to_us(where.until))
+    high = LAST_PLACE if where.until is None else to_place_of_time(to_us(where.until))
     if after is not None:
         low, high = (low, min(high, after)) if newest_first else (max(low, after), high)
     return low, high

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,8 +17,15 @@ from ww_core.stores.servers.neo4j.connection import Server
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_PLACE_ZERO = 1 << 62
-"""Added to times and positions before they are written as text, so that those below zero sort first."""
+_TIME_BITS, _POSITION_BITS = 60, 36
+"""Of a place; half of each is for values below zero. 36 524 years, and more positions than a file has lines."""
+_SORTED = bytes.maketrans(
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/",
+    b"-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz",
+)
+"""Base 64 with digits that sort as their values do."""
+LAST_PLACE = "~"
+"""Sorts after every place."""
 
 NOW = """WITH datetime.realtime() AS d WITH d.epochSeconds * 1000000 + d.microsecond AS clock
 WITH clock, coalesce($now, clock) AS now
@@ -87,12 +95,12 @@ def to_json(context: Mapping[str, Any]) -> str | None:
 
 def to_place(at: int, position: int, episode_id: str) -> str:
     """A text that sorts as (at, position, episode_id) does: one property, one index, one comparison."""
-    return f"{at + _PLACE_ZERO:016x}{position + _PLACE_ZERO:016x}{episode_id}"
+    return _digits(at, position) + episode_id
 
 
 def to_place_of_time(at: int) -> str:
     """Sorts before every place at that time and after every earlier one."""
-    return f"{at + _PLACE_ZERO:016x}"
+    return _digits(at, 0)[: _TIME_BITS // 6]
 
 
 def place_after(after: tuple[datetime, int, str]) -> str:
@@ -133,6 +141,12 @@ def to_episode(row: Record) -> Episode:
         stability=e.get("stability", 0.0),
         last_recalled_at=to_time_or_none(e.get("recalled_at")),
     )
+
+
+def _digits(at: int, position: int) -> str:
+    half = 1 << _POSITION_BITS - 1
+    number = (at + (1 << _TIME_BITS - 1) << _POSITION_BITS) + max(-half, min(half - 1, position)) + half
+    return b64encode(number.to_bytes((_TIME_BITS + _POSITION_BITS) // 8, "big")).translate(_SORTED).decode()
 
 
 def _encodable(name: str) -> bool:
