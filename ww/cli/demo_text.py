@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 import re
 import sysconfig
@@ -13,21 +12,25 @@ from ww_core.errors import ConfigurationError
 from ww_core.models import Episode
 
 SESSION = "demo"
-MOST_EPISODES = 1600
+MOST_EPISODES = 1520
 FEWEST_EPISODES = 1500
 PER_MODULE = 40
 """Paragraphs taken of one top-level module, so that no package drowns the others."""
-MIN_CHARS, MAX_CHARS = 60, 400
+MIN_CHARS, MAX_CHARS = 60, 320
 MIN_WORDS = 9
 # Not prose about Python's library: tests, generated tables, tools of the interpreter's own build.
 _LEFT_OUT = re.compile(
     r"(^|/)(test|tests|idle_test|idlelib|lib2to3|encodings|site-packages|dist-packages|ensurepip|pydoc_data"
     r"|config-[^/]*|turtledemo|__phello__|_[a-z][^/]*)(/|\.py$|$)"
 )
+_OF_MODULE = re.compile(r'(?:\s*#[^\n]*\n|\s)*[rRuU]?"""(.*?)"""', re.DOTALL)
+_OF_DEFINITION = re.compile(
+    r'^[ \t]*(?:async def|def|class)[ \t]+(\w+)[^\n]*:[ \t]*\n[ \t]*[rRuU]?"""(.*?)"""', re.DOTALL | re.MULTILINE
+)
 
 
 def episodes() -> list[Episode]:
-    """1 500 to 1 600 paragraphs in the order of their modules, each with its module and name as context.
+    """1 500 to 1 520 paragraphs in the order of their modules, each with its module and name as context.
 
     Read from the source files of the running interpreter; nothing is imported. Raises ConfigurationError where the
     interpreter has no sources.
@@ -68,15 +71,17 @@ def _sources(root: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _docstrings(path: Path) -> Iterator[tuple[str, str]]:
+    """(name, docstring) of the module ("") and of what it defines; found by their looks, which is ten times quicker
+    than parsing the whole library and misses little."""
     try:
-        tree = ast.parse(path.read_bytes())
-    except (SyntaxError, ValueError, OSError):
-        return  # templates and the like that only look like modules
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            docstring = ast.get_docstring(node)
-            if docstring:
-                yield getattr(node, "name", ""), inspect.cleandoc(docstring)
+        source = path.read_text(encoding="utf-8")
+    except (UnicodeDecodeError, OSError):
+        return  # an old encoding, or not ours to read
+    opening = _OF_MODULE.match(source)
+    if opening:
+        yield "", inspect.cleandoc(opening[1])
+    for found in _OF_DEFINITION.finditer(source):
+        yield found[1], inspect.cleandoc(found[2])
 
 
 def _paragraphs(docstring: str) -> Iterator[str]:
