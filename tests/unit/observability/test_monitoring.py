@@ -1,0 +1,113 @@
+"""What compose/monitoring asks for is what is exported, at the thresholds of the settings."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ww_core.config import ALERTS, Settings
+from ww_core.observability.prometheus import PREFIX, TABLE, names
+
+ROOT = Path(__file__).parents[3]
+MONITORING = ROOT / "compose" / "monitoring"
+METRIC_OF = {
+    "recall_p95": "recall_latency_p95",
+    "cache_hit_rate": "cache_hit_rate",
+    "pool_utilization": "neo4j_pool_util",
+    "error_rate": "error_rate",
+}
+
+
+def rules() -> list[dict[str, Any]]:
+    groups = yaml.safe_load((MONITORING / "rules.yml").read_text())["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def dashboard() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((MONITORING / "grafana" / "dashboards" / "world-weaver.json").read_text())
+    return found
+
+
+def queries() -> list[str]:
+    panels = [target["expr"] for panel in dashboard()["panels"] for target in panel.get("targets", [])]
+    return [rule["expr"] for rule in rules()] + panels
+
+
+def test_every_name_that_is_asked_for_is_exported() -> None:
+    for query in queries():
+        asked = set(re.findall(rf"{PREFIX}\w+", query))
+        assert asked or query.startswith("sum(up")
+        assert asked <= names(), query
+        assert query.count("(") == query.count(")")
+
+
+def test_every_label_that_is_asked_for_is_the_one_exported() -> None:
+    labels = {PREFIX + family.name: family.label for family in TABLE} | {PREFIX + "queue_length": "queue"}
+    for query in queries():
+        for name, label in re.findall(rf"({PREFIX}\w+)\{{(\w+)", query):
+            assert labels[name] == label, query
+        for label in re.findall(r"by \((\w+)\)", query):
+            (name,) = set(re.findall(rf"{PREFIX}\w+", query))
+            assert labels[name] == label, query
+
+
+def test_every_stage_and_counter_that_is_asked_for_is_measured_somewhere() -> None:
+    measured: set[str] = set()
+    for path in (ROOT / "ww_core").rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        measured |= {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+    for query in queries():
+        for name in re.findall(r'(?:stage|counter)="([^"]+)"', query):
+            assert name in measured, query
+        for pattern in re.findall(r'stage=~"([^"]+)"', query):
+            prefixes = {m for m in measured if re.fullmatch(r"[a-z_]+\.[a-z_.]*", m)}
+            assert any(re.fullmatch(pattern, m) for m in prefixes), query
+
+
+@pytest.mark.parametrize("name", ALERTS)
+@pytest.mark.parametrize("severity", ["warning", "critical"])
+def test_the_rules_have_the_thresholds_of_the_settings(name: str, severity: str) -> None:
+    defaults = Settings.model_fields
+    sign = "<" if ALERTS[name] else ">"
+    limit = f"max({PREFIX}{METRIC_OF[name]}) {sign} {defaults[f'alert_{name}_{severity}'].default:g}"
+    (rule,) = [
+        r for r in rules() if r["labels"]["severity"] == severity and r["expr"].split(" and ")[0].strip() == limit
+    ]
+    if name != "pool_utilization":
+        assert rule["expr"].rstrip().endswith(f">= {defaults['alert_min_samples'].default}")
+
+
+def test_panels_answer_an_operators_questions_in_their_order() -> None:
+    rows = [panel["title"] for panel in dashboard()["panels"] if panel["type"] == "row"]
+    assert rows == [
+        "Is it healthy?",
+        "Is the backlog moving?",
+        "How slow is recall, and storing?",
+        "Is it good?",
+        "Stores and workers",
+    ]
+    places = [tuple(panel["gridPos"][key] for key in "xy") for panel in dashboard()["panels"]]
+    assert len(set(places)) == len(places)
+    assert places == sorted(places, key=lambda place: (place[1], place[0]))
+
+
+def test_workers_serve_where_prometheus_looks_and_the_dashboard_is_provisioned() -> None:
+    compose = yaml.safe_load((ROOT / "compose" / "docker-compose.yml").read_text())
+    services = compose["services"]
+    scraped = yaml.safe_load((MONITORING / "prometheus.yml").read_text())["scrape_configs"][0]["static_configs"]
+    for target in scraped[0]["targets"]:
+        host, port = target.split(":")
+        assert services[host]["environment"]["T4DM_METRICS_PORT"] == port
+    for name in ("prometheus", "grafana"):
+        assert services[name]["profiles"] == ["monitoring"]
+        for volume in services[name]["volumes"]:
+            source = volume.split(":")[0]
+            assert source in compose["volumes"] or (ROOT / "compose" / source).exists()
+    source = yaml.safe_load((MONITORING / "grafana/provisioning/datasources/prometheus.yml").read_text())
+    assert source["datasources"][0]["uid"] == dashboard()["panels"][1]["datasource"]["uid"]
