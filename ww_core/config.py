@@ -194,6 +194,13 @@ class Settings(BaseSettings):
         0.0, ge=0, le=10, description="weight of the query's similarity to the episode's cluster"
     )
 
+    recall_strengthens: bool = Field(
+        True, description="episodes that a recall brings to mind (working_memory_size) fade more slowly from then on"
+    )
+    archive_below: float = Field(
+        0.2, ge=0, lt=1, description="retrievability to archive at: after 3 to 25 years by importance; 0: never"
+    )
+
     # -- consolidation
     consolidation_min_cluster_size: Annotated[int, Field(ge=2, le=100_000)] | Literal["auto"] = Field(
         "auto", description="episodes in the smallest cluster; auto: 5 for small samples, about 10 at 3 000"

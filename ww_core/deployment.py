@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ww_core.ingest.core import Ingest
     from ww_core.observability.publish import Board, Publisher
     from ww_core.recall.service import Recaller
+    from ww_core.recall.strengthening import Strengthener
 
 log = logging.getLogger(__name__)
 
@@ -136,6 +137,9 @@ class Deployment:
         with self._registry_lock:
             if self._registry.get(self.settings) is self:
                 del self._registry[self.settings]
+        strengthener: Strengthener | None = self.__dict__.pop("_strengthener", None)
+        if strengthener is not None:  # it still writes
+            strengthener.close()
         with self._lock:
             for name in _OPENED:
                 self.__dict__.pop(name, None)
@@ -261,6 +265,11 @@ class Deployment:
         return self._once("_consolidator", self._make_consolidator)
 
     @property
+    def strengthener(self) -> Strengthener:
+        """Takes down what is recalled."""
+        return self._once("_strengthener", self._make_strengthener)
+
+    @property
     def board(self) -> Board:
         """Where the processes of this deployment publish their figures: Redis, else files beside the stores."""
         from ww_core.observability.publish import FileBoard, RedisBoard
@@ -370,6 +379,11 @@ class Deployment:
             self.graph, self.vectors, embedding, self.settings, self.hooks, self.metrics, self.buffers.ca1
         )
 
+    def _make_strengthener(self) -> Strengthener:
+        from ww_core.recall.strengthening import Strengthener
+
+        return Strengthener(lambda: self.graph, self.clock)
+
     def _remote_queries(self, ask: Callable[[str], Vector]) -> RemoteQueries:
         from ww_core.embedding.remote import RemoteQueries
 
@@ -414,7 +428,7 @@ def _reopen_in_child() -> None:
         deployment._lock = threading.RLock()
         deployment._holders = 0
         deployment.doorbell, deployment.ask_query = Silent(), None
-        for name in (*_OPENED, "_probes", "_meters", "_publisher"):
+        for name in (*_OPENED, "_strengthener", "_probes", "_meters", "_publisher"):
             immortal(deployment.__dict__.pop(name, None))
 
 

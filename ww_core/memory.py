@@ -299,6 +299,8 @@ class MemoryCore:
 
     def _attend(self, answer: Recall) -> None:
         best = answer.results[: self.deployment.buffers.working_memory.size]
+        if self.deployment.settings.recall_strengthens:
+            self.deployment.strengthener.note([r.episode_id for r in best])
         self.deployment.buffers.working_memory.attend(
             Episode(r.content, r.episode_id, r.session_id, r.timestamp, r.context, r.outcome) for r in reversed(best)
         )

@@ -15,6 +15,7 @@ from datetime import datetime
 
 from ww_core.deployment import Deployment
 from ww_core.errors import WorldWeaverError
+from ww_core.maintenance.fading import DECAY_SECONDS
 from ww_core.models import Run
 from ww_workers.jobs import Jobs
 from ww_workers.loops import Loop
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 SWEEP_SECONDS = 30.0
 FIRST_SWEEP_SECONDS = 1.0  # a process that lives shorter has nothing to gain from it
 DUE_FACT = "consolidate_due.at"
+DECAY_FACT = "decay.at"
 STOP_SECONDS = 5.0
 WRITING_SECONDS = 0.1
 """Whoever rang this short a time ago is still storing."""
@@ -126,6 +128,8 @@ class Dispatcher:
             self._next_sweep = self._clock() + SWEEP_SECONDS * random.uniform(0.9, 1.1)
             self.jobs.sweep(should_stop=lambda: self._chores.stopped)
             self._consolidate_due()
+            if not self._chores.stopped and self._once_in(DECAY_SECONDS, DECAY_FACT):
+                self.jobs.decay(should_stop=lambda: self._chores.stopped)
         if self._clock() >= self._next_alerts and not self._chores.stopped:
             self._next_alerts = self._clock() + self._deployment.settings.alert_interval
             self.jobs.check_alerts()
@@ -142,15 +146,18 @@ class Dispatcher:
             log.warning("consolidation failed: %s", error, extra={"action": "consolidation", "run_id": run.run_id})
 
     def _consolidate_due(self) -> None:
-        """Once per interval over all processes and starts of this data directory."""
+        if self._once_in(self._deployment.settings.consolidation_interval, DUE_FACT):
+            self.jobs.consolidate_due(self._deployment.clock())
+
+    def _once_in(self, interval: float, fact: str) -> bool:
+        """Whether it is time again, once per ``interval`` seconds over all processes and starts of this data directory;
+        the first interval begins with the first process."""
         graph, now = self._deployment.graph, self._deployment.clock()
-        interval = self._deployment.settings.consolidation_interval
-        last = graph.get_fact(DUE_FACT)
+        last = graph.get_fact(fact)
         if last is not None and 0 <= (now - datetime.fromisoformat(last)).total_seconds() < interval:
-            return
-        graph.put_fact(DUE_FACT, now.isoformat())
-        if last is not None:  # the first interval begins with the first process
-            self.jobs.consolidate_due(now)
+            return False
+        graph.put_fact(fact, now.isoformat())
+        return last is not None
 
 
 _running: weakref.WeakSet[Dispatcher] = weakref.WeakSet()

@@ -16,6 +16,7 @@ from uuid import NAMESPACE_URL, uuid4, uuid5
 from ww_core.deployment import Deployment
 from ww_core.errors import Busy, NotFound
 from ww_core.maintenance.drain import MAX_SECONDS, RETRY_SECONDS, Drain, DrainReport, never
+from ww_core.maintenance.fading import FadeReport, fade
 from ww_core.maintenance.refresh import Refresh
 from ww_core.maintenance.sweep import SweepReport, sweep
 from ww_core.maintenance.verify import verify
@@ -190,6 +191,21 @@ class Jobs:
         another process has just done so."""
         watch = alert_watch(self.deployment)
         return watch.check() if watch.due() else ()
+
+    # -- forgetting
+
+    def decay(self, *, now: datetime | None = None, should_stop: Callable[[], bool] = never) -> FadeReport:
+        """Archive what has faded, for a while; its points follow with the next refresh."""
+        parts = self.deployment
+        report = fade(
+            parts.graph,
+            threshold=parts.settings.archive_below,
+            now=now or parts.clock(),
+            should_stop=should_stop,
+        )
+        if report.archived:
+            self.bells.embed()
+        return report
 
     # -- mending
 

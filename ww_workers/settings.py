@@ -8,6 +8,7 @@ from typing import Any
 from kombu.entity import Exchange, Queue
 
 from ww_core.config import Settings
+from ww_core.maintenance.fading import DECAY_SECONDS
 from ww_core.stores.ports import Queue as Name
 
 VISIBILITY_SECONDS = 60
@@ -111,6 +112,7 @@ def beat_schedule(settings: Settings) -> dict[str, dict[str, Any]]:
     return {
         "consolidate what is due": _every("ww.consolidate_due", interval),
         "sweep": _every("ww.sweep", SWEEP_SECONDS),
+        "decay": _every("ww.decay", DECAY_SECONDS),
         "alerts": _every("ww.alerts", settings.alert_interval),
     }
 

@@ -21,7 +21,17 @@ from ww_workers.jobs import Bells, Jobs
 from ww_workers.settings import BEAT_HEADER, BEAT_TICK
 from ww_workers.wire import receipt_json, run_json, verification_json
 
-__all__ = ["alerts", "consolidate", "consolidate_due", "embed_pending", "embed_query", "store", "sweep", "verify"]
+__all__ = [
+    "alerts",
+    "consolidate",
+    "consolidate_due",
+    "decay",
+    "embed_pending",
+    "embed_query",
+    "store",
+    "sweep",
+    "verify",
+]
 
 
 class Work(Task):  # type: ignore[misc]  # Celery has no types
@@ -142,6 +152,12 @@ def sweep(self: Any) -> None:
     if self.request.get(BEAT_HEADER) or (self.request.headers or {}).get(BEAT_HEADER):
         work.deployment.graph.put_fact(BEAT_TICK, work.deployment.clock().isoformat())
     work.sweep(should_stop=lifecycle.stopping)
+
+
+@app.task(name="ww.decay", base=Work, ignore_result=True)
+def decay() -> None:
+    """Archive what has faded."""
+    jobs().decay(should_stop=lifecycle.stopping)
 
 
 @app.task(name="ww.alerts", base=Work, ignore_result=True)

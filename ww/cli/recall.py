@@ -45,6 +45,7 @@ def recall(
     until: str | None = typer.Option(None, "--until", metavar="TIME", help="Before."),
     outcome: list[str] = typer.Option([], "--outcome", help="Only these outcomes; may be repeated."),
     context: list[str] = typer.Option([], "--context", metavar="KEY=VALUE", help="Only with this context."),
+    archived: bool = typer.Option(False, "--archived", help="Also what has faded and was archived."),
     explain: bool = typer.Option(False, "--explain", help="Show the parts of each score."),
 ) -> None:
     """Find the episodes that answer a question, best first."""
@@ -69,6 +70,7 @@ def recall(
             outcome=outcome or None,
             context=matching or None,
             mode="flat" if flat else "hierarchical" if hierarchical else None,
+            archived=None if archived else False,
             explain=explain,
         )
     emit(options.json, lambda: as_json(found), lambda console: show(console, found, explain=explain))

@@ -10,6 +10,7 @@ difficulty held constant because a recall is not graded.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
@@ -20,7 +21,7 @@ from ww_core.models import Episode
 DECAY = -0.5
 FACTOR = 19.0 / 81.0
 """Makes retrievability 0.9 after exactly one stability."""
-INITIAL_STABILITY = 3.0
+INITIAL_STABILITY = 30.0
 """Days, of an episode that was never recalled; importance moves it between a third and three times that."""
 MAX_STABILITY = 36_500.0
 """Days."""
@@ -36,7 +37,7 @@ def retrievability(days: NDArray[np.float64], stability: NDArray[np.float64]) ->
 
 
 def initial_stability(importance: float) -> float:
-    """Days, by importance 0 to 1: 1 for what does not matter, 3 in the middle, 9 for what matters most."""
+    """Days, by importance 0 to 1: 10 for what does not matter, 30 in the middle, 90 for what matters most."""
     return float(INITIAL_STABILITY * 3.0 ** (2.0 * importance - 1.0))
 
 
@@ -55,6 +56,20 @@ def current_retrievability(episode: Episode, now: datetime) -> float:
     return float(retrievability(np.asarray([days]), np.asarray([stability]))[0])
 
 
+def days_until(threshold: float, stability: float) -> float:
+    """Days after which retrievability falls to ``threshold`` (above 0, at most 1) at a stability in days."""
+    return float(stability * (threshold ** (1.0 / DECAY) - 1.0) / FACTOR)
+
+
 def to_archive(episodes: Iterable[Episode], *, now: datetime, threshold: float) -> list[str]:
-    """Ids of the episodes whose retrievability is below ``threshold`` (0 to 1) and that are not archived yet."""
-    return [e.episode_id for e in episodes if not e.archived and current_retrievability(e, now) < threshold]
+    """Ids of the episodes whose retrievability is below ``threshold`` (0 to 1) and that are not archived yet.
+
+    What happened long ago and was stored a moment ago is new to the memory: time counts from when it was stored.
+    """
+    return [e.episode_id for e in episodes if not e.archived and _retained(e, now) < threshold]
+
+
+def _retained(episode: Episode, now: datetime) -> float:
+    if episode.last_recalled_at is None and episode.stored_at is not None and episode.timestamp is not None:
+        episode = replace(episode, timestamp=max(episode.timestamp, episode.stored_at))
+    return current_retrievability(episode, now)

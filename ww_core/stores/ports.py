@@ -120,6 +120,15 @@ class DirtyRow:
     version: int
 
 
+@dataclass(frozen=True, slots=True)
+class Strength:
+    """What a recall leaves behind: FSRS ``stability`` in days from then on."""
+
+    episode_id: str
+    stability: float
+    recalled_at: datetime
+
+
 class GraphStore(Protocol):
     """Episodes, outbox, clusters and runs. The record."""
 
@@ -244,6 +253,14 @@ class GraphStore(Protocol):
     def clear_dirty(self, kind: Dirty, versions: Mapping[str, int]) -> None:
         """Clear the flag of each id where its version is still the given one; not the payload flag of an episode that a
         run under way has staged a new place for."""
+
+    # -- strengthening and decay
+
+    def strengthen(self, changes: Sequence[Strength]) -> None:
+        """Record recalls, each unless a later one is recorded already; ids that do not exist are passed over."""
+
+    def archive(self, episode_ids: Sequence[str], *, archived: bool = True) -> int:
+        """Set or lift the archive flag and mark the payload dirty; how many episodes that changed."""
 
     # -- erasure
 
@@ -576,6 +593,7 @@ __all__ = [
     "Search",
     "SparseVector",
     "StoredVector",
+    "Strength",
     "VectorStore",
     "Where",
 ]

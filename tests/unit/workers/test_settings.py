@@ -73,6 +73,7 @@ def test_every_task_of_the_contract_is_registered_and_no_other(tmp_path: Path) -
         "ww.alerts",
         "ww.consolidate",
         "ww.consolidate_due",
+        "ww.decay",
         "ww.embed_pending",
         "ww.embed_query",
         "ww.store",

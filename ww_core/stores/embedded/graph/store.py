@@ -16,9 +16,10 @@ from ww_core.stores.embedded.graph.membership import Memberships
 from ww_core.stores.embedded.graph.outbox import Outbox
 from ww_core.stores.embedded.graph.reading import Reading
 from ww_core.stores.embedded.graph.runs import Runs
+from ww_core.stores.embedded.graph.strength import Strengths
 
 
-class SqliteGraphStore(Episodes, Reading, Outbox, Dirt, Erasure, Runs, Memberships, History, Facts):
+class SqliteGraphStore(Episodes, Reading, Outbox, Dirt, Strengths, Erasure, Runs, Memberships, History, Facts):
     """Implements ``GraphStore`` on the file ``path``, which is created on first use with its directory.
 
     Safe with any number of threads and processes, and after fork. ``clock`` gives the time of leases, delays and
