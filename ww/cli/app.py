@@ -9,6 +9,8 @@ import typer
 from ww.cli import (
     alerts,
     background,
+    bench,
+    chaos,
     clusters,
     configure,
     consolidation,
@@ -53,8 +55,10 @@ def command() -> Any:
         alerts,
         dead,
         doctor,
+        bench,
         background,
         system,
+        chaos,
         configure,
         demo,
     ):
