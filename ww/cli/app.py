@@ -9,7 +9,6 @@ import typer
 from ww.cli import (
     alerts,
     background,
-    bench,
     chaos,
     clusters,
     configure,
@@ -55,7 +54,6 @@ def command() -> Any:
         alerts,
         dead,
         doctor,
-        bench,
         background,
         system,
         chaos,
