@@ -16,7 +16,7 @@ from tests.integration.test_cli_pipeline import Cli, cli
 from ww.memory.episodic import EpisodicMemory
 from ww_core.ingest.feed import feed
 from ww_core.models import Episode
-from ww_core.stores.ports import Where
+from ww_core.stores.ports import Strength, Where
 from ww_core.transfer import export, read_export
 
 __all__ = ["cli"]
@@ -41,6 +41,16 @@ def row(episode: Episode) -> Episode:
     )
 
 
+def put(memory: EpisodicMemory) -> None:
+    """The episodes as they are, by what an application and the upkeep do."""
+    graph = memory.core.deployment.graph
+    graph.add(EPISODES)
+    graph.archive([e.episode_id for e in EPISODES if e.archived])
+    graph.strengthen(
+        [Strength(e.episode_id, e.stability, e.last_recalled_at) for e in EPISODES if e.last_recalled_at is not None]
+    )
+
+
 def everything(memory: EpisodicMemory) -> list[Episode]:
     return [row(episode) for episode in memory.core.deployment.graph.page(Where(archived=None))]
 
@@ -52,7 +62,7 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
 def test_a_round_trip_is_exact_and_repeats_harmlessly(cli: Cli, tmp_path: Path) -> None:
     file = tmp_path / "all.jsonl"
     with EpisodicMemory(data_dir=cli.data_dir) as memory:
-        memory.core.deployment.graph.add(EPISODES)
+        put(memory)
         before = everything(memory)
     assert cli("export", str(file)) == {"exported": 6}
     assert file.stat().st_mode & 0o077 == 0
@@ -74,7 +84,7 @@ def test_a_round_trip_is_exact_and_repeats_harmlessly(cli: Cli, tmp_path: Path) 
 
 def test_one_session_alone_goes_out_and_in(cli: Cli, tmp_path: Path) -> None:
     with EpisodicMemory(data_dir=cli.data_dir) as memory:
-        memory.core.deployment.graph.add(EPISODES)
+        put(memory)
     file = tmp_path / "part.jsonl"
     assert cli("export", str(file), "--session", "other session") == {"exported": 1}
     assert [line["episode_id"] for line in lines_of(file)] == ["id/ü'\""]
@@ -88,7 +98,7 @@ def test_one_session_alone_goes_out_and_in(cli: Cli, tmp_path: Path) -> None:
 def test_erased_ids_other_content_and_broken_lines_are_rejected_and_kept(cli: Cli, tmp_path: Path) -> None:
     file, rejects = tmp_path / "all.jsonl", tmp_path / "rejects"
     with EpisodicMemory(data_dir=cli.data_dir) as memory:
-        memory.core.deployment.graph.add(EPISODES)
+        put(memory)
     cli("export", str(file))
     cli("forget", "full")
     other = lines_of(file)[0] | {"content": "changed"}
@@ -131,7 +141,7 @@ def test_vectors_that_come_along_are_used_where_they_are_this_models(tmp_path: P
 
 def test_standard_output_and_input(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with EpisodicMemory(data_dir=cli.data_dir) as memory:
-        memory.core.deployment.graph.add(EPISODES)
+        put(memory)
     file = tmp_path / "all.jsonl"
     cli("export", str(file))
     assert cli.text("export", "-").encode() == file.read_bytes()

@@ -16,7 +16,7 @@ from ww_core.ids import new_ids
 from ww_core.ingest import validate
 from ww_core.models import BatchReceipt, Episode, Receipt
 from ww_core.observability.metrics import ATTEMPTS, Metrics
-from ww_core.stores.ports import Added, AddResult, GraphStore
+from ww_core.stores.ports import Added, AddResult, GraphStore, Strength
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +117,21 @@ class Ingest:
         """
         if not episodes:
             return BatchReceipt((), ())
-        results = [_receipt(e, a) for e, a in zip(episodes, self._graph.add(episodes), strict=True)]
+        added = self._graph.add(episodes)
+        results = [_receipt(e, a) for e, a in zip(episodes, added, strict=True)]
+        # also of what was there: a run that was cut off in between is made good by the next, and later recalls stay
+        recalls = [
+            Strength(e.episode_id, e.stability, e.last_recalled_at)
+            for e, result in zip(episodes, results, strict=True)
+            if isinstance(result, Receipt) and e.last_recalled_at is not None
+        ]
+        archived = [
+            e.episode_id for e, a in zip(episodes, added, strict=True) if e.archived and a.outcome is Added.CREATED
+        ]
+        if recalls:
+            self._graph.strengthen(recalls)
+        if archived:
+            self._graph.archive(archived)
         self._ring()
         return BatchReceipt(
             tuple(result for result in results if isinstance(result, Receipt)),

@@ -142,8 +142,7 @@ class GraphStore(Protocol):
     def add(self, episodes: Sequence[Episode]) -> list[AddResult]:
         """Write new episodes as pending, one result each in input order; one bad item refuses no other.
 
-        Every episode has an id, a timestamp and valid fields. ``archived``, ``stability`` and ``last_recalled_at`` are
-        kept as given (an import brings them). Two items with one id in a call are handled in order.
+        Every episode has an id, a timestamp and valid fields. Two items with one id in a call are handled in order.
         """
 
     def get(self, episode_ids: Sequence[str]) -> dict[str, Episode]:

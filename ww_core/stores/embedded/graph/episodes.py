@@ -33,9 +33,8 @@ _KNOWN = """SELECT e.episode_id, e.state, s.session_id, b.content
   FROM json_each(?) j CROSS JOIN episode e ON e.episode_id = j.value
   JOIN session s ON s.session = e.session LEFT JOIN body b ON b.body = e.body"""
 _INSERT = """INSERT INTO episode
-  (seq, episode_id, session, at, position, outcome, importance, body, stored_at, open_since,
-    archived, stability, recalled_at)
-  VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+  (seq, episode_id, session, at, position, outcome, importance, body, stored_at, open_since)
+  VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 _GET = selecting("json_each(?) j CROSS JOIN episode e ON e.episode_id = j.value")
 _CREATED = AddResult(Added.CREATED, State.PENDING)
 _NOW_PENDING = """UPDATE episode SET state = 0, lease = 0, due_at = 0, batch = 0, deliveries = 0, attempts = 0,
@@ -68,9 +67,7 @@ class Episodes(Part):
                 seq, body = seq + 1, body + 1
                 at = now if e.timestamp is None else to_us(e.timestamp)
                 session = sessions[e.session_id]
-                recalled = None if e.last_recalled_at is None else to_us(e.last_recalled_at)
-                place = (seq, e.episode_id, session, at, e.position, e.outcome, e.importance, body, now, now)
-                rows.append((*place, e.archived, e.stability, recalled))
+                rows.append((seq, e.episode_id, session, at, e.position, e.outcome, e.importance, body, now, now))
                 bodies.append((body, e.content, to_json(e.context)))
                 results.append(_CREATED)
             db.executemany("INSERT INTO body VALUES (?, ?, ?)", bodies)
