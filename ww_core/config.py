@@ -214,6 +214,12 @@ class Settings(BaseSettings):
     consolidation_interval: float = Field(
         3600, gt=0, le=31_536_000, description="seconds between the scheduled runs of a session"
     )
+    consolidation_min_new: int = Field(
+        5, ge=1, le=1_000_000, description="new episodes that make a session's scheduled run worthwhile"
+    )
+    consolidation_in_flight: int = Field(
+        4, ge=1, le=10_000, description="scheduled runs handed to workers at a time; the others wait their turn"
+    )
     consolidation_batch_size: int = Field(
         500, ge=1, le=1_000_000, description="episodes assigned to clusters at a time; bounds the memory of a run"
     )

@@ -31,6 +31,8 @@ class Status:
     oldest_pending_seconds: float | None
     last_run: Run | None
     stores: Mapping[str, StoreStatus]
+    running: tuple[Run, ...] = ()
+    """Consolidations under way, with their progress."""
 
     def of_session(self, counts: Counts) -> Status:
         """The same with the counts of one session."""
@@ -55,6 +57,7 @@ def status_of(deployment: Deployment) -> Status:
         episodes=counts,
         oldest_pending_seconds=graph.oldest_pending(),
         last_run=runs[0] if runs else None,
+        running=tuple(graph.running_runs()),
         stores={"graph": record, "vectors": vectors},
     )
 

@@ -163,7 +163,9 @@ class Jobs:
             return False
 
         try:
-            return parts.consolidator.run(run.run_id, token=uuid4().hex, on_progress=on_progress, should_stop=stop)
+            run = parts.consolidator.run(run.run_id, token=uuid4().hex, on_progress=on_progress, should_stop=stop)
+            self._ring_for_runs()
+            return run
         except Busy:
             return parts.graph.run(run.run_id)
         except ShutDown:
@@ -171,18 +173,29 @@ class Jobs:
             return parts.graph.run(run.run_id)
 
     def consolidate_due(self, now: datetime | None = None) -> list[Run]:
-        """Request a run of every session that is due, once per window of the interval, and ring for each."""
+        """Request a run of every session that is due, once per window of the interval, and ring for the first of them:
+        each run that ends makes room for the next, and so does the sweep."""
         parts = self.deployment
         now = now or parts.clock()
         interval = parts.settings.consolidation_interval
         window = f"{interval:g}s-{int(now.timestamp() // interval)}"
         runs = []
         for session_id in parts.consolidator.due(now):
+            latest = parts.graph.runs(session_id, limit=1)
+            if latest and latest[0].status in ("requested", "running") and latest[0].window != window:
+                continue  # it has not had its last turn yet
             run = parts.graph.request_run(session_id, window=window)
             if run.status == "requested":
-                self.bells.consolidate(run)
                 runs.append(run)
+        self._ring_for_runs()
         return runs
+
+    def _ring_for_runs(self) -> None:
+        """Ring for as many runs, those requested first before the others, as may be in flight."""
+        parts = self.deployment
+        free = parts.settings.consolidation_in_flight - len(parts.graph.running_runs())
+        for run in parts.graph.requested_runs(free) if free > 0 else ():
+            self.bells.consolidate(run)
 
     # -- watching
 
@@ -217,8 +230,8 @@ class Jobs:
         )
         if report.pending or report.dirty:
             self.bells.embed()
-        for run in report.runs:
-            self.bells.consolidate(run)
+        if report.runs:
+            self._ring_for_runs()
         return report
 
     def verify(self, *, should_stop: Callable[[], bool] = never) -> Verification:

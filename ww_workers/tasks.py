@@ -18,6 +18,7 @@ from ww_core.stores.ports import Queue
 from ww_workers import lifecycle
 from ww_workers.app import app
 from ww_workers.jobs import Bells, Jobs
+from ww_workers.progress import Progress
 from ww_workers.settings import BEAT_HEADER, BEAT_TICK
 from ww_workers.wire import receipt_json, run_json, verification_json
 
@@ -136,7 +137,14 @@ def consolidate(self: Any, session_id: str, dry_run: bool = False, run_id: str |
     if not self.request.is_eager and info.get("routing_key") not in (None, Queue.CONSOLIDATE.value):
         passed_on = self.si(session_id=session_id, dry_run=dry_run, run_id=run_id)
         self.replace(passed_on.set(queue=Queue.CONSOLIDATE.value))
-    return run_json(jobs().consolidate(session_id, dry_run=dry_run, run_id=run_id, should_stop=lifecycle.stopping))
+    run = jobs().consolidate(
+        session_id,
+        dry_run=dry_run,
+        run_id=run_id,
+        should_stop=lifecycle.stopping,
+        on_progress=None if self.request.is_eager else Progress(self),
+    )
+    return run_json(run)
 
 
 @app.task(name="ww.consolidate_due", base=Work, ignore_result=True)

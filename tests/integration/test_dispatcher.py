@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 
 from tests.processes import BOUND, ROOT, clean_environment, run_python, until
 from ww.memory.episodic import EpisodicMemory
+from ww_core.config import Settings
 from ww_core.deployment import GRAPH_FILE, Deployment
 from ww_core.stores.embedded.graph import SqliteGraphStore
 from ww_workers.jobs import Jobs
@@ -172,6 +174,54 @@ def test_one_run_per_session_and_window_however_often_beat_rings(memory: Episodi
     assert jobs.consolidate("s", run_id=first[0].run_id).run_id == done.run_id
     assert len(deployment.graph.runs("s")) == 1
     assert jobs.consolidate_due(now) == []
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Iterator[Deployment]:
+    deployment = Deployment(Settings(data_dir=tmp_path / "record", consolidation_min_new=3, consolidation_in_flight=2))
+    yield deployment
+    deployment.close()
+
+
+def embedded(record: Deployment, session: str, count: int) -> None:
+    record.ingest.store_batch([{"content": f"text {i}", "session_id": session} for i in range(count)])
+    claims = record.graph.claim(count, token=session, lease_seconds=60)
+    record.graph.mark_embedded(session, {claim.episode.episode_id: 1 for claim in claims})
+
+
+def test_scheduled_runs_are_handed_out_a_few_at_a_time_oldest_first(record: Deployment) -> None:
+    for name in ("b", "a", "d", "c"):
+        embedded(record, name, 3)
+    bells = Bells()
+    jobs = Jobs(record, bells)
+    now = datetime.now(UTC)
+    runs = jobs.consolidate_due(now)
+    assert [run.session_id for run in runs] == ["b", "a", "d", "c"]
+    assert bells.runs == [run.run_id for run in runs[:2]]
+    record.graph.start_run(runs[0].run_id, token="t", lease_seconds=60)
+    jobs.sweep()
+    assert bells.runs[2:] == [runs[1].run_id], "one is running, so one more may be"
+    record.graph.finish_run(replace(runs[0], status="done"), token="t")
+    jobs.sweep()
+    assert bells.runs[3:] == [runs[1].run_id, runs[2].run_id]
+
+
+def test_a_session_with_little_that_is_new_waits_for_more_but_not_for_ever(record: Deployment) -> None:
+    embedded(record, "s", 2)
+    jobs = Jobs(record, Bells())
+    now = datetime.now(UTC)
+    assert jobs.consolidate_due(now) == []
+    assert len(jobs.consolidate_due(now + timedelta(hours=25))) == 1
+
+
+def test_a_beat_that_slept_or_came_twice_asks_for_one_run(record: Deployment) -> None:
+    embedded(record, "s", 5)
+    now = datetime.now(UTC).replace(minute=30)
+    for beat in (Jobs(record, Bells()), Jobs(record, Bells())):
+        beat.consolidate_due(now)
+        beat.consolidate_due(now + timedelta(minutes=1))
+        beat.consolidate_due(now + timedelta(hours=7))  # while the first still waits
+    assert len(record.graph.runs("s")) == 1
 
 
 def test_the_runtime_of_a_deployment_is_one_until_it_is_closed(memory: EpisodicMemory) -> None:

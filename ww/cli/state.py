@@ -47,6 +47,7 @@ def status(ctx: typer.Context) -> None:
             "queues": queues,
             "workers": plain(workers),
             "stores": plain(found.stores),
+            "running": [pick(run, ("run_id", "session_id", "progress", "started_at")) for run in found.running],
             "last_run": None if last is None else pick(last, ("run_id", "session_id", "status", "started_at")),
         }
 
@@ -63,6 +64,10 @@ def _show(console: Console, found: Status, queues: Mapping[str, int], workers: S
     if found.last_run is not None:
         run = found.last_run
         console.print(f"last run: {one_line(run.session_id)}, {run.status}, {moment(run.started_at)}")
+    for run in found.running:
+        console.print(
+            f"running: {one_line(run.session_id)}, {run.progress:.0%}, since {moment(run.started_at)}, {run.run_id}"
+        )
     for queue, length in queues.items():
         console.print(f"queue {queue}: {length}")
     for worker in workers:

@@ -20,6 +20,11 @@ from ww_core.stores.ports import Centroid, GraphStore, PointChange, VectorStore,
 
 log = logging.getLogger(__name__)
 
+PATIENCE = 24
+"""Intervals after which a session is consolidated however little is new: a day by default."""
+HUGE = 50_000
+"""New episodes from which a run takes long enough to let the others go first."""
+
 
 class Consolidator:
     """Consolidates sessions. Thread-safe; the work of a run happens in the caller's thread.
@@ -107,19 +112,27 @@ class Consolidator:
         return replace(self._ended(run, "dry_run", watch, outcome, current), progress=1.0)
 
     def due(self, now: datetime) -> list[str]:
-        """Sessions with new episodes and no run within the interval before ``now``, longest waiting first."""
+        """Sessions with enough new episodes and no run lately, longest waiting first, and huge ones behind the others.
+
+        ``consolidation_min_new`` says what is enough; fewer are seen to once they have waited for ``PATIENCE``
+        intervals. Lately is half an interval: a tick that is a little early must not cost a session its turn.
+        """
+        interval = self._settings.consolidation_interval
         waiting = []
         for session_id, count in self._graph.count_unconsolidated().items():
             if not count:
                 continue
             runs = self._graph.runs(session_id, limit=1)
             last = (runs[0].finished_at or runs[0].started_at or runs[0].requested_at) if runs else None
-            if last is not None and (now - last).total_seconds() < self._settings.consolidation_interval:
+            if last is not None and (now - last).total_seconds() < interval / 2:
                 continue
             oldest = self._graph.unconsolidated(session_id, limit=1)
             stored = oldest[0].stored_at if oldest else None
-            waiting.append((last or stored or now, session_id))
-        return [session_id for _, session_id in sorted(waiting)]
+            since = last or stored or now
+            if count < self._settings.consolidation_min_new and (now - since).total_seconds() < PATIENCE * interval:
+                continue
+            waiting.append((count > HUGE, since, session_id))
+        return [session_id for _, _, session_id in sorted(waiting)]
 
     def rollback(self, run_id: str) -> Run:
         """Take the session's visible run back: what was visible before it is visible again, exactly, but for what was
