@@ -14,9 +14,10 @@ from ww_core.stores.servers.neo4j.rows import Part, usable
 STEP = 1000
 """Episodes of one transaction."""
 
-_LIVING = "UNWIND $ids AS id MATCH (e:Episode {ns: $ns, id: id}) WHERE e.place IS NOT NULL RETURN e.seq, e.id"
+_LIVING = """UNWIND $ids AS id MATCH (e:Episode {ns: $ns, id: id}) WHERE e.place IS NOT NULL
+RETURN coalesce(e.seq, e.t), e.id"""
 _LIVING_OF_SESSION = """MATCH (e:Episode) WHERE e.ns = $ns AND e.session = $session AND e.place > ''
-RETURN e.seq, e.id"""
+RETURN coalesce(e.seq, e.t), e.id"""
 _LOCK = """UNWIND $ids AS id MATCH (e:Episode {ns: $ns, id: id}) SET e.lock = true
 WITH e WHERE e.place IS NOT NULL RETURN e.id"""
 # What is left: the id, the session, when it was stored and its generation. `old_place` lets pages that ended with the
@@ -24,10 +25,10 @@ WITH e WHERE e.place IS NOT NULL RETURN e.id"""
 _ERASE = """UNWIND $ids AS id MATCH (e:Episode {ns: $ns, id: id})
 OPTIONAL MATCH (e)-[r]-() DELETE r
 WITH DISTINCT e
-WITH e, e.place AS place, e.generation AS generation, e.seq AS seq, e.session AS session, e.id AS id,
+WITH e, e.place AS place, e.generation AS generation, coalesce(e.seq, e.t) AS seq, e.session AS session, e.id AS id,
   e.stored_at AS stored_at
 REMOVE e:Fresh, e:Dead
-SET e = {ns: $ns, id: id, session: session, seq: seq, call: 0, generation: generation, stored_at: stored_at,
+SET e = {ns: $ns, id: id, session: session, seq: seq, generation: generation, stored_at: stored_at,
   state: 'erased', old_place: place}
 SET e:Erased, e:Unfinished"""
 _UNFINISHED = """MATCH (e:Unfinished) WHERE e.ns = $ns AND e.seq > 0

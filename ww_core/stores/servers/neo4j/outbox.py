@@ -42,8 +42,9 @@ SET e.lock = true
 LOOK_AGAIN = "WITH e WHERE e.state = 'pending' AND e.queue = $queue\n"
 """Reading locks nothing: between the choice and the lock, another worker may have taken the row."""
 TAKE = f"""{CHOOSE}{LOOK_AGAIN}
-SET e.state = 'leased', e.queue = $lease, e.t = e.seq, e.due = null, e.token = $token,
-  e.generation = e.generation + 1, e.deliveries = coalesce(e.deliveries, 0) + 1
+SET e.state = 'leased', e.queue = $lease, e.seq = coalesce(e.seq, e.t), e.t = coalesce(e.seq, e.t),
+  e.due = null, e.token = $token, e.generation = coalesce(e.generation, 0) + 1,
+  e.deliveries = coalesce(e.deliveries, 0) + 1
 WITH collect(e) AS taken WHERE size(taken) > 0
 MERGE (l:Lease {{ns: $ns, id: $lease}})
   ON CREATE SET l.token = $token, l.expires_at = $expires_at, l.alone = $alone

@@ -68,7 +68,7 @@ _TOTALS = (
 _ROWS = "MATCH (e:Episode) WHERE e.ns = $ns AND e.id > '' RETURN count(e)"
 _ROWS_OF_SESSION = """MATCH (e:Episode) WHERE e.ns = $ns AND e.session = $session AND e.place > '' RETURN count(e)"""
 _MARK = "MATCH (c:Counter) WHERE c.ns = $ns AND c.session >= '' AND c.shard >= 0 RETURN coalesce(max(c.last), 0)"
-_OPEN = """MATCH (e:Episode) WHERE e.queue {of} AND e.t <= $upto AND e.seq <= $mark RETURN 1 LIMIT 1"""
+_OPEN = """MATCH (e:Episode) WHERE e.queue {of} AND e.t <= $upto AND coalesce(e.seq, e.t) <= $mark RETURN 1 LIMIT 1"""
 _HEAD = """CALL () { MATCH (e:Episode) WHERE e.queue {of} AND e.t <= $end
   RETURN coalesce(e.open_since, e.stored_at) AS since ORDER BY e.queue, e.t LIMIT $sample } RETURN min(since)"""
 

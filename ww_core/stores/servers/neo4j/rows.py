@@ -132,7 +132,7 @@ def to_episode(row: Record) -> Episode:
         state=State(e["state"]),
         stored_at=to_time(e["stored_at"]),
         embedded_at=to_time_or_none(e.get("embedded_at")),
-        generation=e["generation"],
+        generation=e.get("generation", 0),
         windows=e.get("windows", 0),
         cluster_id=row["cluster"],
         nearest=row["nearest"],
