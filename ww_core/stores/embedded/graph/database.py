@@ -17,6 +17,10 @@ from ww_core.stores.embedded.graph.migrations import migrate
 
 LOCK_TIMEOUT = 30.0
 """Seconds a call waits for another process's transaction; ours last milliseconds."""
+WIPE_SECONDS = 0.05
+"""Longest wait for readers at a time while the log is emptied: nobody can write meanwhile."""
+WIPE_ATTEMPTS = 10
+"""How often the log is tried to be emptied before that is left to the next sweep."""
 IDLE_CONNECTIONS = 8
 CACHE_KIB = 16 * 1024
 """Page cache of one connection."""
@@ -81,10 +85,22 @@ class Database:
             self._writing.release()
 
     def wipe(self) -> bool:
-        """Empty the write-ahead log, which still holds what was erased; False where a reader is in the way."""
-        with self._connection() as connection:
-            busy: int = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-        return not busy
+        """Empty the write-ahead log, which still holds what was erased; False where a reader is in the way.
+
+        Nobody can write while this waits for readers: it waits a little, lets writers pass, and tries again.
+        """
+        for attempt in range(WIPE_ATTEMPTS):
+            if attempt:
+                time.sleep(random.uniform(0.5, 1.0) * WIPE_SECONDS)
+            with self._writing, self._connection() as connection:
+                connection.execute(f"PRAGMA busy_timeout = {int(WIPE_SECONDS * 1000)}")
+                try:
+                    busy: int = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+                finally:
+                    connection.execute(f"PRAGMA busy_timeout = {int(self._lock_timeout * 1000)}")
+            if not busy:
+                return True
+        return False
 
     def close(self) -> None:
         """Close every connection that is idle; the others close when their call ends."""
