@@ -1,0 +1,72 @@
+"""The whole path with the graph on a real Neo4j server: store, embed, cluster, find, forget, verify."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from tests.integration.test_memory import TOPICS
+from tests.processes import RedisServer, Worker
+from ww import errors
+from ww.memory.episodic import EpisodicMemory
+from ww_core.models import State
+
+
+async def test_from_text_to_clusters_and_out_of_the_world_again(neo4j_server: tuple[str, str], tmp_path: Path) -> None:
+    uri, password = neo4j_server
+    first = datetime(2026, 1, 1, tzinfo=UTC)
+    texts = [(topic, text) for topic, texts in TOPICS.items() for text in texts]
+    items = [
+        {"content": text, "session_id": "notes", "timestamp": first + timedelta(minutes=i), "context": {"topic": topic}}
+        for i, (topic, text) in enumerate(texts)
+    ]
+    namespace = f"t{uuid4().hex[:12]}"
+    async with EpisodicMemory(
+        data_dir=tmp_path / "data", neo4j_uri=uri, neo4j_password=password, namespace=namespace
+    ) as memory:
+        assert len((await memory.store_batch(items)).accepted) == len(items)
+        await memory.flush(timeout=120)
+        assert (await memory.counts()).embedded == len(items)
+
+        run = await memory.consolidate("notes")
+        assert run.status == "done"
+        assert len(await memory.clusters("notes")) >= 2
+        assert (await memory.consolidate("notes")).considered == 0
+        hits = await memory.recall("which host has no disk space", session_id="notes", limit=3)
+        assert [hit.context["topic"] for hit in hits] == ["disk"] * 3
+
+        listed = [episode async for episode in memory.list("notes")]
+        assert [episode.content for episode in listed] == [text for _, text in texts]
+        assert all(episode.state is State.EMBEDDED for episode in listed)
+        assert (await memory.verify()).ok
+        gone = listed[0].episode_id
+        receipt = await memory.forget(gone)
+        assert (receipt.episodes, receipt.vectors) == (1, 1)
+        with pytest.raises(errors.NotFound):
+            await memory.get(gone)
+        assert gone not in [hit.episode_id for hit in await memory.recall(listed[0].content, limit=100)]
+        assert (await memory.verify()).ok
+        assert (await memory.forget(session_id="notes")).episodes == len(items) - 1
+        assert (await memory.verify()).ok
+    assert not list((tmp_path / "data").glob("*.sqlite3"))
+
+
+async def test_a_celery_worker_embeds_what_waits_on_neo4j(
+    neo4j_server: tuple[str, str], redis_server: RedisServer, start_worker: Callable[..., Worker], tmp_path: Path
+) -> None:
+    uri, password = neo4j_server
+    namespace = f"t{uuid4().hex[:12]}"
+    data = tmp_path / "data"
+    start_worker(data, T4DM_NEO4J_URI=uri, T4DM_NEO4J_PASSWORD=password, T4DM_NAMESPACE=namespace)
+    settings = {"redis_url": redis_server.url, "neo4j_uri": uri, "neo4j_password": password, "namespace": namespace}
+    async with EpisodicMemory("notes", data_dir=data, **settings) as memory:
+        texts = [text for group in TOPICS.values() for text in group]
+        assert len((await memory.store_batch(texts)).accepted) == len(texts)
+        await memory.flush(timeout=120)
+        assert (await memory.counts()).embedded == len(texts)
+        assert (await memory.verify()).ok
+        assert "api-7" in (await memory.recall("a full disk", limit=1))[0].content
