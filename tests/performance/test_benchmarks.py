@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from tests.integration.recalling import DIMENSION, NOON, Shelf, open_shelf
-from tests.performance import locomo
 from ww import Settings
+from ww.bench import data, locomo
 from ww.memory.episodic import EpisodicMemory
 from ww_core.models import Episode, Vector
 from ww_core.recall.request import RecallRequest
@@ -192,10 +192,9 @@ def _share_scanned(centroids: list[Centroid], groups: dict[str, list[str]], quer
 
 
 async def test_recall_of_evidence_in_a_conversation(tmp_path: Path) -> None:
-    path = locomo.data_file()
-    if not path.is_file():
-        pytest.skip(f"{locomo.FILE} is not in {path.parent} (WW_BENCH_DATA)")
-    conversation = min(locomo.load(path), key=lambda c: len(c.episodes))
+    if why := data.absent(locomo.FILE):
+        pytest.skip(why)
+    conversation = min(locomo.load(data.folder() / locomo.FILE), key=lambda c: len(c.episodes))
     async with EpisodicMemory(data_dir=tmp_path, session_id=conversation.name) as memory:
         await memory.store_batch(conversation.episodes)
         await memory.flush(timeout=120)

@@ -1,0 +1,74 @@
+"""Every benchmark measures what it says, beside a peer where one exists; at full scale it is judged."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from ww.bench import BENCHMARKS, Figure, Scale, measure
+from ww.cli.bench import FIELDS
+from ww.cli.run import run
+from ww_core.config import Settings
+from ww_core.errors import InvalidInput
+
+LONG = {"encoder", "clusters", "locomo"}
+"""Measured at full scale only: they have tests of their own for the rest."""
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_a_benchmark_measures_and_compares(name: str, scale: Scale, tmp_path: Path) -> None:
+    if name in LONG and not scale.full:
+        pytest.skip("at --scale full")
+    found = list(measure([name], Settings(data_dir=tmp_path), scale))
+    for figure in found:
+        print(f"{figure.name}: {figure.value:.4g} {figure.unit}, ratio {figure.ratio:.3g}, met {figure.met}")
+        assert math.isfinite(figure.value) or figure.note, figure.name
+        if figure.peer_name and math.isfinite(figure.value):
+            assert figure.ratio > 0, figure.name
+    if scale.full:
+        assert [figure.name for figure in found if figure.met is False] == []
+
+
+def test_a_figure_is_judged_in_the_direction_that_is_good() -> None:
+    assert Figure("rate", 10, "1/s", target=9).met is True
+    assert Figure("rate", 8, "1/s", target=9).met is False
+    assert Figure("time", 8, "ms", target=9, low_is_good=True).met is True
+    assert Figure("time", 10, "ms", target=9, low_is_good=True).met is False
+    slow = Figure("time", 10, "ms", target=2, peer=30, judged="ratio", low_is_good=True)
+    assert (slow.ratio, slow.met) == (3, True)
+    assert Figure("rate", 10, "1/s", target=2, peer=6, judged="ratio").met is False
+    assert Figure("rate", 10, "1/s").met is None
+    assert Figure("rate", math.nan, "1/s", target=1).met is None
+
+
+def test_an_unknown_name_says_which_there_are(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="no benchmark 'nonsense'"):
+        list(measure(["nonsense"], Settings(data_dir=tmp_path), Scale()))
+
+
+def test_a_data_set_that_is_not_there_is_named_and_judged_as_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WW_BENCH_DATA", str(tmp_path))
+    found = list(measure(["locomo"], Settings(data_dir=tmp_path / "d"), Scale()))
+    assert [(figure.met, "WW_BENCH_DATA" in figure.note) for figure in found] == [(None, True)] * 2
+
+
+def test_the_command_prints_figures_and_says_no_where_a_target_is_missed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(*_: object, **__: object) -> list[Figure]:
+        return [Figure("fast", 10, "1/s", 9, 5, "a peer"), Figure("slow", 8, "1/s", 9)]
+
+    monkeypatch.setattr("ww.bench.measure", measured)
+    assert run(["bench", "all", "--json", "--data-dir", str(tmp_path)]) == 1
+    (fast, slow) = json.loads(capsys.readouterr().out)["benchmarks"]
+    assert set(fast) == set(FIELDS)
+    assert (fast["met"], fast["ratio"], slow["met"], slow["peer"]) == (True, 2.0, False, None)
+    assert run(["bench", "--data-dir", str(tmp_path)]) == 1
+    assert "MISSED" in capsys.readouterr().out
+    assert run(["bench", "--scale", "huge", "--data-dir", str(tmp_path)]) == 2

@@ -1,0 +1,116 @@
+"""One measured figure with its target and its peer, and the sizes that are measured."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from ww_core.config import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A figure in ``unit``. ``peer`` is what ``peer_name`` reached in the same run, in the same unit, nan without one.
+
+    ``target`` is the least that is wanted (the most, where ``low_is_good``) of the value, or of the ratio where
+    ``judged`` says so; nan where this scale or machine has none, and then ``note`` says why.
+    """
+
+    name: str
+    value: float
+    unit: str
+    target: float = math.nan
+    peer: float = math.nan
+    peer_name: str = ""
+    judged: Literal["value", "ratio"] = "value"
+    low_is_good: bool = False
+    note: str = ""
+
+    @property
+    def ratio(self) -> float:
+        """How many times better than the peer; nan without one."""
+        if not (self.value > 0 and self.peer > 0):
+            return math.nan
+        return self.peer / self.value if self.low_is_good else self.value / self.peer
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the target is reached; None where there is none or nothing was measured."""
+        reached = self.ratio if self.judged == "ratio" else self.value
+        if not (math.isfinite(self.target) and math.isfinite(reached)):
+            return None
+        if self.judged == "value" and self.low_is_good:
+            return reached <= self.target
+        return reached >= self.target
+
+
+def skipped(name: str, unit: str, why: str) -> Figure:
+    """A figure that could not be measured here."""
+    return Figure(name, math.nan, unit, note=why)
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How much is measured. The sizes are episodes unless they say otherwise."""
+
+    name: Literal["tiny", "quick", "full"] = "quick"
+    stored: int = 20_000
+    singles: int = 300
+    encoded: int = 200
+    """Texts for the encoder."""
+    drained: int = 600
+    searched: int = 10_000
+    queries: int = 100
+    sampled: int = 2000
+    """Vectors clustered."""
+
+    @property
+    def full(self) -> bool:
+        """Whether the sizes are those that the targets are stated for."""
+        return self.name == "full"
+
+
+SCALES = {
+    "tiny": Scale("tiny", 500, 30, 20, 30, 500, 10, 300),
+    "quick": Scale(),
+    "full": Scale("full", 50_000, 1000, 600, 1500, 100_000, 200),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What a benchmark works with: an empty directory, the sizes, and settings whose stores are in the directory."""
+
+    directory: Path
+    scale: Scale
+    settings: Settings
+    say: Callable[[str], None] = field(default=lambda _: None)
+
+    def place(self, name: str, **changes: object) -> Settings:
+        """Settings with an empty data directory of their own."""
+        return self.settings.replace(data_dir=self.directory / name, **changes)
+
+
+def p95(seconds: Sequence[float]) -> float:
+    """The 95th percentile in milliseconds."""
+    return 1000 * float(np.quantile(np.asarray(seconds), 0.95))
+
+
+def wall(work: Callable[..., object], *arguments: object) -> float:
+    """Seconds on the clock."""
+    started = time.perf_counter()
+    work(*arguments)
+    return time.perf_counter() - started
+
+
+def cpu(work: Callable[[], object]) -> float:
+    """Seconds of this process's CPU time: what the work costs, whoever else uses the machine."""
+    started = time.process_time()
+    work()
+    return time.process_time() - started
