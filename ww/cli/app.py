@@ -9,6 +9,7 @@ import typer
 from ww.cli import (
     alerts,
     background,
+    bench,
     chaos,
     clusters,
     configure,
@@ -54,6 +55,7 @@ def command() -> Any:
         alerts,
         dead,
         doctor,
+        bench,
         background,
         system,
         chaos,
