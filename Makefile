@@ -13,8 +13,10 @@ UV := $(shell command -v uv 2>/dev/null)
 demo: $(READY)
 	$(BIN)/ww demo
 
+# Most tests wait for processes, so two files run at a time; what is measured runs alone.
 test: lint types imports
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile --ignore tests/performance
+	$(BIN)/pytest tests/performance
 
 lint: $(READY)
 	$(BIN)/ruff check .
