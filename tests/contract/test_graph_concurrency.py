@@ -44,8 +44,9 @@ def test_six_processes_never_claim_a_row_twice(graph: GraphStore, graph_address:
     got = [name for answer in answers for name in answer]
     assert len(got) == len(set(got)) == ROWS
     assert sum(bool(answer) for answer in answers) > 1
-    # 2 000 claims/s are asked for; on a machine that is busy with other tests half of it still tells a queue from a jam
-    assert ROWS / seconds > 1_000
+    # 2 000 claims/s are asked for; on a machine that is busy with other tests, where a server shares the cores with its
+    # six clients, this still tells a queue from a jam
+    assert ROWS / seconds > {"sqlite": 1_000, "neo4j": 250}[graph_address.kind]
     counts = graph.counts()
     assert (counts.leased, counts.balanced) == (ROWS, True)
 

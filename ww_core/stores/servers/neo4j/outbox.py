@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import uuid4
@@ -26,6 +27,11 @@ from ww_core.stores.servers.neo4j.rows import (
 
 FOR_EVER = 2**62
 
+CLAIM_LOOKS = 3
+"""Transactions that one claim tries before it answers that it got nothing."""
+CLAIM_SPREAD = 6
+"""How many claims behind the head of the queue the second look goes at most."""
+
 DUE = "coalesce(e.due, 0) <= {now}"
 _PEEK = f"""{NOW}
 RETURN now,
@@ -36,7 +42,7 @@ RETURN now,
 _SIZE = f"""MATCH (e:Episode) WHERE e.queue = $queue AND e.t <= {FOR_EVER} AND {DUE.format(now="$now")}
 RETURN count(e)"""
 CHOOSE = f"""MATCH (e:Episode) WHERE e.queue = $queue AND e.t <= $upto AND {DUE.format(now="$now")}
-WITH e ORDER BY e.queue, e.t LIMIT $limit
+WITH e ORDER BY e.queue, e.t SKIP $skip LIMIT $limit
 SET e.lock = true
 """
 LOOK_AGAIN = "WITH e WHERE e.state = 'pending' AND e.queue = $queue\n"
@@ -111,14 +117,18 @@ class Outbox(Part):
         if limit < 1:
             return []
 
-        def work(tx: Transaction) -> tuple[list[Record], bool]:
+        skip = 0
+
+        def work(tx: Transaction) -> tuple[list[Record], bool, bool]:
             look = self._peek(tx)
             now: int = look["now"]
             lease = queues.lease(self._ns, uuid4().hex)
 
             def take(queue: str, number: int, *, upto: int = FOR_EVER, alone: bool = False) -> list[Record]:
                 expires_at = now + to_duration_us(lease_seconds)
-                parameters = {"ns": self._ns, "queue": queue, "limit": number, "upto": upto, "now": now}
+                parameters = {"ns": self._ns, "queue": queue, "skip": 0, "limit": number, "upto": upto, "now": now}
+                if queue == queues.new(self._ns):
+                    parameters["skip"] = skip
                 return list(
                     tx.run(TAKE, parameters, lease=lease, token=token, expires_at=expires_at, alone=alone),
                 )
@@ -127,13 +137,18 @@ class Outbox(Part):
                 # never mixed with others: the part of a lost lease that kills workers shows by being lost again
                 (queue,) = look["lost"]
                 size = tx.run(_SIZE, queue=queue, now=now).single(strict=True)[0]
-                return take(queue, limit, alone=size == 1), size == 1
+                return take(queue, limit, alone=size == 1), size == 1, False
             rows = take(queues.later(self._ns), limit, upto=now) if look["later"] else []
             if look["new"] and len(rows) < limit:
                 rows += take(queues.new(self._ns), limit - len(rows))
-            return rows, False
+            return rows, False, look["new"]
 
-        rows, alone = self._server.write(work)
+        for _ in range(CLAIM_LOOKS):
+            rows, alone, more = self._server.write(work)
+            if rows or not more:
+                break
+            # others took the head of the queue while this claim waited for its locks: look where fewer of them stand
+            skip = limit * random.randint(1, CLAIM_SPREAD)
         return [
             Claim(
                 to_episode(row),
