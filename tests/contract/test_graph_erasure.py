@@ -95,6 +95,22 @@ def test_labels_lose_the_words_that_only_the_erased_episode_said(graph: GraphSto
     assert len(graph.memberships("s")) == 2
 
 
+def test_a_run_that_read_the_text_before_it_was_erased_publishes_nothing_of_it(graph: GraphStore) -> None:
+    graph.add([*episodes(2), *episodes(1, session="other", prefix="o")])
+    embed(graph)
+    run = graph.start_run(graph.request_run("s").run_id, token="a", lease_seconds=9)
+    other = graph.start_run(graph.request_run("other").run_id, token="b", lease_seconds=9)
+    graph.stage(run.run_id, token="a", memberships=[Membership("e00000", "c", "c", 0.1)])
+
+    graph.tombstone(episode_ids=["e00000"])
+
+    named = replace(run, status="done", clusters=(Cluster("c", "s", "zanzibar", 1, ("zanzibar",)),))
+    assert not graph.publish(named, token="a")
+    assert graph.current_run("s") is None
+    assert [r.run_id for r in graph.requested_runs(9)] == [run.run_id], "it is done again, without the episode"
+    assert graph.publish(replace(other, status="done"), token="b"), "another session's run goes on"
+
+
 def test_a_cluster_of_erased_episodes_goes(graph: GraphStore) -> None:
     graph.add(episodes(3))
     embed(graph)

@@ -265,7 +265,8 @@ class GraphStore(Protocol):
 
     def tombstone(self, *, episode_ids: Sequence[str] = (), session_id: str | None = None) -> tuple[list[str], int]:
         """Erase content, context, memberships, dead letters, labels and medoids made of the episodes; leave a permanent
-        tombstone whose vectors are still to be removed. Returns the ids erased now and the memberships removed."""
+        tombstone whose vectors are still to be removed. A run of their sessions that is under way has read them: its
+        token is void, and it is ``requested`` again. Returns the ids erased now and the memberships removed."""
 
     def unfinished_tombstones(self, limit: int) -> list[str]:
         """Erased ids whose vectors may still exist."""

@@ -16,6 +16,8 @@ STEP = 1000
 """Episodes of one transaction."""
 _UNWIPED = "erasure.unwiped"
 """Set while the write-ahead log may still hold what was erased."""
+_VOID_RUNS = """UPDATE run SET status = 'requested', token = NULL WHERE status = 'running' AND session IN
+  (SELECT e.session FROM json_each(?) j CROSS JOIN episode e ON e.seq = j.value)"""
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +84,8 @@ def _erase(db: sqlite3.Connection, candidates: Sequence[int]) -> tuple[list[str]
       WHERE e.at IS NOT NULL"""
     rows = db.execute(query, (as_list(candidates),)).fetchall()
     seqs = [seq for seq, _, _ in rows]
+    # a run that is under way has read the texts, and would publish labels made of them: it begins anew
+    db.execute(_VOID_RUNS, (as_list(seqs),))
     labels.wipe_words(db, seqs)
     memberships = forget_memberships(db, seqs)
     # their context vectors were made of what is erased

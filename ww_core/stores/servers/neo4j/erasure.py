@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from neo4j import Transaction
 
 from ww_core.stores.ports import Dirty
-from ww_core.stores.servers.neo4j import dirt, labels
+from ww_core.stores.servers.neo4j import dirt, labels, runs
 from ww_core.stores.servers.neo4j.membership import forget_memberships
 from ww_core.stores.servers.neo4j.rows import Part, usable
 
@@ -20,6 +20,9 @@ _LIVING_OF_SESSION = """MATCH (e:Episode) WHERE e.ns = $ns AND e.session = $sess
 RETURN coalesce(e.seq, e.t), e.id"""
 _LOCK = """UNWIND $ids AS id MATCH (e:Episode {ns: $ns, id: id}) SET e.lock = true
 WITH e WHERE e.place IS NOT NULL RETURN e.id"""
+_SESSIONS = (
+    "UNWIND $ids AS id MATCH (e:Episode {ns: $ns, id: id}) RETURN DISTINCT e.session AS session ORDER BY session"
+)
 # What is left: the id, the session, when it was stored and its generation. `old_place` lets pages that ended with the
 # episode go on, until its vectors are gone.
 _ERASE = """UNWIND $ids AS id MATCH (e:Episode {ns: $ns, id: id})
@@ -72,6 +75,10 @@ class Erasure(Part):
             self._server.write(lambda tx: tx.run(_FINISH, ns=self._ns, ids=ids).consume(), again=True)
 
     def _erase(self, tx: Transaction, candidates: Sequence[str]) -> tuple[list[str], int]:
+        # a run that is under way has read the texts, and would publish labels made of them: it begins anew
+        for (session,) in list(tx.run(_SESSIONS, ns=self._ns, ids=list(candidates))):
+            tx.run(runs.LOCK_SESSION, ns=self._ns, session=session).consume()
+            tx.run(runs.VOID, ns=self._ns, session=session).consume()
         alive = {row[0] for row in tx.run(_LOCK, ns=self._ns, ids=sorted(candidates))}
         ids = sorted(alive)
         if not ids:
