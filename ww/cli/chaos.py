@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -24,6 +25,9 @@ def chaos(
     ctx: typer.Context,
     minutes: float = typer.Option(3.0, "--minutes", help="How long faults are made; quiet and proof come after."),
     seed: int = typer.Option(1, "--seed", help="Which faults, in which order."),
+    neo4j: Path | None = typer.Option(
+        None, "--neo4j", metavar="HOME", help="Keep the record on a Neo4j server of its own, installed here."
+    ),
     keep: bool = typer.Option(False, "--keep", help="Keep the scratch directory with its stores, ledgers and logs."),
 ) -> None:
     """Kill, freeze, flush and poison a deployment of its own, then prove that nothing is lost. Never touches yours."""
@@ -37,7 +41,7 @@ def chaos(
     directory = trial.scratch(parent, settings)
     whole = False
     try:
-        report = trial.run(directory, minutes=minutes, seed=seed, settings=settings, say=note)
+        report = trial.run(directory, minutes=minutes, seed=seed, settings=settings, neo4j=neo4j, say=note)
         whole = report.whole
     finally:
         if keep or not whole:

@@ -20,6 +20,7 @@ from ww_workers.chaos.texts import text
 
 FROZEN_REDIS_SECONDS = 3.0
 FROZEN_WORKER_SECONDS = LEASE_SECONDS + 2
+AWAY_SECONDS = (1.0, 6.0)
 COPIES = 2
 
 
@@ -37,7 +38,7 @@ class Faults:
     def next(self) -> str:
         """Make the next fault: every kind once in random order, then again. Its kind, or "" where it was impossible."""
         if not self._round:
-            self._round = sorted(KINDS)
+            self._round = sorted(kind for kind in KINDS if self._scene.neo4j is not None or "neo4j" not in kind)
             self._rng.shuffle(self._round)
         kind = self._round.pop()
         if not KINDS[kind](self):
@@ -106,6 +107,29 @@ class Faults:
         self._scene.redis.signal(signal.SIGCONT)
         return True
 
+    # -- the record, where it is on a server
+
+    def _neo4j_stopped(self) -> bool:
+        """Killed, away for a while, and started again; stores fail meanwhile, and say so."""
+        server = self._scene.neo4j
+        if server is None:
+            return False
+        server.kill()
+        _wait(self._rng.uniform(*AWAY_SECONDS))
+        server.start()
+        return True
+
+    def _neo4j_frozen(self) -> bool:
+        server = self._scene.neo4j
+        if server is None:
+            return False
+        server.signal(signal.SIGSTOP)
+        _wait(self._rng.uniform(*AWAY_SECONDS))
+        server.signal(signal.SIGCONT)
+        return True
+
+    # -- messages
+
     def _delivered_twice(self) -> bool:
         """One call of ``ww.store``, and a wake-up, that arrive twice each."""
         self._messages += 1
@@ -158,6 +182,8 @@ KINDS: Mapping[str, Callable[[Faults], bool]] = {
     "redis_restarted": Faults._redis_restarted,
     "redis_flushed": Faults._redis_flushed,
     "redis_frozen": Faults._redis_frozen,
+    "neo4j_stopped": Faults._neo4j_stopped,
+    "neo4j_frozen": Faults._neo4j_frozen,
     "delivered_twice": Faults._delivered_twice,
     "poisoned": Faults._poisoned,
 }

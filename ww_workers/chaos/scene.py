@@ -89,8 +89,16 @@ class Scene:
     """Everything a trial runs, below a directory that did not exist before."""
 
     def __init__(
-        self, directory: Path, *, seed: int, workers: int, producers: int, model: Mapping[str, object]
+        self,
+        directory: Path,
+        *,
+        seed: int,
+        workers: int,
+        producers: int,
+        model: Mapping[str, object],
+        neo4j: Path | None = None,
     ) -> None:
+        """``neo4j``: the home of a Neo4j server, or a directory of its jars, to keep the graph on; else SQLite."""
         binary = shutil.which("redis-server")
         if binary is None:
             raise ConfigurationError(
@@ -112,6 +120,11 @@ class Scene:
             "embedding_claim_size": CLAIM_SIZE,
             "task_max_attempts": 3,
         }
+        self.neo4j: Process | None = None
+        if neo4j is not None:
+            bolt = free_port(0)
+            settings |= {"neo4j_uri": f"bolt://127.0.0.1:{bolt}", "neo4j_acquisition_timeout": 5}
+            self.neo4j = _neo4j(neo4j, directory / "neo4j", bolt)
         self.config.write_text(yaml.safe_dump(settings), "utf-8")
         self._seed = seed
         self._generation = 0
@@ -143,10 +156,16 @@ class Scene:
 
     # -- as a whole
 
-    def start(self) -> None:
+    @property
+    def servers(self) -> list[Process]:
+        return [self.redis] if self.neo4j is None else [self.redis, self.neo4j]
+
+    def start(self, graph_answers: Callable[[], object]) -> None:
         """Raises Unavailable where something does not come up."""
-        self.redis.start()
+        for server in self.servers:
+            server.start()
         self.until(self.redis_answers, within=START_SECONDS, what="redis-server")
+        self.until(graph_answers, within=3 * START_SECONDS, what="the graph store")
         for process in (*self.workers, *self.producers):
             process.start()
 
@@ -158,7 +177,7 @@ class Scene:
 
     def mend(self) -> None:
         """Let everything that was stopped or killed run again, producers apart."""
-        for process in (self.redis, *self.workers):
+        for process in (*self.servers, *self.workers):
             process.signal(signal.SIGCONT)
             if not process.alive:
                 process.start()
@@ -171,7 +190,7 @@ class Scene:
 
     def end(self) -> None:
         """End all that is left, whatever state it is in."""
-        for process in (*self.producers, *self.workers, self.redis):
+        for process in (*self.producers, *self.workers, *self.servers):
             process.kill()
 
     # -- looking
@@ -197,6 +216,30 @@ class Scene:
             if time.monotonic() > end:
                 raise Unavailable(f"{what} was not ready within {within:g} s", hint=f"see the logs in {self.directory}")
             threading.Event().wait(0.1)
+
+
+def _neo4j(place: Path, home: Path, port: int) -> Process:
+    """A Community server on loopback, without a password: nothing else uses it, and it goes with the directory."""
+    jars = place / "lib" if (place / "lib").is_dir() else place
+    java = shutil.which("java")
+    if java is None or not any(jars.glob("neo4j-*.jar")):
+        what = "no java on PATH" if java is None else f"no Neo4j jars in {str(place)!r}"
+        raise ConfigurationError(what, hint="--neo4j takes the home of a Neo4j 5 server (Java 17 or newer runs it)")
+    (home / "conf").mkdir(parents=True, mode=0o700)
+    settings = {
+        "server.default_listen_address": "127.0.0.1",
+        "server.bolt.listen_address": f"127.0.0.1:{port}",
+        "server.bolt.advertised_address": f"127.0.0.1:{port}",
+        "server.http.enabled": "false",
+        "server.https.enabled": "false",
+        "server.memory.pagecache.size": "128m",
+        "dbms.security.auth_enabled": "false",
+        "dbms.usage_report.enabled": "false",
+    }
+    (home / "conf" / "neo4j.conf").write_text("".join(f"{key}={value}\n" for key, value in settings.items()), "utf-8")
+    options = ["-Xms512m", "-Xmx512m", "-XX:+UseParallelGC", "-cp", f"{jars.absolute()}/*"]
+    entry = ["org.neo4j.server.CommunityEntryPoint", f"--home-dir={home}", f"--config-dir={home}/conf"]
+    return Process("neo4j", [java, *options, *entry], home.parent, _environment())
 
 
 def _environment(**more: str) -> dict[str, str]:

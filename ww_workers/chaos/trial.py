@@ -19,7 +19,7 @@ from ww_core.deployment import Deployment
 from ww_core.errors import ConfigurationError, InvalidInput, Unavailable
 from ww_core.maintenance.dead import dead_letters
 from ww_core.maintenance.verify import verify
-from ww_core.models import Episode, Verification
+from ww_core.models import Counts, Episode, Verification
 from ww_core.stores.ports import Added, GraphStore, VectorStore, Where
 from ww_workers.chaos.faults import Faults
 from ww_workers.chaos.ledger import Book
@@ -97,18 +97,21 @@ def run(
     minutes: float,
     seed: int,
     settings: Settings,
+    neo4j: Path | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Report:
-    """Make faults for so many minutes in ``directory`` (of ``scratch``). Raises Unavailable where it cannot start."""
+    """Make faults for so many minutes in ``directory`` (of ``scratch``). Raises Unavailable where it cannot start.
+
+    ``neo4j``: where a Neo4j server is installed, to keep the record on one of its own.
+    """
     model = {"embedding_model": settings.embedding_model, "embedding_device": settings.embedding_device}
-    scene = Scene(directory, seed=seed, workers=WORKERS, producers=PRODUCERS, model=model)
+    scene = Scene(directory, seed=seed, workers=WORKERS, producers=PRODUCERS, model=model, neo4j=neo4j)
     rng = random.Random(seed)
     faults = Faults(scene, rng)
     with _ended(scene, faults), _opened(scene) as deployment:
-        graph = deployment.graph
-        scene.start()
+        scene.start(lambda: _counts(deployment))
         say(f"scratch deployment in {directory}")
-        scene.until(lambda: graph.counts().embedded, within=START_SECONDS, what="the first embedded episode")
+        scene.until(lambda: _embedded(deployment), within=START_SECONDS, what="the first embedded episode")
         say("workers are embedding; the faults begin")
         _make_faults(faults, rng, minutes * 60, say)
         over = time.monotonic()
@@ -166,7 +169,7 @@ def _make_faults(faults: Faults, rng: random.Random, seconds: float, say: Callab
 def _wait_for_quiet(deployment: Deployment, say: Callable[[str], None]) -> bool:
     """Until nothing is on its way and everything is in its place; the sweeps of the workers bring it about."""
     end = time.monotonic() + QUIET_SECONDS
-    told = -1
+    told = ""
     while time.monotonic() < end:
         try:
             counts = deployment.graph.counts()
@@ -174,13 +177,26 @@ def _wait_for_quiet(deployment: Deployment, say: Callable[[str], None]) -> bool:
             done = not left and not deployment.graph.unfinished_tombstones(1)
             if done and verify(deployment.graph, deployment.vectors).ok:
                 return True
-            if left != told:
-                told = left
-                say(f"{left} to go")
+            news = f"{left} to go"
         except Unavailable as error:
-            say(str(error))
+            news = error.message
+        if news != told:
+            told = news
+            say(news)
         threading.Event().wait(1.0)
     return False
+
+
+def _counts(deployment: Deployment) -> Counts | None:
+    """None while the graph store cannot be reached."""
+    with contextlib.suppress(Unavailable):
+        return deployment.graph.counts()
+    return None
+
+
+def _embedded(deployment: Deployment) -> int:
+    counts = _counts(deployment)
+    return 0 if counts is None else counts.embedded
 
 
 def judge(
