@@ -264,6 +264,9 @@ class Settings(BaseSettings):
         description="port where a worker serves the deployment's figures to Prometheus; unset: none",
     )
     metrics_address: str = Field("127.0.0.1", min_length=1, description="address that metrics_port listens on")
+    trace_sample: float = Field(
+        0, ge=0, le=1, description="share of episodes traced with OpenTelemetry, from store to upsert (extra: trace)"
+    )
     alert_interval: float = Field(60, ge=1, le=86_400, description="seconds between two checks of the alerts")
     alert_min_samples: int = Field(
         20, ge=1, le=1_000_000, description="measurements in the window below which an alert is unknown"

@@ -108,6 +108,10 @@ class Deployment:
         self._holders = 0
         Deployment._all.add(self)
         self.metrics.errors.resize(settings.error_history_size)
+        if settings.trace_sample:
+            from ww_core.observability.tracing import process_tracing
+
+            process_tracing().enable(settings.trace_sample)
 
     # -- one per process and settings
 
@@ -375,9 +379,7 @@ class Deployment:
         from ww_core.recall.service import Recaller
 
         embedding = self.embedding if self.ask_query is None else self._remote_queries(self.ask_query)
-        return Recaller(
-            self.graph, self.vectors, embedding, self.settings, self.hooks, self.metrics, self.buffers.ca1
-        )
+        return Recaller(self.graph, self.vectors, embedding, self.settings, self.hooks, self.metrics, self.buffers.ca1)
 
     def _make_strengthener(self) -> Strengthener:
         from ww_core.recall.strengthening import Strengthener

@@ -22,6 +22,7 @@ from ww_core.maintenance.sweep import SweepReport, sweep
 from ww_core.maintenance.verify import verify
 from ww_core.models import Receipt, Run, Vector, Verification
 from ww_core.observability.alerts import Alert
+from ww_core.observability.tracing import process_tracing
 from ww_core.observability.watch import alert_watch
 
 log = logging.getLogger(__name__)
@@ -110,9 +111,10 @@ class Jobs:
             if on_progress is not None:
                 on_progress(report)
 
-        report = self._drain.run(
-            max_seconds=max_seconds, should_stop=should_stop, should_yield=should_yield, on_progress=share
-        )
+        with process_tracing().task("ww.embed_pending"):
+            report = self._drain.run(
+                max_seconds=max_seconds, should_stop=should_stop, should_yield=should_yield, on_progress=share
+            )
         left = max_seconds - (clock() - started)
         stale = False
         if not report.more and not report.outage and left > 0 and not should_stop():
@@ -163,7 +165,8 @@ class Jobs:
             return False
 
         try:
-            run = parts.consolidator.run(run.run_id, token=uuid4().hex, on_progress=on_progress, should_stop=stop)
+            with process_tracing().task("ww.consolidate", session_id=session_id, run_id=run.run_id):
+                run = parts.consolidator.run(run.run_id, token=uuid4().hex, on_progress=on_progress, should_stop=stop)
             self._ring_for_runs()
             return run
         except Busy:

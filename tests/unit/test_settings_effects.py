@@ -94,6 +94,7 @@ OBSERVED = {
     "log_format": (HERE, "test_the_log_format_makes_lines_for_people_or_machines"),
     "metrics_port": (PROMETHEUS, "test_the_settings_say_where_figures_are_served"),
     "metrics_address": (PROMETHEUS, "test_the_settings_say_where_figures_are_served"),
+    "trace_sample": ("tests/integration/test_tracing.py", "test_the_setting_trace_sample_turns_tracing_on"),
     "alert_interval": (WORKERS, "test_alerts_are_checked_as_often_as_the_setting_says"),
     "alert_min_samples": (ALERTS, "test_too_few_samples_and_nothing_measured_are_unknown"),
     "alert_hysteresis": (ALERTS, "test_a_raised_alert_falls_only_when_the_figure_is_clearly_better"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,11 @@ def bench(
         return
     if scale not in SCALES:
         raise InvalidInput(f"--scale {scale!r} is unknown", hint="use quick or full")
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if load > cores / 2:
+        note(
+            f"others use this machine (load {load:.1f} on {cores} cores): ratios hold, absolute figures come out worse"
+        )
     found = list(measure(names or [], settings_of(options), SCALES[scale], say=note))
     emit(
         options.json, lambda: {"benchmarks": [_json(figure) for figure in found]}, lambda console: _show(console, found)

@@ -16,6 +16,7 @@ from ww_core.ids import new_ids
 from ww_core.ingest import validate
 from ww_core.models import BatchReceipt, Episode, Receipt
 from ww_core.observability.metrics import ATTEMPTS, Metrics
+from ww_core.observability.tracing import STORE, process_tracing
 from ww_core.stores.ports import Added, AddResult, GraphStore, Strength
 
 log = logging.getLogger(__name__)
@@ -174,11 +175,16 @@ class Ingest:
     def _write(self, episodes: Sequence[Episode]) -> list[Receipt | Exception]:
         if not episodes:
             return []
+        since = time.time_ns()
         with self._metrics.timer("store.graph"):
             added = self._graph.add(episodes)
         results = [_receipt(e, a) for e, a in zip(episodes, added, strict=True)]
         created = [e for e, a in zip(episodes, added, strict=True) if a.outcome is Added.CREATED]
         if created:
+            tracing = process_tracing()
+            if tracing.on:
+                names = [episode.episode_id for episode in created]
+                tracing.episodes(STORE, names, since=since, around=tracing.current())
             self._buffers.stored(created)
             self._ring()
             if self._hooks.has("after_store"):

@@ -11,12 +11,14 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from ww_core.errors import InvalidInput, StoreUnavailable, WorldWeaverError
 from ww_core.maintenance.points import Sparse, points
 from ww_core.models import Vector
 from ww_core.observability.metrics import Metrics
 from ww_core.observability.summary import LAG, QUEUE_DEPTH
+from ww_core.observability.tracing import UPSERT, process_tracing
 from ww_core.stores.ports import Claim, GraphStore, VectorStore
 
 log = logging.getLogger(__name__)
@@ -55,6 +57,8 @@ class _Job:
     lease: Lease
     claims: list[Claim]
     rows: list[Vector]
+    task: Any
+    """The span of the task, None where nothing is traced."""
     done: Future[None] = field(default_factory=Future)
 
 
@@ -92,7 +96,7 @@ class Writer:
         self._metrics.set_gauge(QUEUE_DEPTH, self._awaiting)
         if not self._waiting and self._thread.ident is None:
             self._thread.start()
-        job = _Job(lease, list(claims), list(rows))
+        job = _Job(lease, list(claims), list(rows), process_tracing().current())
         self._waiting.append(job)
         self._jobs.put(job)
 
@@ -126,7 +130,7 @@ class Writer:
             if failed or not job.done.set_running_or_notify_cancel():
                 continue
             try:
-                self._write(job.lease, job.claims, job.rows)
+                self._write(job.lease, job.claims, job.rows, job.task)
             except BaseException as error:  # raised again where the drain waits for it
                 failed = True  # what stands behind it would meet the same outage
                 job.done.set_exception(error)
@@ -135,7 +139,8 @@ class Writer:
             self._awaiting -= len(job.claims)
             self._metrics.set_gauge(QUEUE_DEPTH, self._awaiting)
 
-    def _write(self, lease: Lease, claims: list[Claim], rows: list[Vector]) -> None:
+    def _write(self, lease: Lease, claims: list[Claim], rows: list[Vector], task: Any) -> None:
+        since = time.time_ns()
         try:
             if self._clock() - lease.renewed > lease.seconds / 2 and not self._renewed(lease):
                 return
@@ -153,8 +158,8 @@ class Writer:
         except Exception as error:  # which of the texts the store does not take is found by halving
             if len(claims) > 1:
                 middle = len(claims) // 2
-                self._write(lease, claims[:middle], rows[:middle])
-                self._write(lease, claims[middle:], rows[middle:])
+                self._write(lease, claims[:middle], rows[:middle], task)
+                self._write(lease, claims[middle:], rows[middle:], task)
                 return
             if isinstance(error, InvalidInput | ValueError | TypeError):
                 self._refuse(lease, claims[0], error)
@@ -162,6 +167,7 @@ class Writer:
             raise Outage("the stores") from error
         lease.drop(windows.keys())
         self._account(claims, marked)
+        process_tracing().episodes(UPSERT, marked, since=since, around=task)
         if len(marked) < len(windows):
             self._fence([name for name in windows if name not in marked])
 
