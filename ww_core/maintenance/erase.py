@@ -33,6 +33,8 @@ def erase(
 
 def finish(graph: GraphStore, vectors: VectorStore, episode_ids: Sequence[str]) -> int:
     """Remove the vectors behind tombstones and tick them off; how many points there were."""
+    if vectors.generations(episode_ids):
+        scrub.note(graph)  # before, lest a crash in between forgets it; after, lest a scrub that runs misses it
     removed = vectors.delete(episode_ids)
     if removed:
         scrub.note(graph)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from ww_core.errors import ConfigurationError, Unavailable
 from ww_core.maintenance.drain import never
 from ww_core.maintenance.erase import STEP, finish
-from ww_core.maintenance.scrub import scrub_if_due
+from ww_core.maintenance.scrub import note, scrub_if_due
 from ww_core.models import Episode, Run, State
 from ww_core.stores.ports import Dirty, GraphStore, VectorStore, Where
 
@@ -145,6 +145,7 @@ def _points_without_rows(graph: GraphStore, vectors: VectorStore, budget: int) -
         stray = [episode_id for episode_id in ids if episode_id not in living]
         if stray:
             vectors.delete(stray)
+            note(graph)
             orphans += len(stray)
         budget -= len(page)
         if after is None or not page:
