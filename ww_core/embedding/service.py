@@ -141,7 +141,8 @@ class EmbeddingService:
         texts = list(texts)
         _check(texts)
         keys = [self._key(text, "document") for text in texts]
-        known = self._cache.peek(keys)
+        # of a long text the cache holds the mean of its windows, which is no window
+        known = {key: row for key, row in self._cache.peek(keys).items() if len(self.windows(key[1])) == 1}
         missing = list(dict.fromkeys(text for text, key in zip(texts, keys, strict=True) if key not in known))
         with self._bulk:
             self._bulk_texts += len(missing)

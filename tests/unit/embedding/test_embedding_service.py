@@ -114,6 +114,16 @@ def test_bulk_work_reads_the_cache_and_leaves_it_alone(changed: Sized) -> None:
     assert service.cache_stats()["misses"] == before["misses"]
 
 
+def test_a_long_text_keeps_its_windows_where_its_mean_is_cached(service: EmbeddingService) -> None:
+    text = filler(5000)
+    (before,) = service.embed_windows([text])
+    service.encode([text])
+    (after,) = service.embed_windows([text])
+    assert before.shape == after.shape
+    assert len(before) > 1
+    assert np.allclose(before, after, atol=1e-5)
+
+
 def test_the_cache_settings_bound_and_age_it(changed: Sized) -> None:
     now = [0.0]
     service = EmbeddingService(changed(embedding_cache_size=1, embedding_cache_ttl=10.0), clock=lambda: now[0])
