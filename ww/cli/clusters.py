@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from ww.cli.map import write_map
 from ww.cli.opening import reading
 from ww.cli.options import everywhere, globals_of
 from ww.cli.output import emit, one_line, pick, table
+from ww_core.errors import InvalidInput, NotFound
 from ww_core.models import Cluster
 
 if TYPE_CHECKING:
@@ -42,12 +45,15 @@ def show_clusters(console: Console, found: Sequence[Cluster], *, limit: int | No
 def clusters(
     ctx: typer.Context,
     members: bool = typer.Option(False, "--members", help="The ids of each cluster's episodes too."),
+    page: Path | None = typer.Option(None, "--map", metavar="FILE.html", help="Write a page that shows the episodes."),
 ) -> None:
     """Show what consolidation made, by session: sizes, labels, examples."""
     options = globals_of(ctx)
     with reading(ctx) as core:
         found = core.clusters(options.session)
         held = {one.cluster_id: _members(core, one) for one in found} if members else {}
+        if page is not None:
+            drawn = write_map(core, _session_of(core, options.session), page)
 
     def as_json() -> dict[str, Any]:
         shown = []
@@ -56,9 +62,28 @@ def clusters(
             if members:
                 entry["members"] = held[one.cluster_id]
             shown.append(entry)
-        return {"clusters": shown}
+        return {"clusters": shown} if page is None else {"clusters": shown, "map": str(page)}
 
-    emit(options.json, as_json, lambda console: _show_tree(console, found, held))
+    def show(console: Console) -> None:
+        if page is None or members:
+            _show_tree(console, found, held)
+        if page is not None:
+            console.print(f"{page}: {drawn} episodes; open it in a browser")
+
+    emit(options.json, as_json, show)
+
+
+def _session_of(core: MemoryCore, session_id: str | None) -> str:
+    """The session that a map is of."""
+    names = [one.session_id for one in core.sessions()]
+    if session_id is None and len(names) == 1:
+        return names[0]
+    if session_id is None:
+        hint = "nothing is stored yet" if not names else f"--session {one_line(names[0], 60)}"
+        raise InvalidInput(f"--map shows one session, and there are {len(names)}", hint=hint)
+    if session_id not in names:
+        raise NotFound(f"no session {session_id!r}", hint="`ww sessions` lists what there is")
+    return session_id
 
 
 def _show_tree(console: Console, found: Sequence[Cluster], held: dict[str, list[str]]) -> None:
