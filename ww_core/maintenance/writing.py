@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ww_core.errors import InvalidInput, StoreUnavailable, WorldWeaverError
+from ww_core.maintenance import scrub
 from ww_core.maintenance.points import Sparse, points
 from ww_core.models import Vector
 from ww_core.observability.metrics import Metrics
@@ -197,6 +198,7 @@ class Writer:
             erased = [name for name in lost if name not in living]
             if erased:
                 self._vectors.delete(erased)
+                scrub.note(self._graph)
         except WorldWeaverError as error:
             raise Outage("the stores") from error
         log.info("claims were void", extra={"action": "drain.fenced", "episodes": len(lost), "erased": len(erased)})

@@ -9,6 +9,7 @@ import pytest
 
 from tests.unit.maintenance.conftest import Bench
 from ww_core.errors import InvalidInput, ModelUnavailable, StoreUnavailable
+from ww_core.maintenance import scrub
 from ww_core.maintenance.erase import erase
 from ww_core.models import State
 from ww_core.stores.ports import CONTENT, Search
@@ -230,6 +231,7 @@ def test_what_is_erased_between_claim_and_mark_leaves_no_points(bench: Bench) ->
     assert bench.drain().run().embedded == 1
     assert list(bench.vectors.generations(ids)) == ["e1"]
     assert bench.verify().ok
+    assert scrub.pending(bench.graph), "a deleted point leaves numbers in the files"
 
 
 def test_what_is_changed_between_claim_and_mark_is_embedded_again(bench: Bench) -> None:
