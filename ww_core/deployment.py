@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 GRAPH_FILE = "graph.sqlite3"
+"""Of the namespace ``ww``; any other has ``graph-NAMESPACE.sqlite3``, as each has its own vectors."""
 METRICS_DIRECTORY = "metrics"
 
 T = TypeVar("T")
@@ -175,7 +176,7 @@ class Deployment:
     def _graph_key(self) -> Hashable:
         s = self.settings
         if s.neo4j_uri is None:
-            return ("sqlite", str(s.data_dir))
+            return ("sqlite", str(s.data_dir), s.namespace)
         return (
             *("neo4j", s.neo4j_uri, s.neo4j_user, s.neo4j_password, s.neo4j_database, s.namespace),
             *(s.neo4j_pool_size, s.neo4j_max_transaction_retry, s.neo4j_acquisition_timeout),
@@ -321,7 +322,10 @@ class Deployment:
         if self.embedded_graph:
             from ww_core.stores.embedded.graph import SqliteGraphStore
 
-            return SqliteGraphStore(self.data_dir() / GRAPH_FILE)
+            namespace = self.settings.namespace
+            return SqliteGraphStore(
+                self.data_dir() / (GRAPH_FILE if namespace == "ww" else f"graph-{namespace}.sqlite3")
+            )
         from ww_core.stores.servers.neo4j import Neo4jGraphStore
 
         store = Neo4jGraphStore(self.settings)

@@ -20,7 +20,7 @@ from tests.unit.maintenance.conftest import Bench
 from ww_core.config import Settings
 from ww_core.consolidation.clustering import cluster
 from ww_core.deployment import Deployment
-from ww_core.models import State
+from ww_core.models import Episode, State
 from ww_core.observability.logs import configure
 from ww_core.observability.metrics import process_metrics
 from ww_core.stores.ports import CONTENT, Claim, Point
@@ -43,7 +43,7 @@ ALERTS = "tests/unit/observability/test_alerts.py"
 
 OBSERVED = {
     "data_dir": (HERE, "test_the_data_directory_holds_the_stores"),
-    "namespace": (HERE, "test_namespaces_hold_their_own_vectors"),
+    "namespace": (HERE, "test_namespaces_hold_their_own_episodes_and_vectors"),
     "preset": (SETTINGS, "test_every_switch_of_a_preset_is_in_force"),
     "redis_url": (HERE, "test_a_broker_decides_who_does_the_work"),
     "qdrant_url": (HERE, "test_a_server_decides_where_vectors_are"),
@@ -179,7 +179,7 @@ def test_the_data_directory_holds_the_stores(tmp_path: Path) -> None:
     assert counts == [1, 1]
 
 
-def test_namespaces_hold_their_own_vectors(bench: Bench, quick_path: Path) -> None:
+def test_namespaces_hold_their_own_episodes_and_vectors(bench: Bench, quick_path: Path) -> None:
     row = np.eye(8, dtype=np.float32)[0]
     when = datetime(2024, 5, 1, tzinfo=UTC)
     counts = {}
@@ -189,9 +189,10 @@ def test_namespaces_hold_their_own_vectors(bench: Bench, quick_path: Path) -> No
         deployment.vectors.upsert(
             [Point(one, 0, 1, generation=1, session_id="s", timestamp=when, dense={CONTENT: row}) for one in ids]
         )
-        counts[namespace] = deployment.vectors.count()
+        deployment.graph.add([Episode("text", episode_id=one, session_id="s") for one in ids])
+        counts[namespace] = (deployment.graph.counts().acknowledged, deployment.vectors.count())
         deployment.close()
-    assert counts == {"one": 2, "two": 1}
+    assert counts == {"one": (2, 2), "two": (1, 1)}
 
 
 def test_a_broker_decides_who_does_the_work(tmp_path: Path) -> None:
