@@ -21,6 +21,7 @@ from ww_core.maintenance.points import Sparse
 from ww_core.maintenance.writing import Lease, Outage, Writer
 from ww_core.models import State, Vector
 from ww_core.observability.metrics import ATTEMPTS, Metrics
+from ww_core.observability.summary import CLAIMABLE, CLAIMED
 from ww_core.stores.ports import Claim, Fingerprint, GraphStore, VectorStore
 
 log = logging.getLogger(__name__)
@@ -247,6 +248,8 @@ class _Shift:
             claims = drain.graph.claim(drain.settings.embedding_claim_size, token=token, lease_seconds=seconds)
         if not claims:
             return [], None
+        drain.metrics.increment(CLAIMED, len(claims))
+        drain.metrics.increment(CLAIMABLE, drain.settings.embedding_claim_size)
         lease = Lease(token, claims, seconds, before)
         self._leases = [other for other in self._leases if other.held]
         self._leases.append(lease)

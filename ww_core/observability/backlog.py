@@ -14,6 +14,8 @@ from ww_core.observability.summary import BACKLOG_AGE, EPISODES
 
 FRESH_SECONDS = 2.0
 """Gauges read together share one look at the store."""
+LARGEST_SHARE = 0.01
+"""Of the time may go into looking: counting many millions of rows takes a while, and is then done less often."""
 
 
 class Record(Protocol):
@@ -31,7 +33,7 @@ class Backlog:
         self._record = record
         self._clock = clock
         self._lock = threading.Lock()
-        self._read_at = -math.inf
+        self._stale_at = -math.inf
         self._gauges: dict[str, float] = {}
 
     def probes(self) -> dict[str, Callable[[], float]]:
@@ -41,9 +43,11 @@ class Backlog:
 
     def _read(self, name: str) -> float:
         with self._lock:
-            if self._clock() - self._read_at >= FRESH_SECONDS:
+            started = self._clock()
+            if started >= self._stale_at:
                 counts, oldest = self._record.counts(), self._record.oldest_pending()
                 self._gauges = {EPISODES + field.name: float(getattr(counts, field.name)) for field in fields(counts)}
                 self._gauges[BACKLOG_AGE] = math.nan if oldest is None else oldest
-                self._read_at = self._clock()
+                now = self._clock()
+                self._stale_at = now + max(FRESH_SECONDS, (now - started) / LARGEST_SHARE)
             return self._gauges[name]

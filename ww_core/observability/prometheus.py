@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from ww_core.observability.metrics import Snapshot
-from ww_core.observability.summary import BACKLOG_AGE, EPISODES, GAP, POOL_UTIL, QUEUE_DEPTH
+from ww_core.observability.summary import BACKLOG_AGE, CLAIMABLE, CLAIMED, EPISODES, GAP, POOL_UTIL, QUEUE_DEPTH
 
 PREFIX = "world_weaver_"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -43,6 +43,11 @@ def _stage(attribute: str, name: str, help_: str) -> Family:
     )
 
 
+def _fill(figures: Snapshot) -> list[Labelled]:
+    room = figures.window.get(CLAIMABLE, 0)
+    return [("", figures.window.get(CLAIMED, 0) / room if room else math.nan)]
+
+
 def _states(figures: Snapshot) -> list[Labelled]:
     return [(k.removeprefix(EPISODES), v) for k, v in figures.gauges.items() if k.startswith(EPISODES)]
 
@@ -67,6 +72,7 @@ TABLE: tuple[Family, ...] = (
     _field("error_rate", "Share of stores, recalls and task attempts that failed."),
     _field("errors", "Failures kept in the Error History of all processes."),
     _field("processes", "Processes that published figures lately."),
+    Family("batch_fill", "Share of embedding_claim_size that claims held.", _fill),
     Family("episodes", "Episodes by state.", _states, "state"),
     _gauge(BACKLOG_AGE, "oldest_pending_seconds", "Age of the oldest episode that is not embedded yet."),
     _gauge(GAP, "hierarchical_gap", "Share of results that searching by clusters misses."),

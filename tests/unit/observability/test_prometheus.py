@@ -12,10 +12,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ww_core.config import Settings
 from ww_core.deployment import Deployment
+from ww_core.models import Counts
 from ww_core.observability import Metrics, Snapshot
+from ww_core.observability.backlog import Backlog
 from ww_core.observability.prometheus import PREFIX, TABLE, exposition, names
 from ww_core.observability.publish import FileBoard, Publisher
-from ww_core.observability.summary import BACKLOG_AGE, EPISODES, GAP, POOL_UTIL, QUEUE_DEPTH
+from ww_core.observability.summary import BACKLOG_AGE, CLAIMABLE, CLAIMED, EPISODES, GAP, POOL_UTIL, QUEUE_DEPTH
 from ww_workers.scrape import Scrape, serve
 
 
@@ -33,6 +35,8 @@ def busy() -> Metrics:
         metrics.observe(stage, 0.1)
     for name in ("attempts", "failures", "embedding_cache_hits", "embedding_cache_total"):
         metrics.increment(name)
+    metrics.increment(CLAIMED, 3)
+    metrics.increment(CLAIMABLE, 4)
     for name in (GAP, BACKLOG_AGE, POOL_UTIL, QUEUE_DEPTH, EPISODES + "pending", "new.gauge"):
         metrics.set_gauge(name, 0.5)
     return metrics
@@ -47,6 +51,7 @@ def test_every_figure_is_exported_and_every_name_has_a_figure() -> None:
             assert field.name in exported, f"{field.name} is not exported"
     assert found[PREFIX + "queue_length", "ww.embed"] == 3
     assert found[PREFIX + "episodes", "pending"] == 0.5
+    assert found[(PREFIX + "batch_fill",)] == 0.75
     assert found[PREFIX + "gauge", "new.gauge"] == 0.5
     assert found[PREFIX + "stage_latency_p95", 'odd "stage"\n'] == pytest.approx(100, rel=0.01)
     assert found[PREFIX + "window_count", "attempts"] == 1
@@ -89,6 +94,25 @@ def test_the_settings_say_where_figures_are_served(tmp_path: Path) -> None:
     assert serve(asked) is None, "a second worker of the machine leaves it to the first"
     served.close()
     Deployment.of(asked).close()
+
+
+def test_a_store_that_is_slow_to_count_is_asked_less_often() -> None:
+    now, looks = [0.0], [0]
+
+    class Slow:
+        def counts(self, session_id: str | None = None) -> Counts:
+            looks[0] += 1
+            now[0] += 0.5
+            return Counts(1, 1, 0, 0, 0, 0)
+
+        def oldest_pending(self) -> float | None:
+            return None
+
+    read = Backlog(Slow(), clock=lambda: now[0]).probes()[EPISODES + "pending"]
+    for _ in range(100):
+        assert read() == 1
+        now[0] += 1
+    assert looks[0] == 2, "half a second every fifty"
 
 
 def test_a_store_says_how_much_waits_in_it(tmp_path: Path) -> None:
