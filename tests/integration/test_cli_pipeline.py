@@ -187,6 +187,28 @@ def test_a_run_is_previewed_and_taken_back_exactly(cli: Cli, tmp_path: Path) -> 
     assert "“" in tree
 
 
+def test_a_map_is_one_page_that_no_text_can_break_out_of(cli: Cli, tmp_path: Path) -> None:
+    cli("ingest", str(lines_of(tmp_path / "notes.jsonl", repeat=8)), "--session", "<b>s</b>")
+    cli("store", "</script><script>alert('simmer the soup')</script> <!-- &amp;", "--session", "<b>s</b>")
+    cli("consolidate")
+    page = tmp_path / "map.html"
+    answer = cli("clusters", "--map", str(page))
+    assert (answer["map"], cli.code) == (str(page), 0)
+    text = page.read_text()
+    assert text.count("<script") == text.count("</script") == 2
+    assert "http" not in text.replace("http-equiv", "")
+    data = json.loads(text.split('id="data">')[1].split("</script>")[0])
+    assert len(data["x"]) == len(data["y"]) == len(data["text"]) == len(data["cluster"]) == data["episodes"] == 73
+    assert [one["label"] for one in data["clusters"]] == [
+        one["label"] for one in sorted(answer["clusters"], key=lambda one: (-one["size"], one["cluster_id"]))
+    ]
+    cli("store", "elsewhere", "--session", "t")
+    assert cli("clusters", "--map", str(page))["error"]["type"] == "InvalidInput"
+    assert cli("clusters", "--map", str(page), "--session", "nobody")["error"]["type"] == "NotFound"
+    assert cli("clusters", "--map", str(tmp_path / "no" / "where.html"), "--session", "t")["error"]
+    assert cli.code == 3
+
+
 @pytest.mark.parametrize("argv", [("recall", "x"), ("store", "x"), ("flush",), ("consolidate",), ("metrics",)])
 def test_commands_on_an_empty_memory_answer(cli: Cli, argv: tuple[str, ...]) -> None:
     assert "error" not in cli(*argv)

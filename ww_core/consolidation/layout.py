@@ -15,7 +15,9 @@ FILLED = 0.3
 """Share of the map that discs take up when they are first laid out."""
 GAP = 1.15
 """Distance of two discs that touch, in radii: room for the eye, and for labels."""
-ROUNDS = 400
+ROUNDS, FEWEST_ROUNDS = 400, 60
+MANY = 300
+"""Clusters up to which all rounds are made; a round costs the square of their number."""
 NEIGHBOURS = 3
 """Clusters that a cluster is drawn to, and that an unclustered episode lies between."""
 WIDER = 1.6
@@ -90,8 +92,9 @@ def _packed(centroids: Positions, radii: Positions, rng: np.random.Generator) ->
     touching = GAP * (radii[:, None] + radii[None, :])
     weight = radii[None, :] / (radii[:, None] + radii[None, :])
     centres = start
-    for step in range(ROUNDS):
-        heat = 1.0 - step / ROUNDS
+    rounds = max(FEWEST_ROUNDS, min(ROUNDS, ROUNDS * MANY**2 // count**2))
+    for step in range(rounds):
+        heat = 1.0 - step / rounds
         difference = centres[:, None, :] - centres[None, :, :]
         distance = np.maximum(np.linalg.norm(difference, axis=2), 1e-6)
         overlap = np.maximum(touching - distance, 0.0) / distance * weight
