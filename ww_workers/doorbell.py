@@ -78,7 +78,7 @@ class RedisDoorbell:
         if self._closed.is_set():
             return
         self._rung.set()
-        if self._thread is None or self._pid != os.getpid():
+        if self._thread is None or not self._thread.is_alive() or self._pid != os.getpid():
             self._start()
 
     def close(self) -> None:
@@ -94,7 +94,7 @@ class RedisDoorbell:
         if self._pid != os.getpid():
             self._lock, self._thread, self._pid = threading.Lock(), None, os.getpid()
         with self._lock:
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._work, name="ww-doorbell", daemon=True)
                 self._thread.start()
 

@@ -6,10 +6,13 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.processes import RedisServer, until
 from ww_core.config import Settings
 from ww_core.models import Run
 from ww_core.stores.ports import Queue
+from ww_workers.doorbell import RedisDoorbell
 from ww_workers.producer import RedisBells, embed_bell, embed_flag
 
 
@@ -88,3 +91,20 @@ def test_a_run_is_rung_for_once(redis_server: RedisServer, tmp_path: Path) -> No
     bells.consolidate(Run("r2", "s", "requested"))
     assert waiting(redis_server, Queue.CONSOLIDATE) == 2
     bells.close()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_died_of_a_defect_is_replaced_by_the_next_ring(redis_server: RedisServer, tmp_path: Path) -> None:
+    calls: list[str] = []
+
+    def send() -> None:
+        calls.append("send")
+        if len(calls) == 1:
+            raise AssertionError("a defect")
+
+    bell = RedisDoorbell(embed_flag(settings(redis_server, tmp_path)), send)
+    bell.ring()
+    until(lambda: not any(thread.name == "ww-doorbell" for thread in threading.enumerate()), what="it died")
+    bell.ring()
+    until(lambda: len(calls) == 2, what="the next ring is heard")
+    bell.close()
