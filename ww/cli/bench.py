@@ -49,7 +49,10 @@ def bench(
         note(
             f"others use this machine (load {load:.1f} on {cores} cores): ratios hold, absolute figures come out worse"
         )
-    found = list(measure(names or [], settings_of(options), SCALES[scale], say=note))
+    found = []
+    for figure in measure(names or [], settings_of(options), SCALES[scale], say=note):
+        note(f"  {figure.name}: {_number(figure.value)} {figure.unit}")  # a long run that is cut off has said this much
+        found.append(figure)
     emit(
         options.json, lambda: {"benchmarks": [_json(figure) for figure in found]}, lambda console: _show(console, found)
     )
