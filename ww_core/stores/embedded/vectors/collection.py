@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -35,12 +36,13 @@ class Collection:
     def next(self) -> Collection:
         return Collection(self.home, self.fingerprint, self.number + 1)
 
-    def make(self) -> edge.EdgeShard:
-        """A new, empty shard; what an unfinished attempt left there is removed."""
+    def make(self, go_on: Callable[[], None] = lambda: None) -> edge.EdgeShard:
+        """A new, empty shard; what an unfinished attempt left there is removed. ``go_on`` is called between steps."""
         self.discard()
         self.shard.mkdir(mode=0o700, parents=True)
         made = edge.EdgeShard.create(str(self.shard), engine.config(self.fingerprint.dimension))
         for field, schema in engine.INDEXES.items():
+            go_on()
             made.update(edge.UpdateOperation.create_field_index(field, schema))
         return made
 

@@ -13,7 +13,7 @@ import qdrant_edge as edge
 
 from ww_core.errors import ConfigurationError, StoreUnavailable
 from ww_core.stores import points as p
-from ww_core.stores.embedded.vectors import collection, engine, rewrite
+from ww_core.stores.embedded.vectors import collection, engine, rewrite, room
 from ww_core.stores.embedded.vectors.engine import translated
 from ww_core.stores.embedded.vectors.rewrite import Touched
 from ww_core.stores.ports import (
@@ -49,6 +49,8 @@ class Shard:
         self._namespace = namespace
         self._write = threading.RLock()
         self._closed = False
+        self._leaving = False
+        """Closing waits for a running scrub, which looks here between two calls of the engine."""
         self._scrubbing = threading.Lock()
         self._touched: Touched | None = None
         """What a running scrub has to look at again; guarded by the write lock."""
@@ -56,6 +58,7 @@ class Shard:
         self._collection = collection.find(directory)
         if self._collection is not None:
             self._collection.tidy()
+            room.need_to_open(self._collection.shard)
             with translated("opening it"):
                 self._shard = edge.EdgeShard.load(str(self._collection.shard))
 
@@ -65,7 +68,8 @@ class Shard:
         return None
 
     def close(self) -> None:
-        with self._write:
+        self._leaving = True
+        with self._scrubbing, self._write:
             self._closed = True
             shard, self._shard = self._shard, None
             if shard is not None:
@@ -79,6 +83,7 @@ class Shard:
                 if self._collection.fingerprint != fingerprint:
                     raise collection.another_model(self._collection.fingerprint, fingerprint, self._directory)
                 return
+            room.need(self._directory, room.TO_WRITE, "creating the collection")
             fresh = collection.new(self._directory, fingerprint)
             with translated("creating the collection"):
                 shard = fresh.make()
@@ -108,6 +113,7 @@ class Shard:
             return
         with self._write, translated("writing points"):
             shard = self._writable()
+            room.need(self._directory, room.TO_WRITE, "writing points")
             stored = self._stored([point.episode_id for point in fresh])
             highest = {key: max(g for _, g in rows) for key, rows in stored.items()}
             fresh = [point for point in fresh if point.generation >= highest.get(point.episode_id, point.generation)]
@@ -135,6 +141,7 @@ class Shard:
             return
         with self._write, translated("changing points"):
             shard = self._writable()
+            room.need(self._directory, room.TO_WRITE, "changing points")
             stored = self._stored([change.episode_id for change in changes])
             self._touch(stored)
             vectors = []
@@ -159,6 +166,7 @@ class Shard:
         with self._write, translated("deleting points"):
             ids = [point_id for rows in self._stored(episode_ids).values() for point_id, _ in rows]
             if ids:
+                room.need(self._directory, room.TO_DELETE, "deleting points")
                 self._touch(episode_ids)
                 self._writable().update(edge.UpdateOperation.delete_points(list[Any](ids)))
             return len(ids)
@@ -278,6 +286,7 @@ class Shard:
             for c in centroids
         ]
         with self._write, translated("writing centroids"):
+            room.need(self._directory, room.TO_WRITE, "writing centroids")
             self._touch_centroids()
             self._writable().update(edge.UpdateOperation.upsert_points(rows))
 
@@ -317,6 +326,7 @@ class Shard:
             must_not=[edge.FieldCondition(p.CENTROID_RUN, match=edge.MatchAny(list(keep_runs)))] if keep_runs else None,
         )
         with self._write, translated("dropping centroids"):
+            room.need(self._directory, room.TO_DELETE, "dropping centroids")
             self._touch_centroids()
             self._writable().update(edge.UpdateOperation.delete_points_by_filter(gone))
 
@@ -326,24 +336,25 @@ class Shard:
         """Copy what lives into a new shard and remove the old one with its log.
 
         Takes about 0.5 ms a point and the disk space of a second shard. Reading and writing go on meanwhile; points
-        written while it runs are copied once more at the end.
+        written while it runs are copied once more at the end. Closing ends it, and leaves the old shard.
         """
         with self._scrubbing, translated("scrubbing"):
             with self._write:
                 if self._readable() is None or self._collection is None:
                     return
                 old, fresh = self._writable(), self._collection.next()
+                room.need(self._directory, room.TO_WRITE + room.size(self._collection.shard), "scrubbing")
                 self._touched = Touched()
             try:
-                new = fresh.make()
-                rewrite.copy(old, new)
+                new = fresh.make(self._go_on)
+                rewrite.copy(old, new, self._go_on)
                 while len(self._touched.episodes) > rewrite.PAGE:
                     with self._write:
                         touched, self._touched = self._touched, Touched()
-                    rewrite.mirror(old, new, touched)
+                    rewrite.mirror(old, new, touched, self._go_on)
                 with self._write:
                     self._writable()  # closed meanwhile: the old shard stays
-                    rewrite.mirror(old, new, self._touched)
+                    rewrite.mirror(old, new, self._touched, self._go_on)
                     new.flush()
                     fresh.publish()
                     # Readers that are in the middle of a scroll keep the old shard open until they are through.
@@ -353,6 +364,10 @@ class Shard:
                     self._touched = None
                 if self._collection is not fresh:
                     fresh.discard()
+
+    def _go_on(self) -> None:
+        if self._leaving:
+            raise StoreUnavailable("the vector store is being closed", hint="the next process scrubs it")
 
     def _touch(self, episode_ids: Iterable[str]) -> None:
         if self._touched is not None:
