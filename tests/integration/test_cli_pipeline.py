@@ -94,6 +94,9 @@ def test_ingested_lines_are_embedded_found_and_never_doubled(cli: Cli, tmp_path:
     assert (grown["accepted"], grown["duplicates"], grown["rejected"], cli.code) == (1, 9, 1, 1)
     assert f"{source}:11: the line is not JSON" in cli.err
     assert (tmp_path / "rejects").read_text() == "{broken\n"
+    before = source.read_text()
+    assert "would be emptied" in cli("ingest", str(source), "--rejects", str(source))["error"]["message"]
+    assert (cli.code, source.read_text()) == (2, before)
     answer = cli("recall", "making food in the kitchen", "--context", "topic=cooking", "--limit", "2")
     assert [one["context"] for one in answer["results"]] == [{"topic": "cooking"}] * 2
     assert set(answer) == {"query", "mode", "took_ms", "results"}

@@ -108,6 +108,9 @@ def test_erased_ids_other_content_and_broken_lines_are_rejected_and_kept(cli: Cl
     assert (answer, cli.code) == ({"accepted": 0, "duplicates": 5, "rejected": 4}, 1)
     assert "forgotten for good" in cli.err
     assert len(rejects.read_text("utf-8").splitlines()) == 4
+    before = file.read_bytes()
+    assert "would be emptied" in cli("import", str(file), "--rejects", str(file))["error"]["message"]
+    assert (cli.code, file.read_bytes()) == (2, before)
 
 
 def test_vectors_that_come_along_are_used_where_they_are_this_models(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from ww_core.errors import InvalidInput
 from ww_core.ingest.feed import CHUNK_EPISODES, Ingested, feed
-from ww_core.ingest.files import Found, Place, Refused, read_files
+from ww_core.ingest.files import Found, Place, Refused, read_files, reads
 from ww_core.ingest.records import MAX_RECORD_BYTES
 from ww_core.models import BatchReceipt, Episode, Receipt, State
 
@@ -274,3 +274,23 @@ def test_feeding_counts_keeps_and_names_what_became_of_each_line(tmp_path: Path)
     assert max(shelf.calls) <= CHUNK_EPISODES
     assert [one.accepted for one in progress] == [CHUNK_EPISODES - 1, CHUNK_EPISODES + 3]
     assert run() == Ingested(accepted=0, duplicates=CHUNK_EPISODES + 3, rejected=2)
+
+
+def test_what_is_read_is_known_before_anything_is_emptied(tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    notes = jsonl(tmp_path / "notes" / "a.jsonl", {"content": "a"})
+    link, other = tmp_path / "link", tmp_path / "other.jsonl"
+    link.symlink_to(notes)
+    other.write_bytes(b"")
+    assert reads([str(notes)], notes)
+    assert reads(["x", str(notes)], link)
+    assert not reads([str(notes)], other)
+    assert not reads([str(notes)], tmp_path / "none.jsonl")
+    for inside, found in (("a.jsonl", True), ("new.jsonl", True), ("new.rejects", False), (".new.jsonl", False)):
+        assert reads([str(tmp_path)], tmp_path / "notes" / inside) is found
+    assert not reads([str(tmp_path / "notes")], other)
+    with notes.open("rb") as stdin:
+        assert reads(["-"], notes, stdin=stdin.fileno())
+        assert not reads(["-"], other, stdin=stdin.fileno())
+    with open("/dev/null", "rb") as stdin:
+        assert not reads(["-"], Path("/dev/null"), stdin=stdin.fileno())

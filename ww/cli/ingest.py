@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -53,7 +54,7 @@ def ingest(
             note(f"{place}: {error}")
 
     with opened(ctx) as memory, ExitStack() as stack:
-        kept = stack.enter_context(opened_for_rejects(rejects)) if rejects is not None else None
+        kept = stack.enter_context(opened_for_rejects(rejects, files)) if rejects is not None else None
         advance_to = stack.enter_context(bar("storing", None))
 
         def moved(so_far: Ingested) -> None:
@@ -88,8 +89,14 @@ def ingest(
         raise typer.Exit(1)
 
 
-def opened_for_rejects(path: Path) -> IO[bytes]:
-    """Where refused lines are kept. Raises InvalidInput."""
+def opened_for_rejects(path: Path, read: Sequence[str]) -> IO[bytes]:
+    """Where refused lines are kept, emptied first. Raises InvalidInput, also where it is among what is ``read``."""
+    from ww_core.ingest.files import reads
+
+    if reads(read, path):
+        raise InvalidInput(
+            f"--rejects {str(path)!r} is among the files to read, and would be emptied", hint="name another file"
+        )
     try:
         return path.open("wb")
     except OSError as error:

@@ -123,7 +123,7 @@ def import_(
         parts = memory.core.deployment
         here = embedded(memory.settings)
         waits = here if wait is None else wait
-        kept = stack.enter_context(opened_for_rejects(rejects)) if rejects is not None else None
+        kept = stack.enter_context(opened_for_rejects(rejects, [file])) if rejects is not None else None
         with bar("importing", None) as advance_to:
 
             def moved(so_far: Ingested) -> None:

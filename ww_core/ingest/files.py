@@ -78,6 +78,32 @@ def read_files(
                 yield from _read(path, stream, _FORMATS[Path(path).suffix.lower()], session_id, clock)
 
 
+def reads(paths: Sequence[str], file: Path, *, stdin: int = 0) -> bool:
+    """Whether ``file`` is what one of the paths names, would be found in one that is a directory, or is standard input
+    (the handle ``stdin``).
+
+    A file that does not exist yet counts as found: it would be there by the time the directory is read.
+    """
+    for path in paths:
+        if path == STDIN:
+            if _same(stdin, file):
+                return True
+        elif os.path.isdir(path):
+            found = file.suffix.lower() in _FORMATS and not file.name.startswith(".")
+            if found and Path(path).resolve() in file.resolve().parents:
+                return True
+        elif _same(path, file):
+            return True
+    return False
+
+
+def _same(path: str | int, file: Path) -> bool:
+    try:
+        return file.is_file() and os.path.samestat(os.stat(path), file.stat())
+    except OSError:  # one of them is not there
+        return False
+
+
 def _expand(paths: Sequence[str]) -> Iterator[str]:
     for path in paths:
         if path == STDIN:
