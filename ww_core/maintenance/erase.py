@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from ww_core.errors import ConfigurationError, Unavailable
 from ww_core.maintenance import scrub
 from ww_core.models import Erased
-from ww_core.stores.ports import GraphStore, VectorStore
+from ww_core.stores.ports import GraphStore, VectorStore, Where
 
 log = logging.getLogger(__name__)
 
@@ -23,12 +24,25 @@ def erase(
     From the first write on the episodes are gone for good, whatever happens next: where the vector store cannot be
     reached, StoreUnavailable is raised and the sweep removes the vectors once it is back.
     """
+    points = _points(vectors, episode_ids, session_id)
     ids, memberships = graph.tombstone(episode_ids=episode_ids, session_id=session_id)
     removed = sum(finish(graph, vectors, ids[start : start + STEP]) for start in range(0, len(ids), STEP))
     if session_id is not None:
         vectors.drop_centroids(session_id, keep_runs=())
+    if ids:  # a sweep that runs just now sees the tombstones too, and may have been quicker
+        removed = max(removed, points)
     log.info("erased", extra={"action": "erase", "episodes": len(ids), "vectors": removed})
     return Erased(episodes=len(ids), vectors=removed, memberships=memberships)
+
+
+def _points(vectors: VectorStore, episode_ids: Sequence[str], session_id: str | None) -> int:
+    """How many points there are to remove, 0 where the vector store cannot be asked."""
+    try:
+        if session_id is not None:
+            return vectors.count(Where(sessions=(session_id,), archived=None))
+        return sum(points for _, points in vectors.generations(episode_ids).values())
+    except (Unavailable, ConfigurationError):
+        return 0
 
 
 def finish(graph: GraphStore, vectors: VectorStore, episode_ids: Sequence[str]) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.unit.maintenance.conftest import Bench
@@ -40,6 +42,28 @@ def test_a_sweep_reopens_rows_whose_points_are_gone(bench: Bench) -> None:
     assert check.checks[1].examples == tuple(ids[3:8])
     assert sweep(bench.graph, bench.vectors, max_attempts=3).reopened == 5
     assert bench.drain().run().embedded == 5
+    assert bench.verify().ok
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_receipt_counts_what_a_sweep_was_quicker_to_remove(
+    bench: Bench, whole: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = embedded(bench)
+    tombstone = bench.graph.tombstone
+
+    def then_sweep(**what: Any) -> tuple[list[str], int]:
+        gone = tombstone(**what)
+        sweep(bench.graph, bench.vectors, max_attempts=3)
+        return gone
+
+    monkeypatch.setattr(bench.graph, "tombstone", then_sweep)
+    if whole:
+        erased = erase(bench.graph, bench.vectors, session_id="s")
+    else:
+        erased = erase(bench.graph, bench.vectors, episode_ids=ids[:3])
+    assert (erased.episodes, erased.vectors) == ((30, 30) if whole else (3, 3))
+    assert erase(bench.graph, bench.vectors, session_id="s").vectors == (0 if whole else 27)
     assert bench.verify().ok
 
 
