@@ -93,6 +93,8 @@ def test_without_a_command_help_is_shown_as_a_usage_error(ww: Any) -> None:
         ("worker", "--pool", "tpu"),
         ("config", "--config", "gone.yaml"),
         ("status", "--bogus"),
+        ("recall", "q", "--limit", "1e9"),
+        ("recall", ""),
     ],
 )
 def test_a_wrong_command_line_is_one_line_and_exit_code_2(ww: Any, argv: tuple[str, ...]) -> None:
@@ -103,6 +105,19 @@ def test_a_wrong_command_line_is_one_line_and_exit_code_2(ww: Any, argv: tuple[s
     assert len(answer.err.splitlines()) == 1
     error = ww(*argv, "--json").json["error"]
     assert set(error) == {"type", "message", "hint"}
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (("recall", "q", "--limit", "1e9"), "--limit must be a whole number, not '1e9'"),
+        (("store", "x", "--importance", "much"), "--importance must be a number, not 'much'"),
+        (("recall",), "Missing argument 'QUERY'."),
+        (("recall", " "), "query is empty: ' '"),
+    ],
+)
+def test_a_wrong_command_line_is_told_with_its_option_and_value(ww: Any, argv: tuple[str, ...], said: str) -> None:
+    assert ww(*argv, "--json").json["error"]["message"] == said
 
 
 def test_a_setting_nobody_knows_is_exit_code_2(ww: Any, elsewhere: Path) -> None:
@@ -325,3 +340,23 @@ def test_reading_commands_load_no_model() -> None:
             check=False,
         )
         assert done.returncode == 0, done.stderr
+
+
+def test_background_work_that_hangs_changes_no_exit_code() -> None:
+    """What is inside a native engine while the interpreter goes away would abort the process."""
+    script = (
+        "import atexit, sys, threading, time\n"
+        "atexit.register(print, 'the interpreter goes on')\n"
+        "import ww.cli, ww.cli.run\n"
+        "def run(argv):\n"
+        "    if argv: threading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n"
+        "    atexit.register(print, 'closed')\n"
+        "    return 3\n"
+        "ww.cli.run.run = run\n"
+        "ww.cli.main()\n"
+    )
+    for argv, said in ((["hang"], "closed\n"), ([], "closed\nthe interpreter goes on\n")):
+        done = subprocess.run(
+            [sys.executable, "-c", script, *argv], capture_output=True, timeout=30, check=False, text=True
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (3, said, "")

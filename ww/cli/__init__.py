@@ -2,11 +2,36 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import sys
+import threading
+from contextlib import suppress
 
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
+    ending = _Ending()
+    atexit.register(ending)  # the first to be registered is the last to run
     from ww.cli.run import run
 
-    sys.exit(run(sys.argv[1:]))
+    ending.code = run(sys.argv[1:])
+    sys.exit(ending.code)
+
+
+class _Ending:
+    """Ends the process where background work did not stop in time.
+
+    A thread that is inside an engine written in C++ or Rust while the interpreter takes itself apart aborts the
+    process, and the exit code would say that what was done has failed.
+    """
+
+    code: int | None = None
+
+    def __call__(self) -> None:
+        if self.code is None or threading.active_count() < 2:
+            return
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(self.code)

@@ -53,7 +53,7 @@ def recall(
     if flat and hierarchical:
         raise InvalidInput("--flat and --hierarchical exclude each other", hint="give one of them")
     # All of it is checked before a model is loaded.
-    validate.content(query)
+    validate.content(query, "query")
     validate.limit(limit)
     after, before = values.time("--since", since), values.time("--until", until)
     matching = values.context(context)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -11,7 +12,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
 import typer
 
@@ -56,7 +57,7 @@ def _guarded(argv: Sequence[str], *, as_json: bool, verbose: int) -> int:
     except _Terminated:
         return TERMINATED
     except _UsageError as error:
-        message = getattr(error, "message", "") or str(error)
+        message = _usage_message(error)
         context = getattr(error, "ctx", None)
         hint = f"see `{context.command_path} --help`" if context else "see `ww --help`"
         return _report("UsageError", message, hint, as_json=as_json, code=USAGE)
@@ -80,6 +81,22 @@ def _code(error: WorldWeaverError) -> int:
     if isinstance(error, InvalidInput | ConfigurationError):
         return USAGE
     return AWAY if isinstance(error, Unavailable) else NO
+
+
+def _usage_message(error: Any) -> str:
+    """What is wrong with the command line, with the option and the value; typer says neither of a bad number."""
+    from pydantic import ValidationError
+
+    told = str(error.format_message())
+    refused = error.__cause__
+    if not isinstance(refused, ValidationError):
+        return told
+    (first, *_) = refused.errors()
+    wanted = {"int": "a whole number", "float": "a number"}.get(first["type"].partition("_")[0])
+    option = re.search(r"'(--[\w-]+|[A-Z]+)'", told)
+    if wanted is None or option is None:
+        return f"{told}, not {first['input']!r}"
+    return f"{option[1]} must be {wanted}, not {first['input']!r}"
 
 
 def _os_message(error: OSError) -> str:
