@@ -360,6 +360,14 @@ class Settings(BaseSettings):
             raise ValueError("must not be true or false")
         return value
 
+    @field_validator("data_dir", mode="before")
+    @classmethod
+    def _not_blank(cls, value: Any) -> Any:
+        # a shell variable that was never set would otherwise mean the current directory
+        if isinstance(value, str) and not value.strip():
+            raise ValueError("must name a directory")
+        return value
+
     @field_validator("data_dir")
     @classmethod
     def _absolute(cls, value: Path) -> Path:

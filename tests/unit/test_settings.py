@@ -275,3 +275,8 @@ def test_uncommented_the_template_changes_nothing(clean: Path) -> None:
 
 def test_the_file_at_the_root_is_what_the_fields_say() -> None:
     assert (ROOT / "t4dm.yaml").read_text(encoding="utf-8") == template(), "run `ww config --init --force`"
+
+
+def test_a_blank_data_directory_is_refused_instead_of_meaning_the_current_one() -> None:
+    with pytest.raises(ConfigurationError, match="must name a directory"):
+        Settings(data_dir=" ")
