@@ -32,24 +32,20 @@ def quick_path(tmp_path: Path) -> Iterator[Path]:
     shutil.rmtree(directory, ignore_errors=True)
 
 
-@pytest.fixture(scope="session")
-def _redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A real Redis of this test's own: whatever another test left running cannot take its messages."""
     if shutil.which("redis-server") is None:
         reason = "redis-server is not installed"
         if os.environ.get("CI", "").lower() in ("1", "true"):
             pytest.fail(reason)
         pytest.skip(reason)
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    directory = tmp_path / "redis"
+    directory.mkdir()
+    server = RedisServer(directory)
+    server.ensure()
     yield server
     server.close()
-
-
-@pytest.fixture
-def redis_server(_redis: RedisServer) -> RedisServer:
-    """A real Redis of this test session's own, empty."""
-    _redis.ensure()
-    _redis.client().flushall()
-    return _redis
 
 
 @pytest.fixture

@@ -75,6 +75,8 @@ class RedisServer:
         until(self._answers, what="redis-server answers")
 
     def _answers(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, f"redis-server ended at once: was port {self.port} taken meanwhile?"
         try:
             with self.client() as client:
                 return bool(client.ping())
