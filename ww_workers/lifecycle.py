@@ -18,7 +18,7 @@ from ww_core.config import Settings
 from ww_core.errors import WorldWeaverError
 from ww_core.stores.ports import Queue
 from ww_workers.scrape import serve
-from ww_workers.settings import RENEWAL_SECONDS, SWEEP_SECONDS, VISIBILITY_SECONDS
+from ww_workers.settings import BEAT_HEADER, RENEWAL_SECONDS, SWEEP_SECONDS, VISIBILITY_SECONDS
 
 if TYPE_CHECKING:
     from ww_workers.doorbell import RedisDoorbell
@@ -32,11 +32,15 @@ CHILDREN_VARIABLE = "WW_WORKER_CHILDREN"
 SWEEPING_QUEUES = (Queue.MAINTAIN, Queue.EMBED, Queue.CONSOLIDATE, Queue.QUERY)
 """A worker sweeps on the first of these that it consumes: recovery needs no particular pool, and queries wait last."""
 
+FIRST_TICK_EXPIRES_SECONDS = 300
+"""Workers that start together with beat need a while to load their model."""
+
 _parent: int | None = None
 
 
 def install() -> None:
     """Do all this in every worker of this process."""
+    signals.beat_init.connect(_first_tick, weak=False, dispatch_uid="ww-first-tick")
     signals.celeryd_after_setup.connect(_set_up, weak=False, dispatch_uid="ww-set-up")
     signals.worker_ready.connect(_ready, weak=False, dispatch_uid="ww-ready")
     signals.worker_shutting_down.connect(_stop, weak=False, dispatch_uid="ww-stop")
@@ -98,6 +102,22 @@ def _sweep(worker: Any, *, first: bool = False) -> None:
             return
         bell = worker.ww_sweep_bell = sweep_bell(settings, queue, at_once=first)
     bell.ring()
+
+
+def _first_tick(sender: Any, **_: object) -> None:
+    """Ring when beat starts: its own first turn is half a minute away, and the doctor asks whether it ticks."""
+    from ww_workers.producer import BROKER_ERRORS
+
+    try:
+        sender.app.send_task(
+            "ww.sweep",
+            queue=Queue.MAINTAIN.value,
+            headers={BEAT_HEADER: True},
+            expires=FIRST_TICK_EXPIRES_SECONDS,
+            retry=False,
+        )
+    except BROKER_ERRORS as error:
+        log.warning("beat could not ring at its start: %s", error, extra={"action": "beat.first_tick"})
 
 
 def _stop(**_: object) -> None:

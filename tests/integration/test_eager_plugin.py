@@ -67,6 +67,13 @@ def test_errors_are_those_of_a_real_task(ww_eager):
         result.get()
 
 
+def test_a_task_that_does_not_exist_is_said_at_once(ww_eager):
+    from celery import Celery
+
+    with pytest.raises(ValueError, match="ww.bogus"):
+        Celery(broker="redis://192.0.2.1:1/0").send_task("ww.bogus", queue="ww")
+
+
 def test_afterwards_everything_is_as_it_was():
     from celery import Celery
 
@@ -84,4 +91,4 @@ def test_a_fresh_project_tests_its_application_with_it(
     installed = any(entry.value == "ww.pytest_plugin" for entry in entry_points(group="pytest11"))
     options = [] if installed else ["-p", "ww.pytest_plugin"]
     result = pytester.runpytest_subprocess(*options, "-p", "no:asyncio", "-q", "--import-mode=importlib", timeout=180)
-    result.assert_outcomes(passed=6)
+    result.assert_outcomes(passed=7)

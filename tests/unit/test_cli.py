@@ -141,9 +141,9 @@ def test_a_data_directory_that_is_a_file_is_exit_code_3(ww: Any, elsewhere: Path
     assert "data" in answer.err
 
 
-def test_a_worker_without_a_broker_is_exit_code_3(ww: Any) -> None:
-    assert ww("worker", "--pool", "cpu", "--json").json["error"]["type"] == "BrokerUnavailable"
-    assert ww("beat").code == 3
+def test_a_worker_without_a_broker_is_a_setting_that_is_missing(ww: Any) -> None:
+    assert ww("worker", "--pool", "cpu", "--json").json["error"]["type"] == "ConfigurationError"
+    assert ww("beat").code == 2
 
 
 def test_options_stand_before_or_after_the_command(ww: Any, elsewhere: Path) -> None:

@@ -53,7 +53,10 @@ def clusters(
         found = core.clusters(options.session)
         held = {one.cluster_id: _members(core, one) for one in found} if members else {}
         if page is not None:
-            drawn = write_map(core, _session_of(core, options.session), page)
+            try:
+                drawn = write_map(core, _session_of(core, options.session), page)
+            except OSError as error:
+                raise InvalidInput(f"--map {str(page)!r} cannot be written: {error.strerror}") from error
 
     def as_json() -> dict[str, Any]:
         shown = []

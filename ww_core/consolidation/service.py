@@ -12,6 +12,7 @@ from ww_core.config import Settings
 from ww_core.consolidation.pipeline import Outcome, Pipeline, leftovers_key
 from ww_core.consolidation.progress import LEASE_SECONDS, LeaseLost, OutOfTime, Stopped, Watch
 from ww_core.consolidation.sink import WRITE, Preview, Stage, route
+from ww_core.consolidation.standing import standing
 from ww_core.errors import Busy, WorldWeaverError
 from ww_core.hooks import Hooks
 from ww_core.models import Run, RunStatus, State
@@ -209,7 +210,7 @@ class Consolidator:
     ) -> Run:
         ended = replace(run, status=status, finished_at=self._clock(), seconds=watch.seconds, error=error, progress=1.0)
         if outcome is None:
-            return replace(ended, clusters=current.clusters if current is not None else ())
+            return replace(ended, clusters=standing(current))
         return replace(
             ended,
             considered=outcome.considered,
