@@ -32,6 +32,9 @@ CHILDREN_VARIABLE = "WW_WORKER_CHILDREN"
 SWEEPING_QUEUES = (Queue.MAINTAIN, Queue.EMBED, Queue.CONSOLIDATE, Queue.QUERY)
 """A worker sweeps on the first of these that it consumes: recovery needs no particular pool, and queries wait last."""
 
+EMBEDDING_NICE = 10
+"""How much less urgent than anything else children that only embed are: a query, or a store, is done in between."""
+
 _parent: int | None = None
 
 
@@ -130,6 +133,8 @@ def _enter_child(**_: object) -> None:
 
     queues = consumed()
     _share_cores(queues)
+    if Queue.EMBED in queues and Queue.QUERY not in queues:
+        os.nice(EMBEDDING_NICE)
     try:
         work = tasks.jobs()
         work.deployment.hooks.load(work.deployment.settings.hooks)

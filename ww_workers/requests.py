@@ -11,8 +11,8 @@ from typing import Any
 
 from celery.worker.request import Request
 
-SHOWN = ("episode_id", "session_id", "run_id", "dry_run", "outcome")
-"""Arguments that are shown as they are."""
+SHOWN = ("session_id", "episode_id", "run_id", "dry_run", "outcome")
+"""Arguments that are shown as they are, before the others."""
 _MAX_CHARS = 60
 
 
@@ -26,8 +26,9 @@ class QuietRequest(Request):  # type: ignore[misc]  # Celery has no types
 
 
 def shown(arguments: Mapping[str, Any]) -> str:
-    """``{session_id='ops', content=<27 characters>}``"""
-    parts = [f"{key}={value(key, arguments[key])}" for key in sorted(arguments, key=_order)]
+    """``{session_id='ops', content=<27 characters>}``; what is not given is left out."""
+    given = {key: one for key, one in arguments.items() if one is not None and one is not False}
+    parts = [f"{key}={value(key, given[key])}" for key in sorted(given, key=_order)]
     return f"{{{', '.join(parts)}}}"
 
 
@@ -45,5 +46,5 @@ def size(given: Any) -> str:
     return repr(given) if given is None or isinstance(given, bool | int | float) else f"<{type(given).__name__}>"
 
 
-def _order(key: str) -> tuple[bool, str]:
-    return key not in SHOWN, key
+def _order(key: str) -> tuple[int, str]:
+    return SHOWN.index(key) if key in SHOWN else len(SHOWN), key

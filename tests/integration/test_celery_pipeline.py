@@ -74,7 +74,7 @@ def test_an_application_without_this_package_is_served(
         out = json.loads(run_python(APPLICATION, redis_server.url, cwd=tmp_path, within=200))
         told = heard(events)
     assert "episode_id" in told
-    assert "{outcome='failure', session_id='ops', content=<" in told
+    assert "{session_id='ops', outcome='failure', content=<" in told
     assert "backup" not in told, "neither arguments nor results hold the text of an episode"
     assert [set(receipt) for receipt in out["receipts"]] == [{"episode_id", "state", "duplicate"}] * 45
     assert len({receipt["episode_id"] for receipt in out["receipts"]}) == 45
