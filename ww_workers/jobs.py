@@ -131,9 +131,9 @@ class Jobs:
 
     # -- storing
 
-    def store(self, *, key: str | None = None, content: object, **fields: object) -> Receipt:
+    def store(self, *, key: str | None = None, **fields: object) -> Receipt:
         """Store one episode. ``key`` names the call: delivered twice it makes one episode all the same."""
-        item = {"content": content, **{name: value for name, value in fields.items() if value is not None}}
+        item = {name: value for name, value in fields.items() if value is not None}
         if key is not None and "episode_id" not in item:
             item["episode_id"] = str(uuid5(NAMESPACE_URL, f"ww:{key}"))
         return self.deployment.ingest.store(item)

@@ -34,6 +34,8 @@ SWEEPING_QUEUES = (Queue.MAINTAIN, Queue.EMBED, Queue.CONSOLIDATE, Queue.QUERY)
 
 FIRST_TICK_EXPIRES_SECONDS = 300
 """Workers that start together with beat need a while to load their model."""
+EMBEDDING_NICE = 10
+"""How much less urgent than anything else children that only embed are: a query, or a store, is done in between."""
 
 _parent: int | None = None
 
@@ -150,6 +152,8 @@ def _enter_child(**_: object) -> None:
 
     queues = consumed()
     _share_cores(queues)
+    if Queue.EMBED in queues and Queue.QUERY not in queues:
+        os.nice(EMBEDDING_NICE)
     try:
         work = tasks.jobs()
         work.deployment.hooks.load(work.deployment.settings.hooks)

@@ -114,6 +114,9 @@ def test_a_wrong_command_line_is_one_line_and_exit_code_2(ww: Any, argv: tuple[s
         (("store", "x", "--importance", "much"), "--importance must be a number, not 'much'"),
         (("recall",), "Missing argument 'QUERY'."),
         (("recall", " "), "query is empty: ' '"),
+        (("recall", "q", "--data-dir", ""), "Invalid value for '--data-dir': must name a directory"),
+        (("--data-dir", " ", "list"), "Invalid value for '--data-dir': must name a directory"),
+        (("recall", "q", "--session", ""), "session_id has 0 characters: ''"),
     ],
 )
 def test_a_wrong_command_line_is_told_with_its_option_and_value(ww: Any, argv: tuple[str, ...], said: str) -> None:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from ww_workers.supervisor import Supervisor
     from ww_workers.system import Plan
 
+TASK_COLUMNS = "name,state,kwargs,result,runtime,received,worker,uuid"
+"""What Flower shows of a task. Our tasks have no positional arguments, and none shows a text."""
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
@@ -130,4 +133,5 @@ def flower(
     elif address not in ("127.0.0.1", "localhost", "::1"):
         note(f"Flower listens on {address} without a password; set flower_basic_auth to user:password")
     arguments = ["flower", f"--address={address}", f"--port={port}", "--enable_events", "--max_tasks=10000"]
+    arguments.append(f"--tasks_columns={TASK_COLUMNS}")
     run_celery(options, [*arguments, *ctx.args], {**os.environ, **environment})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from ww_core.consolidation.clustering import centroids as mean_rows
 from ww_core.consolidation.folding import Folding
 from ww_core.consolidation.groups import Group, Groups, new_cluster_id, rows_by_label, shape
 from ww_core.consolidation.identity import Matching, match
+from ww_core.consolidation.leftovers import read_leftovers
 from ww_core.consolidation.naming import Namer, renew_exemplars
 from ww_core.consolidation.restructure import Restructure
 from ww_core.consolidation.sampling import EXEMPLARS_PER_CLUSTER, POOL, draw
@@ -334,17 +334,6 @@ class Pipeline:
             self._noise += 1
         else:
             self._assigned += 1
-
-
-def leftovers_key(session_id: str) -> str:
-    """The fact that holds a session's leftovers."""
-    return f"consolidation.leftovers:{session_id}"
-
-
-def read_leftovers(graph: GraphStore, session_id: str) -> list[str]:
-    """Ids of unclustered episodes that earlier runs set aside; a hint, checked against the memberships before use."""
-    kept = graph.get_fact(leftovers_key(session_id))
-    return [str(item) for item in json.loads(kept)] if kept else []
 
 
 def _first_rows(labels: NDArray[np.int32], places: NDArray[np.int32]) -> list[tuple[int, NDArray[np.int64]]]:

@@ -266,12 +266,20 @@ class GraphStore(Protocol):
     def tombstone(self, *, episode_ids: Sequence[str] = (), session_id: str | None = None) -> tuple[list[str], int]:
         """Erase content, context, memberships, dead letters, labels and medoids made of the episodes; leave a permanent
         tombstone whose vectors are still to be removed. A run of their sessions that is under way has read them: its
-        token is void, and it is ``requested`` again. Returns the ids erased now and the memberships removed."""
+        token is void, and it is ``requested`` again; of a session that is left without episodes all runs go. Returns
+        the ids erased now and the memberships removed."""
 
     def unfinished_tombstones(self, limit: int) -> list[str]:
         """Erased ids whose vectors may still exist."""
 
     def finish_tombstones(self, episode_ids: Sequence[str]) -> None: ...
+
+    def unfinished_sessions(self, limit: int) -> list[str]:
+        """Sessions erased whole whose centroids may still exist."""
+
+    def finish_session(self, session_id: str) -> None:
+        """Forget the name of a session erased whole: its tombstones are counted, and belong to none that anybody can
+        ask for. Where something was stored in it since, it lives on and keeps its name."""
 
     # -- consolidation
 
