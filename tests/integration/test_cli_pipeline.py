@@ -237,6 +237,24 @@ def test_a_missing_model_is_one_line_and_loses_nothing(
     assert cli("flush")["episodes"]["embedded"] == 1
 
 
+def test_a_recall_without_the_model_says_so(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    cli("store", "the kettle is descaled")
+    monkeypatch.setenv("T4DM_EMBEDDING_MODEL", str(tmp_path / "no-model"))
+    assert "the kettle is descaled" in cli.text("recall", "who descaled the kettle")
+    assert cli.code == 0
+    assert "words alone" in cli.err
+
+
+def test_where_the_time_went_is_shown_by_stage(cli: Cli) -> None:
+    cli("store", "the kettle is descaled")
+    cli("recall", "who descaled the kettle")
+    lines = cli.text("metrics", "--stages").splitlines()
+    assert lines[0].split() == ["stage", "count", "mean", "p50", "p95", "p99"]
+    shown = {line.split()[0] for line in lines[1:-1]}
+    assert {"store.graph", "embed.encode", "embed.upsert", "recall.embed", "recall.search", "recall.rerank"} <= shown
+    assert "999999" not in cli.text("metrics")
+
+
 def test_the_demo_empties_only_what_it_made(cli: Cli, tmp_path: Path) -> None:
     mine = tmp_path / "memory"
     mine.mkdir()

@@ -125,8 +125,10 @@ def verify(ctx: typer.Context) -> None:
 def metrics(
     ctx: typer.Context,
     prometheus: bool = typer.Option(False, "--prometheus", help="In Prometheus' text format."),
+    stages: bool = typer.Option(False, "--stages", help="Where the time of stores, recalls and background work goes."),
 ) -> None:
     """Show the figures of the deployment; what was not measured is null or absent."""
+    from ww_core.observability.metrics import StageFigures
     from ww_core.observability.prometheus import exposition
     from ww_core.observability.watch import figures_of
 
@@ -138,12 +140,22 @@ def metrics(
     if prometheus and not globals_of(ctx).json:
         typer.echo(exposition(found, queues=queues), nl=False)
         return
-    emit(
-        globals_of(ctx).json,
-        lambda: figures,
-        lambda console: table(
-            console,
-            ("figure", "value"),
-            [(name, "-" if value is None else value) for name, value in figures.items() if not isinstance(value, dict)],
-        ),
-    )
+
+    def show(console: Console) -> None:
+        if stages:
+            headings = ("stage", *(f"#{field.name}" for field in fields(StageFigures)))
+            rows = [(name, *(_figure(value) for value in one.values())) for name, one in figures["stages"].items()]
+            table(console, headings, rows)
+            console.print("milliseconds, over the last five minutes")
+            return
+        rows = [(name, _figure(value)) for name, value in figures.items() if not isinstance(value, dict)]
+        table(console, ("figure", "value"), rows)
+
+    emit(globals_of(ctx).json, lambda: figures, show)
+
+
+def _figure(value: float | None) -> str:
+    """A figure for people; nothing was measured where there is none."""
+    if value is None:
+        return "-"
+    return f"{value:,.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else f"{value:,}"
