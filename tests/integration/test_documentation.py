@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -117,53 +118,73 @@ def test_json_in_a_page_is_json() -> None:
 # -- Python
 
 
-PYTHON = blocks("python")
-
-
-@pytest.mark.parametrize("block", PYTHON, ids=ids(PYTHON))
-def test_a_python_example_runs(block: Block, tmp_path: Path) -> None:
-    tree = ast.parse(block.text, block.place)
-    for name in sorted(_imported(tree)):
-        if not (tmp_path / f"{name}.py").exists() and not _importable(name, block.page):
-            pytest.skip(f"{name} is not installed, so {block.place} was only compiled")
-    write_files(block.page, tmp_path)
-    environment = clean_environment(
-        PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT), *_extra_paths()]),
-        HOME=str(tmp_path),
-        XDG_CONFIG_HOME=str(tmp_path),
-        XDG_CACHE_HOME=os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache")),
-        T4DM_DATA_DIR=str(tmp_path / "memory"),
-    )
-    if "def test_" in block.text:
-        name = block.file or "test_example.py"
-        (tmp_path / name).write_text(block.text)
-        plugin = [] if installed() else ["-p", "ww.pytest_plugin"]
-        argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *plugin, name]
-    else:
-        argv = [sys.executable, "-c", block.text]
-    done = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200, check=False)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    if "print(" in block.text and "def test_" not in block.text and not block.file:
-        assert done.stdout.strip(), "it prints nothing"
-
-
-def _imported(tree: ast.AST) -> set[str]:
+def _imported(block: Block) -> set[str]:
+    """The packages that an example imports."""
     found = set()
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.parse(block.text, block.place)):
         if isinstance(node, ast.Import):
             found |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        elif isinstance(node, ast.ImportFrom) and node.module:
             found.add(node.module.split(".")[0])
     return found
 
 
-def _importable(name: str, page: str) -> bool:
-    own = {Path(block.file).parts[0].removesuffix(".py") for block in blocks(page=page) if block.file}
+def _importable(name: str, block: Block) -> bool:
+    own = {Path(one.file).stem for one in blocks("python", page=block.page) if one.file}
     return name in own or importlib.util.find_spec(name) is not None
 
 
-def _extra_paths() -> list[str]:
-    return [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+PYTHON = blocks("python")
+TESTS = [block for block in PYTHON if "def test_" in block.text]
+PROGRAMS = [page for page in PAGES if any(block not in TESTS for block in blocks("python", page=page))]
+ABSENT = [block for block in PYTHON if block not in TESTS and any(not _importable(n, block) for n in _imported(block))]
+
+
+@pytest.mark.parametrize("block", ABSENT, ids=ids(ABSENT))
+def test_an_example_for_a_framework_that_is_absent_compiles(block: Block) -> None:
+    compile(block.text, block.place, "exec")
+    names = ", ".join(sorted(name for name in _imported(block) if not _importable(name, block)))
+    pytest.skip(f"{names} is not installed, so {block.place} was only compiled")
+
+
+@pytest.mark.parametrize("page", PROGRAMS)
+def test_the_python_of_a_page_runs(page: str, quick_path: Path) -> None:
+    write_files(page, quick_path)
+    examples = [b for b in blocks("python", page=page) if b not in TESTS and b not in ABSENT]
+    for number, block in enumerate(examples):
+        (quick_path / f"example{number}.txt").write_text(block.text)
+    # one process for the page: each example starts with names of its own
+    code = [f"exec(compile(open('example{n}.txt').read(), {b.place!r}, 'exec'), {{'__name__': '__main__'}})" for n, b in
+            enumerate(examples)]  # fmt: skip
+    out = _python(quick_path, "-c", "\n".join(code))
+    if any("print(" in block.text and not block.file for block in examples):
+        assert out.strip(), "it prints nothing"
+
+
+def test_the_tests_in_the_pages_pass(quick_path: Path) -> None:
+    for number, block in enumerate(TESTS):
+        directory = quick_path / Path(block.page).stem
+        directory.mkdir(exist_ok=True)
+        write_files(block.page, directory)
+        if not block.file:
+            (directory / f"test_{directory.name.replace('-', '_')}_{number}.py").write_text(block.text)
+    plugin = [] if installed() else ["-p", "ww.pytest_plugin"]
+    out = _python(quick_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", *plugin, ".")
+    assert f"{sum(block.text.count('def test_') for block in TESTS)} passed" in out
+
+
+def _python(directory: Path, *arguments: str) -> str:
+    environment = clean_environment(
+        PYTHONPATH=os.pathsep.join([str(directory), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        HOME=str(directory),
+        XDG_CONFIG_HOME=str(directory),
+        XDG_CACHE_HOME=os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache")),
+        T4DM_DATA_DIR=str(directory / "memory"),
+    )
+    argv = [sys.executable, *arguments]
+    done = subprocess.run(argv, cwd=directory, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    return done.stdout
 
 
 def installed() -> bool:
@@ -292,7 +313,7 @@ def _compose(words: list[str], line: str) -> None:
     composed = yaml.safe_load(COMPOSE_FILE.read_text())
     assert words[1] == "compose", line
     profiles = {profile for service in composed["services"].values() for profile in service.get("profiles", [])}
-    for option, value in zip(words, words[1:], strict=False):
+    for option, value in pairwise(words):
         if option == "-f":
             assert ROOT / value == COMPOSE_FILE, line
         elif option == "--profile":
