@@ -22,6 +22,7 @@ import yaml
 from tests.documentation import LANGUAGES, NEEDS, PAGES, ROOT, Block, blocks, inline, read, write_files
 from tests.integration.compose_file import PATH as COMPOSE_FILE
 from tests.processes import RedisServer, clean_environment, until
+from tests.support.reference import reference
 from ww.bench import BENCHMARKS
 from ww.cli.app import command
 from ww.cli.run import run
@@ -91,6 +92,10 @@ def test_links_between_pages_lead_somewhere(page: str) -> None:
 def test_the_readme_leads_to_every_page() -> None:
     linked = {str((ROOT / target).resolve()) for target in re.findall(r"\]\(([^)#:\s]+)", read("README.md"))}
     assert {page for page in PAGES[1:] if str((ROOT / page).resolve()) not in linked} == set()
+
+
+def test_the_reference_is_what_the_code_says() -> None:
+    assert read("docs/reference.md") == reference(), "run python -m tests.support.reference"
 
 
 # -- settings and objects
