@@ -221,12 +221,15 @@ def test_the_commands_of_a_page_work_in_their_order(
             continue
         if block.language == "bash":
             for line in logical_lines(block.text):
-                code, out = _type(line, monkeypatch, capsys)
-                assert code == 0, f"{block.place}: {line}\n{out}"
+                code, out, err = _type(line, monkeypatch, capsys)
+                assert code == 0, f"{block.place}: {line}\n{out}{err}"
             continue
         for line, expected in _dialogue(block.text):
-            _, out = _type(line, monkeypatch, capsys)
-            assert re.fullmatch(_pattern(expected), _stripped(out), re.DOTALL), f"{block.place}: {line}\n{out}"
+            _, out, err = _type(line, monkeypatch, capsys)
+            seen = [_stripped(out + err), _stripped(err + out)]  # which of the two a terminal shows first is open
+            assert any(re.fullmatch(_pattern(expected), one, re.DOTALL) for one in seen), (
+                f"{block.place}: {line}\n{seen}"
+            )
 
 
 def _things_to_ingest(directory: Path) -> None:
@@ -236,13 +239,13 @@ def _things_to_ingest(directory: Path) -> None:
     (directory / "docs" / "runbook.md").write_text("# Disks\n\nDelete old images first.\n")
 
 
-def _type(line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
-    """Run one line as a person would: exit code, and what was printed, errors last."""
+def _type(line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    """Run one line as a person would: exit code, what was printed, and what went to stderr."""
     words = shlex.split(line)
     if words[0] == "export":
         for word in words[1:]:
             monkeypatch.setenv(*word.split("=", 1))
-        return 0, ""
+        return 0, "", ""
     with monkeypatch.context() as patch:
         while re.match(r"\w+=", words[0]):
             patch.setenv(*words.pop(0).split("=", 1))
@@ -250,11 +253,11 @@ def _type(line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
             capsys.readouterr()
             code = run(words[1:])
             printed = capsys.readouterr()
-            return code, printed.out + printed.err
+            return code, printed.out, printed.err
         if shutil.which(words[0]) is None:
             pytest.skip(f"{words[0]} is not installed")
         done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=100, check=False)
-        return done.returncode, done.stdout + done.stderr
+        return done.returncode, done.stdout, done.stderr
 
 
 def _dialogue(text: str) -> list[tuple[str, str]]:
