@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -243,6 +244,20 @@ def test_a_recall_without_the_model_says_so(cli: Cli, monkeypatch: pytest.Monkey
     assert "the kettle is descaled" in cli.text("recall", "who descaled the kettle")
     assert cli.code == 0
     assert "words alone" in cli.err
+
+
+def test_vectors_that_a_backup_lacks_are_made_again(cli: Cli, tmp_path: Path) -> None:
+    for text in TOPICS["sailing"]:
+        cli("store", text)
+    with sqlite3.connect(tmp_path / "memory" / "graph.sqlite3") as record:
+        (tmp_path / "restored").mkdir(mode=0o700)
+        record.execute("VACUUM INTO ?", [str(tmp_path / "restored" / "graph.sqlite3")])
+    record.close()
+    cli.data_dir = tmp_path / "restored"
+    assert not cli("verify")["ok"]
+    assert cli.code == 1
+    assert cli("verify", "--repair")["ok"]
+    assert cli("recall", "where to drop the anchor")["results"][0]["content"] == TOPICS["sailing"][1]
 
 
 def test_where_the_time_went_is_shown_by_stage(cli: Cli) -> None:
