@@ -258,6 +258,15 @@ class MemoryCore:
 
         return verify(self.deployment.graph, self.deployment.vectors)
 
+    def repair(self) -> tuple[int, int]:
+        """Let what has no points be embedded again, and remove points of nothing; how many episodes of each."""
+        from ww_core.maintenance.sweep import repair
+
+        found = repair(self.deployment.graph, self.deployment.vectors)
+        if found[0]:
+            self.deployment.doorbell.ring()
+        return found
+
     # -- inside
 
     def _session(self, session_id: str | None) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -275,6 +276,38 @@ def test_a_second_run_with_nothing_new_keeps_every_cluster(cli: Cli) -> None:
         assert {one["cluster_id"]: one["change"] for one in again["clusters"]} == {
             one["cluster_id"]: "kept" for one in first["clusters"]
         }
+
+
+def test_a_recall_without_the_model_says_so(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    cli("store", "the kettle is descaled")
+    monkeypatch.setenv("T4DM_EMBEDDING_MODEL", str(tmp_path / "no-model"))
+    assert "the kettle is descaled" in cli.text("recall", "who descaled the kettle")
+    assert cli.code == 0
+    assert "words alone" in cli.err
+
+
+def test_vectors_that_a_backup_lacks_are_made_again(cli: Cli, tmp_path: Path) -> None:
+    for text in TOPICS["sailing"]:
+        cli("store", text)
+    with sqlite3.connect(tmp_path / "memory" / "graph.sqlite3") as record:
+        (tmp_path / "restored").mkdir(mode=0o700)
+        record.execute("VACUUM INTO ?", [str(tmp_path / "restored" / "graph.sqlite3")])
+    record.close()
+    cli.data_dir = tmp_path / "restored"
+    assert not cli("verify")["ok"]
+    assert cli.code == 1
+    assert cli("verify", "--repair")["ok"]
+    assert cli("recall", "where to drop the anchor")["results"][0]["content"] == TOPICS["sailing"][1]
+
+
+def test_where_the_time_went_is_shown_by_stage(cli: Cli) -> None:
+    cli("store", "the kettle is descaled")
+    cli("recall", "who descaled the kettle")
+    lines = cli.text("metrics", "--stages").splitlines()
+    assert lines[0].split() == ["stage", "count", "mean", "p50", "p95", "p99"]
+    shown = {line.split()[0] for line in lines[1:-1]}
+    assert {"store.graph", "embed.encode", "embed.upsert", "recall.embed", "recall.search", "recall.rerank"} <= shown
+    assert "999999" not in cli.text("metrics")
 
 
 def test_the_demo_empties_only_what_it_made(cli: Cli, tmp_path: Path) -> None:

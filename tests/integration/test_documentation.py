@@ -1,56 +1,195 @@
-"""What the documentation tells people to type works as it stands."""
+"""What the documentation tells people to type works as it stands, on every page."""
 
 from __future__ import annotations
 
+import ast
+import importlib.util
+import json
 import os
 import re
 import shlex
+import shutil
+import signal
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
-from tests.processes import ROOT, clean_environment
+from tests.documentation import LANGUAGES, NEEDS, PAGES, ROOT, Block, blocks, inline, read, write_files
+from tests.integration.compose_file import PATH as COMPOSE_FILE
+from tests.processes import RedisServer, clean_environment, until
+from tests.support.reference import reference
+from ww.bench import BENCHMARKS
 from ww.cli.app import command
 from ww.cli.run import run
+from ww_core.config import Settings
+from ww_workers.inspection import workers
 
-PAGES = ("README.md", "docs/quickstart.md")
-_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-
-
-def blocks(language: str) -> list[tuple[str, str]]:
-    """(page, text) of every fenced block in that language."""
-    return [
-        (page, match[2])
-        for page in PAGES
-        for match in _FENCE.finditer((ROOT / page).read_text(encoding="utf-8"))
-        if match[1] == language
-    ]
+SHELL = frozenset({"cd", "source", "git", "uv", "pip", "celery", "curl", "cp", "export", "make", "docker", "pytest"})
+"""What a block that is not run may say beside ``ww``."""
 
 
-def place(page: str, text: str) -> str:
-    return f"{page}: {text.strip().splitlines()[0]}"
+def logical_lines(text: str) -> list[str]:
+    """Lines without comments and background signs, continued ones joined."""
+    joined = re.sub(r"\\\n\s*", " ", text)
+    return [line for raw in joined.splitlines() if (line := re.split(r"(?:^|\s+)[#&](?:\s|$)", raw)[0].strip())]
+
+
+def ids(found: list[Block]) -> list[str]:
+    return [block.place for block in found]
+
+
+# -- what there is
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_block_says_what_it_is(page: str) -> None:
+    for block in blocks(page=page):
+        assert block.language in LANGUAGES, f"{block.place}: no language that is tested"
+        assert not block.needs or block.needs in NEEDS, block.place
+    assert not re.findall(r"^ {4}(?:ww|docker|make|pytest|celery) ", read(page), re.MULTILINE), "indented commands"
+
+
+@pytest.mark.parametrize("page", [*PAGES, "CHANGELOG.md"])
+def test_every_command_and_option_that_a_page_names_exists(page: str) -> None:
+    known = command().commands
+    for text in inline(page):
+        if not re.match(r"ww( |$)", text):
+            continue
+        words = [word for word in text.split()[1:] if word != "…"]
+        while words and words[0].startswith("-"):
+            words = words[2:] if words[0] in ("--config", "--data-dir", "--session") else words[1:]
+        if not words or not words[0].islower():
+            continue
+        assert words[0] in known, f"{page}: `{text}`"
+        options = {option for parameter in _parameters(known[words[0]]) for option in parameter.opts}
+        named = {word.split("=")[0] for word in words if word.startswith("--")}
+        assert named <= options, f"{page}: `{text}` has no {named - options}"
+
+
+def _parameters(one: Any) -> list[Any]:
+    return [*one.params, *(p for sub in getattr(one, "commands", {}).values() for p in sub.params)]
+
+
+def _slug(heading: str) -> str:
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", [*PAGES, "CHANGELOG.md"])
+def test_links_between_pages_lead_somewhere(page: str) -> None:
+    for target, anchor in re.findall(r"\]\(([^)#:\s]*)(?:#([^)\s]+))?\)", read(page)):
+        path = (ROOT / page).parent / target if target else ROOT / page
+        assert path.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in map(_slug, headings), f"{target}#{anchor}"
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    linked = {str((ROOT / target).resolve()) for target in re.findall(r"\]\(([^)#:\s]+)", read("README.md"))}
+    assert {page for page in PAGES[1:] if str((ROOT / page).resolve()) not in linked} == set()
+
+
+def test_the_reference_is_what_the_code_says() -> None:
+    assert read("docs/reference.md") == reference(), "run python -m tests.support.reference"
+
+
+# -- settings and objects
+
+
+YAML = blocks("yaml")
+
+
+@pytest.mark.parametrize("block", YAML, ids=ids(YAML))
+def test_settings_in_a_page_are_taken(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("T4DM_")]:
+        monkeypatch.delenv(name)
+    path = tmp_path / "t4dm.yaml"
+    path.write_text(block.text)
+    settings = Settings.load(config=path)
+    for key in yaml.safe_load(block.text):
+        assert settings.sources()[key].startswith(str(path)), key
+
+
+def test_json_in_a_page_is_json() -> None:
+    for block in blocks("json"):
+        assert json.loads(block.text), block.place
+
+
+# -- Python
+
+
+def _imported(block: Block) -> set[str]:
+    """The packages that an example imports."""
+    found = set()
+    for node in ast.walk(ast.parse(block.text, block.place)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+def _importable(name: str, block: Block) -> bool:
+    own = {Path(one.file).stem for one in blocks("python", page=block.page) if one.file}
+    return name in own or importlib.util.find_spec(name) is not None
 
 
 PYTHON = blocks("python")
+TESTS = [block for block in PYTHON if "def test_" in block.text]
+PROGRAMS = [page for page in PAGES if any(block not in TESTS for block in blocks("python", page=page))]
+ABSENT = [block for block in PYTHON if block not in TESTS and any(not _importable(n, block) for n in _imported(block))]
 
 
-@pytest.mark.parametrize(("page", "text"), PYTHON, ids=[place(*block) for block in PYTHON])
-def test_a_python_example_runs(page: str, text: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("block", ABSENT, ids=ids(ABSENT))
+def test_an_example_for_a_framework_that_is_absent_compiles(block: Block) -> None:
+    compile(block.text, block.place, "exec")
+    names = ", ".join(sorted(name for name in _imported(block) if not _importable(name, block)))
+    pytest.skip(f"{names} is not installed, so {block.place} was only compiled")
+
+
+@pytest.mark.parametrize("page", PROGRAMS)
+def test_the_python_of_a_page_runs(page: str, quick_path: Path) -> None:
+    write_files(page, quick_path)
+    examples = [b for b in blocks("python", page=page) if b not in TESTS and b not in ABSENT]
+    for number, block in enumerate(examples):
+        (quick_path / f"example{number}.txt").write_text(block.text)
+    # one process for the page: each example starts with names of its own
+    code = [f"exec(compile(open('example{n}.txt').read(), {b.place!r}, 'exec'), {{'__name__': '__main__'}})" for n, b in
+            enumerate(examples)]  # fmt: skip
+    out = _python(quick_path, "-c", "\n".join(code))
+    if any("print(" in block.text and not block.file for block in examples):
+        assert out.strip(), "it prints nothing"
+
+
+def test_the_tests_in_the_pages_pass(quick_path: Path) -> None:
+    for number, block in enumerate(TESTS):
+        directory = quick_path / Path(block.page).stem
+        directory.mkdir(exist_ok=True)
+        write_files(block.page, directory)
+        if not block.file:
+            (directory / f"test_{directory.name.replace('-', '_')}_{number}.py").write_text(block.text)
+    plugin = [] if installed() else ["-p", "ww.pytest_plugin"]
+    out = _python(quick_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", *plugin, ".")
+    assert f"{sum(block.text.count('def test_') for block in TESTS)} passed" in out
+
+
+def _python(directory: Path, *arguments: str) -> str:
     environment = clean_environment(
-        PYTHONPATH=str(ROOT), HOME=str(tmp_path), XDG_CONFIG_HOME=str(tmp_path), T4DM_DATA_DIR=str(tmp_path / "memory")
+        PYTHONPATH=os.pathsep.join([str(directory), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        HOME=str(directory),
+        XDG_CONFIG_HOME=str(directory),
+        XDG_CACHE_HOME=os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache")),
+        T4DM_DATA_DIR=str(directory / "memory"),
     )
-    if "def test_" in text:
-        (tmp_path / "test_example.py").write_text(text)
-        plugin = [] if installed() else ["-p", "ww.pytest_plugin"]
-        argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *plugin, "test_example.py"]
-    else:
-        argv = [sys.executable, "-c", text]
-    done = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200, check=False)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    if "print(" in text:
-        assert "api-7" in done.stdout
+    argv = [sys.executable, *arguments]
+    done = subprocess.run(argv, cwd=directory, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    return done.stdout
 
 
 def installed() -> bool:
@@ -59,37 +198,169 @@ def installed() -> bool:
     return any(entry.value == "ww.pytest_plugin" for entry in entry_points(group="pytest11"))
 
 
-def commands() -> list[str]:
-    """Every ``ww ...`` line of the pages, without what follows a # or &."""
-    lines = (line for _, text in blocks("bash") for line in text.splitlines())
-    return list(dict.fromkeys(re.split(r"\s+[#&]", line)[0].strip() for line in lines if line.startswith("ww ")))
+# -- commands
 
 
-def test_the_commands_of_the_pages_work_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if name.startswith("T4DM_"):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    monkeypatch.setenv("T4DM_DATA_DIR", str(tmp_path / "memory"))
-    (tmp_path / "notes.jsonl").write_text('{"content": "disk usage on api-7 is at 97%"}\n')
-    (tmp_path / "chat.csv").write_text("text,who\nplease free some space,ann\n")
-    (tmp_path / "docs").mkdir()
-    (tmp_path / "docs" / "runbook.md").write_text("# Disks\n\nDelete old images first.\n")
-    assert len(commands()) >= 5
-    for line in commands():
-        argv = shlex.split(line)[1:]
-        if argv[0] not in ("worker", "beat"):  # tried on a real broker in test_cli_pipeline
-            assert run(argv) == 0, line
+TYPED = [page for page in PAGES if any(not block.needs for block in blocks("bash", "console", page=page))]
 
 
-def test_every_command_that_the_pages_name_exists() -> None:
-    text = "\n".join((ROOT / page).read_text(encoding="utf-8") for page in (*PAGES, "CHANGELOG.md"))
-    named = set(re.findall(r"`ww ([a-z]+)\b", text))
-    assert named <= set(command().commands), named - set(command().commands)
+@pytest.mark.parametrize("page", TYPED)
+def test_the_commands_of_a_page_work_in_their_order(
+    page: str, quick_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in [name for name in os.environ if name.startswith("T4DM_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(quick_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(quick_path))
+    monkeypatch.setenv("T4DM_DATA_DIR", str(quick_path / "memory"))
+    monkeypatch.setenv("COLUMNS", "160")
+    _things_to_ingest(quick_path)
+    write_files(page, quick_path)
+    for block in blocks("bash", "console", page=page):
+        if block.needs:
+            continue
+        if block.language == "bash":
+            for line in logical_lines(block.text):
+                code, out, err = _type(line, monkeypatch, capsys)
+                assert code == 0, f"{block.place}: {line}\n{out}{err}"
+            continue
+        for line, expected in _dialogue(block.text):
+            _, out, err = _type(line, monkeypatch, capsys)
+            seen = [_stripped(out + err), _stripped(err + out)]  # which of the two a terminal shows first is open
+            assert any(re.fullmatch(_pattern(expected), one, re.DOTALL) for one in seen), (
+                f"{block.place}: {line}\n{seen}"
+            )
 
 
-@pytest.mark.parametrize("page", [*PAGES, "CHANGELOG.md", "docs/decisions.md"])
-def test_links_between_pages_lead_somewhere(page: str) -> None:
-    for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text(encoding="utf-8")):
-        assert ((ROOT / page).parent / target).exists(), target
+def _things_to_ingest(directory: Path) -> None:
+    (directory / "notes.jsonl").write_text('{"content": "disk usage on api-7 is at 97%"}\n')
+    (directory / "chat.csv").write_text("text,who\nplease free some space,ann\n")
+    (directory / "docs").mkdir()
+    (directory / "docs" / "runbook.md").write_text("# Disks\n\nDelete old images first.\n")
+
+
+def _type(line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    """Run one line as a person would: exit code, what was printed, and what went to stderr."""
+    words = shlex.split(line)
+    if words[0] == "export":
+        for word in words[1:]:
+            monkeypatch.setenv(*word.split("=", 1))
+        return 0, "", ""
+    with monkeypatch.context() as patch:
+        while re.match(r"\w+=", words[0]):
+            patch.setenv(*words.pop(0).split("=", 1))
+        if words[0] == "ww" and ">" not in words:
+            capsys.readouterr()
+            code = run(words[1:])
+            printed = capsys.readouterr()
+            return code, printed.out, printed.err
+        if shutil.which(words[0]) is None:
+            pytest.skip(f"{words[0]} is not installed")
+        done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=100, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+
+def _dialogue(text: str) -> list[tuple[str, str]]:
+    """(command, what it prints) of a console block."""
+    parts = re.split(r"^\$ (.+)$", text, flags=re.MULTILINE)
+    assert not parts[0].strip(), "a console block begins with a command"
+    return list(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def _stripped(text: str) -> str:
+    return "\n".join(line.rstrip() for line in text.strip().splitlines())
+
+
+def _pattern(expected: str) -> str:
+    return ".*?".join(map(re.escape, _stripped(expected).split("…")))
+
+
+# -- commands that need more than this machine may have
+
+
+NEEDING = [block for block in blocks("bash", "console") if block.needs]
+
+
+@pytest.mark.parametrize("block", NEEDING, ids=ids(NEEDING))
+def test_what_is_not_run_here_is_well_formed(block: Block) -> None:
+    for line in logical_lines(re.sub(r"^\$ ", "", block.text, flags=re.MULTILINE)):
+        words = shlex.split(line)
+        while re.match(r"\w+=", words[0]):
+            words.pop(0)
+        if words[0] == "ww":
+            _parses(words[1:], line)
+        else:
+            assert words[0] in SHELL, line
+            _exists(words, line)
+
+
+def _parses(words: list[str], line: str) -> None:
+    """The command line is one that ``ww`` takes; nothing is run."""
+    root = command()
+    context = root.make_context("ww", list(words), resilient_parsing=False)
+    rest = [*context._protected_args, *context.args] if hasattr(context, "_protected_args") else context.args
+    name, one, arguments = root.resolve_command(context, list(rest))
+    assert one is not None, line
+    one.make_context(name, arguments, parent=context)
+    if name == "bench":
+        assert {word for word in arguments if not word.startswith("-")} <= {*BENCHMARKS, "all", "full"}, line
+
+
+def _exists(words: list[str], line: str) -> None:
+    if words[0] == "make":
+        for target in [word for word in words[1:] if "=" not in word]:
+            assert re.search(rf"^{target}:", read("Makefile"), re.MULTILINE), line
+    elif words[0] in ("pytest", "cp"):
+        paths = [word for word in words[1:] if "/" in word][: 1 if words[0] == "cp" else None]
+        assert all((ROOT / path).exists() for path in paths), line
+    elif words[0] == "docker":
+        _compose(words, line)
+
+
+def _compose(words: list[str], line: str) -> None:
+    composed = yaml.safe_load(COMPOSE_FILE.read_text())
+    assert words[1] == "compose", line
+    profiles = {profile for service in composed["services"].values() for profile in service.get("profiles", [])}
+    for option, value in pairwise(words):
+        if option == "-f":
+            assert ROOT / value == COMPOSE_FILE, line
+        elif option == "--profile":
+            assert value in profiles, line
+        elif option in ("exec", "stop", "start", "logs"):
+            named = [word for word in words[words.index(option) + 1 :] if not word.startswith("-")]
+            assert named[0] in composed["services"], line
+
+
+REDIS = [block for block in NEEDING if block.needs == "redis"]
+
+
+@pytest.mark.parametrize("block", REDIS, ids=ids(REDIS))
+def test_commands_for_a_broker_work_with_one(block: Block, tmp_path: Path, redis_server: RedisServer) -> None:
+    ww = tmp_path / "bin" / "ww"
+    ww.parent.mkdir()
+    ww.write_text(f'#!/bin/sh\nexec {sys.executable} -m ww.cli "$@"\n')
+    ww.chmod(0o755)
+    memory = tmp_path / "memory"
+    environment = clean_environment(
+        PATH=f"{ww.parent}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        PYTHONPATH=str(ROOT),
+        T4DM_DATA_DIR=str(memory),
+        XDG_CONFIG_HOME=str(tmp_path),
+    )
+    script = block.text.replace("redis://localhost:6379/0", redis_server.url)
+    settings = Settings.load(data_dir=memory, redis_url=redis_server.url)
+    with (tmp_path / "log").open("wb") as log:
+        shell = subprocess.Popen(
+            ["bash", "-e", "-c", script],
+            cwd=tmp_path,
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        assert shell.wait(90) == 0, (tmp_path / "log").read_text()
+        if "ww worker" in script or "celery" in script:
+            until(lambda: workers(settings), what="a worker answers")
+    finally:
+        os.killpg(shell.pid, signal.SIGKILL)

@@ -174,7 +174,9 @@ def _show(console: Console, done: _Done, folder: Path) -> None:
         ("ww ingest FILE...", "your own text, in your own memory"),
     ]
     if shutil.which("ww") is None:
-        hints.insert(0, (f"source {Path(sys.prefix) / 'bin' / 'activate'}", "makes the command `ww` known"))
+        venv = Path(sys.prefix)
+        shown = venv.relative_to(Path.cwd()) if venv.is_relative_to(Path.cwd()) else venv
+        hints.insert(0, (f"source {shown / 'bin' / 'activate'}", "makes the command `ww` known"))
     width = max(len(command) for command, _ in hints)
     for command, what in hints:
         console.print(Text(f"  {command:<{width}}  ").append(what, style="dim"))

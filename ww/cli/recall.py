@@ -9,7 +9,7 @@ import typer
 from ww.cli import values
 from ww.cli.opening import catch_up, opened
 from ww.cli.options import everywhere, globals_of
-from ww.cli.output import emit, harmless, moment, one_line, pick
+from ww.cli.output import emit, harmless, moment, note, one_line, pick
 from ww_core.errors import InvalidInput
 from ww_core.ingest import validate
 from ww_core.models import Recall
@@ -28,6 +28,8 @@ FIELDS = (
     "outcome",
     "cluster",
 )
+WORDS_ALONE = "bm25"
+"""The mode of an answer that no model took part in."""
 
 
 def register(app: typer.Typer) -> None:
@@ -73,6 +75,8 @@ def recall(
             archived=None if archived else False,
             explain=explain,
         )
+    if found.mode == WORDS_ALONE:
+        note("no model took part: words alone decided (`ww doctor` says whether the model can be used)")
     emit(options.json, lambda: as_json(found), lambda console: show(console, found, explain=explain))
 
 

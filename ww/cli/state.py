@@ -10,7 +10,7 @@ import typer
 
 from ww.cli.opening import drain, embedded, opened, reading
 from ww.cli.options import everywhere, globals_of
-from ww.cli.output import emit, moment, one_line, pick, plain, table
+from ww.cli.output import emit, moment, note, one_line, pick, plain, table
 from ww_core.errors import FlushTimeout, InvalidInput
 from ww_core.models import Counts
 from ww_core.status import COUNTS, Status, status_of
@@ -19,6 +19,11 @@ from ww_workers.inspection import workers as answering
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from ww.memory.episodic import EpisodicMemory
+
+REPAIR_SECONDS = 24 * 3600.0
+"""How long ``verify --repair`` waits: a day embeds millions."""
 
 
 def register(app: typer.Typer) -> None:
@@ -82,27 +87,40 @@ def flush(
     if not timeout >= 0:
         raise InvalidInput(f"--timeout must be seconds from 0 on, not {timeout}")
     with opened(ctx) as memory:
-        if embedded(memory.settings):
-            if not drain(memory, timeout=timeout):
-                counts = memory.sync.counts()
-                raise FlushTimeout(
-                    f"{counts.pending + counts.leased} episodes are still pending after {timeout:g} seconds",
-                    hint="they are kept; give --timeout more",
-                )
-        else:
-            memory.sync.flush(timeout=timeout)
+        _settle(memory, timeout)
         counts = memory.sync.counts()
     emit(
         globals_of(ctx).json, lambda: {"episodes": pick(counts, COUNTS)}, lambda console: _show_counts(console, counts)
     )
 
 
+def _settle(memory: EpisodicMemory, timeout: float) -> None:
+    if not embedded(memory.settings):
+        memory.sync.flush(timeout=timeout)
+    elif not drain(memory, timeout=timeout):
+        counts = memory.sync.counts()
+        raise FlushTimeout(
+            f"{counts.pending + counts.leased} episodes are still pending after {timeout:g} seconds",
+            hint="they are kept; `ww flush` waits on, --timeout says how long",
+        )
+
+
 def _show_counts(console: Console, counts: Counts) -> None:
     table(console, [f"#{name}" for name in COUNTS], [[getattr(counts, name) for name in COUNTS]])
 
 
-def verify(ctx: typer.Context) -> None:
+def verify(
+    ctx: typer.Context,
+    repair: bool = typer.Option(
+        False, "--repair", help="First embed again what has no points, as after restoring a backup, and wait for it."
+    ),
+) -> None:
     """Check the accounting and every embedded episode's points against the stores."""
+    if repair:
+        with opened(ctx) as memory:
+            reopened, orphans = memory.core.repair()
+            note(f"{reopened} episodes had no points, {orphans} had points and no row")
+            _settle(memory, REPAIR_SECONDS)
     with reading(ctx) as core:
         found = core.verify()
 
@@ -125,8 +143,10 @@ def verify(ctx: typer.Context) -> None:
 def metrics(
     ctx: typer.Context,
     prometheus: bool = typer.Option(False, "--prometheus", help="In Prometheus' text format."),
+    stages: bool = typer.Option(False, "--stages", help="Where the time of stores, recalls and background work goes."),
 ) -> None:
     """Show the figures of the deployment; what was not measured is null or absent."""
+    from ww_core.observability.metrics import StageFigures
     from ww_core.observability.prometheus import exposition
     from ww_core.observability.watch import figures_of
 
@@ -138,12 +158,22 @@ def metrics(
     if prometheus and not globals_of(ctx).json:
         typer.echo(exposition(found, queues=queues), nl=False)
         return
-    emit(
-        globals_of(ctx).json,
-        lambda: figures,
-        lambda console: table(
-            console,
-            ("figure", "value"),
-            [(name, "-" if value is None else value) for name, value in figures.items() if not isinstance(value, dict)],
-        ),
-    )
+
+    def show(console: Console) -> None:
+        if stages:
+            headings = ("stage", *(f"#{field.name}" for field in fields(StageFigures)))
+            rows = [(name, *(_figure(value) for value in one.values())) for name, one in figures["stages"].items()]
+            table(console, headings, rows)
+            console.print("milliseconds, over the last five minutes")
+            return
+        rows = [(name, _figure(value)) for name, value in figures.items() if not isinstance(value, dict)]
+        table(console, ("figure", "value"), rows)
+
+    emit(globals_of(ctx).json, lambda: figures, show)
+
+
+def _figure(value: float | None) -> str:
+    """A figure for people; nothing was measured where there is none."""
+    if value is None:
+        return "-"
+    return f"{value:,.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else f"{value:,}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -94,6 +95,16 @@ def sweep(
             },
         )
     return report
+
+
+def repair(graph: GraphStore, vectors: VectorStore) -> tuple[int, int]:
+    """Compare everything at once, as after restoring a backup: embedded rows without their points are pending again,
+    points without rows are gone. How many of each. Raises StoreUnavailable."""
+    everything = sys.maxsize
+    # a pass goes on where the last one stopped, so a second one sees what lay before
+    reopened = sum(_rows_without_points(graph, vectors, everything) for _ in range(2))
+    orphans = sum(_points_without_rows(graph, vectors, everything) for _ in range(2))
+    return reopened, orphans
 
 
 def _finish_tombstones(graph: GraphStore, vectors: VectorStore, should_stop: Callable[[], bool]) -> int:
