@@ -301,13 +301,14 @@ class Pipeline:
             self._sink.put(batch[start : start + size], sample.before)
 
     def _place_rest(self, groups: Groups, sample: Sample, new: New, folding: Folding) -> None:
-        sampled = {e.episode_id for e, is_new in zip(sample.episodes, sample.new, strict=True) if is_new}
+        sampled = np.zeros(len(new), dtype=np.bool_)
+        sampled[sample.place[sample.new]] = True
         centroids, radii = groups.open_centroids(), groups.radii()
         size = self._settings.consolidation_batch_size
         for start in range(0, len(new), size):
             self._step(0.4 + 0.5 * start / len(new))
-            rest = [i for i in range(start, min(start + size, len(new))) if new.ids[i] not in sampled]
-            stored = self._vectors.vectors([new.ids[i] for i in rest])
+            rest = {new.ids[i]: i for i in (start + np.flatnonzero(~sampled[start : start + size])).tolist()}
+            stored = self._vectors.vectors(list(rest))
             if not stored:
                 continue
             rows = np.stack([s.vector for s in stored]).astype(np.float32)
@@ -315,7 +316,7 @@ class Pipeline:
             groups.tally.take_in(rows[to.inside], to.nearest[to.inside])
             near = ~to.inside & (to.distance <= 2.0 * radii[to.nearest]) if len(groups) else ~to.inside
             groups.tally.turn_away(to.nearest[near & (to.nearest >= 0)])
-            heads = folding.of_batch([s.episode_id for s in stored], rows)
+            heads = folding.of_batch(np.array([rest[s.episode_id] for s in stored]), rows)
             batch = []
             for k, item in enumerate(stored):
                 name = groups.id_of(int(to.nearest[k]))
