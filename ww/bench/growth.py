@@ -11,19 +11,17 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ww.bench import data
 from ww.bench.figure import Bench, Figure
-from ww.bench.spread import DIMENSION, HOLDER, SESSION, START, ByNumber, Spread, unit
+from ww.bench.spread import DIMENSION, HOLDER, SESSION, START, ByNumber, Spread, embedded, unit
 from ww_core.config import Settings
 from ww_core.deployment import Deployment
 from ww_core.models import Episode, Run, Vector
-from ww_core.stores.ports import BM25, BM25_CONTEXT, CONTENT, CONTEXT, Point
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 FIRST_SECONDS, FIRST_GIB, HOURLY_SECONDS, GROWTH = 120.0, 4.0, 10.0, 1.5
@@ -47,15 +45,16 @@ def run(bench: Bench) -> Iterator[Figure]:
     base, origin = _base(bench)
     few, many, new = bench.scale.grown
     hourly = {}
+    apart = bench.scale.name != "tiny"  # a process costs seconds to start
     for size in (few, many):
         settings = bench.place(f"grown-{size}", consolidation_time_limit=3600)
         bench.say(f"storing {size:,} episodes")
-        _apart(_fill, settings, base, 0, size)
+        _do(_fill, settings, base, 0, size, apart=apart)
         bench.say("first run")
-        first = _apart(_consolidate, settings)
-        _apart(_fill, settings, base, size, new)
+        first = _do(_consolidate, settings, apart=apart)
+        _do(_fill, settings, base, size, new, apart=apart)
         bench.say(f"run with {new:,} new")
-        hourly[size] = _apart(_consolidate, settings)
+        hourly[size] = _do(_consolidate, settings, apart=apart)
     judged = bench.scale.full
     note = f"{many:,} {origin}, {len(first.run.clusters)} clusters, {first.run.noise:,} unclustered"
     yield Figure("first_run", first.seconds, "s", _target(FIRST_SECONDS, judged), low_is_good=True, note=note)
@@ -74,7 +73,7 @@ def _target(value: float, judged: bool) -> float:
 
 def _base(bench: Bench) -> tuple[Vector, str]:
     """Vectors (n, 384) that episodes are made of by adding noise, and where they are from."""
-    if data.absent(data.BANKING) or data.absent(data.CLINC):
+    if bench.scale.name == "tiny" or data.absent(data.BANKING) or data.absent(data.CLINC):
         return Spread(5000, 1).matrix, "random vectors around topics"
     from ww_core.embedding import EmbeddingService
 
@@ -85,52 +84,33 @@ def _base(bench: Bench) -> tuple[Vector, str]:
         service.close()
 
 
-def _apart(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Do it in a new process, so that what it takes is its own."""
+def _do(work: Callable[..., T], *args: Any, apart: bool) -> T:
+    """The answer of the work, done in a new process, so that what it takes is its own; here where not ``apart``."""
+    if not apart:
+        return work(*args)
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(work, *args, **kwargs).result()
+        return pool.submit(work, *args).result()
 
 
 def _fill(settings: Settings, base: Vector, start: int, count: int) -> None:
     """Store ``count`` embedded episodes, numbered from ``start``."""
     deployment = Deployment(settings)
-    graph, vectors = deployment.graph, deployment.vectors
-    vectors.ensure(ByNumber.fingerprint)
+    deployment.vectors.ensure(ByNumber.fingerprint)
     for low in range(start, start + count, WRITTEN_AT_ONCE):
         numbers = range(low, min(low + WRITTEN_AT_ONCE, start + count))
         rng = np.random.default_rng([7, low])
         of = rng.integers(0, len(base), len(numbers))
         rows = unit(base[of] + NOISE * rng.standard_normal((len(of), DIMENSION)) / DIMENSION**0.5)
-        graph.add(
-            [
-                Episode(
-                    f"subject{k} item{i} about topic{k % 97}",
-                    episode_id=f"e{i}",
-                    session_id=SESSION,
-                    timestamp=START + timedelta(seconds=i),
-                )
-                for i, k in zip(numbers, of, strict=True)
-            ]
-        )
-        claims = graph.claim(WRITTEN_AT_ONCE, token=HOLDER, lease_seconds=600)
-        points = []
-        for claim in claims:
-            episode = claim.episode
-            row, words = rows[int(episode.episode_id[1:]) - low], deployment.sparse.document(episode.content)
-            points.append(
-                Point(
-                    episode_id=episode.episode_id,
-                    window=0,
-                    windows=1,
-                    generation=claim.generation,
-                    session_id=SESSION,
-                    timestamp=episode.timestamp or START,
-                    dense={CONTENT: row, CONTEXT: row},
-                    sparse={BM25: words, BM25_CONTEXT: words},
-                )
+        episodes = [
+            Episode(
+                f"subject{k} item{i} about topic{k % 97}",
+                episode_id=f"e{i}",
+                session_id=SESSION,
+                timestamp=START + timedelta(seconds=i),
             )
-        vectors.upsert(points)
-        graph.mark_embedded(HOLDER, {claim.episode.episode_id: 1 for claim in claims})
+            for i, k in zip(numbers, of, strict=True)
+        ]
+        embedded(deployment, episodes, rows)
     deployment.close()
 
 

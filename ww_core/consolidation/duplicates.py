@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ww_core.models import Vector
 
 _EXACTING = re.compile(r"\d[\d.,:/-]*|\b(?:no|not|never|without|none|nor|cannot|\w+n't)\b", re.IGNORECASE)
+_NOTHING = bytes(8)
 BLOCK = 1024
 """Rows compared with the others at a time."""
 
@@ -33,7 +34,8 @@ class Texts:
         for text in texts:
             plain = " ".join(text.split()).casefold()
             whole += _digest(plain, 16)
-            exacting += _digest(" ".join(_EXACTING.findall(plain)), 8)
+            found = _EXACTING.findall(plain)
+            exacting += _digest(" ".join(found), 8) if found else _NOTHING
         return cls(np.frombuffer(whole, np.uint64).reshape(-1, 2), np.frombuffer(exacting, np.uint64))
 
     @classmethod
@@ -75,8 +77,10 @@ def fold(vectors: Vector, texts: Texts, *, threshold: float) -> NDArray[np.int64
     for start in range(0, len(vectors), BLOCK):
         stop = min(start + BLOCK, len(vectors))
         cosines = vectors[start:stop] @ vectors[:stop].T
-        later, earlier = np.nonzero(np.tril(cosines, start - 1) >= threshold)
-        for row, other in zip((later + start).tolist(), earlier.tolist(), strict=True):
+        later, earlier = np.nonzero(cosines >= threshold)
+        later += start
+        pairs = earlier < later
+        for row, other in zip(later[pairs].tolist(), earlier[pairs].tolist(), strict=True):
             # np.nonzero goes by row, then by column: the earliest match of a row comes first.
             free = heads[row] == row and heads[other] == other
             if free and texts.exacting[row] == texts.exacting[other]:

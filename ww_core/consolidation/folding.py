@@ -21,7 +21,8 @@ class Folding:
     """Finds the original of each duplicate of one run, never a duplicate itself.
 
     A whole session is compared pair by pair. In a larger one exact copies are found among all new episodes, near ones
-    among those of one batch, and, while the new ones are few enough for the cap, among everything stored.
+    among those of one batch, and, while the new ones are few enough for the cap, in the cell of what is stored that
+    each is nearest to.
     """
 
     def __init__(
@@ -46,6 +47,8 @@ class Folding:
         """Episodes of the sample that are not new, by the digest of their text."""
         self._heads: dict[str, str] = {}
         """Of what was folded in this run."""
+        self._originals: set[str] = set()
+        """What they were folded into."""
         if not whole:
             self._first = new.texts.first()
             known = [e for e, place in zip(sample.episodes, sample.place, strict=True) if place < 0]
@@ -53,46 +56,53 @@ class Folding:
                 if episode.duplicate_of is None:
                     self._known.setdefault(text.tobytes(), episode.episode_id)
 
-    def of_sample(self) -> list[str | None]:
-        """For each row of the sample the id of its original, None where it is none's duplicate."""
+    def of_sample(self, cells: Sequence[str | None]) -> list[str | None]:
+        """For each row of the sample, with its nearest cluster, the id of its original; None where it has none."""
         episodes = self._sample.episodes
         if self._whole:
             texts = Texts.of(e.content for e in episodes)
             heads = fold(self._sample.vectors, texts, threshold=self._threshold).tolist()
             return [None if head == row else episodes[head].episode_id for row, head in enumerate(heads)]
         rows = np.flatnonzero(self._sample.new)
-        found = self.of_batch(self._sample.place[rows], self._sample.vectors[rows])
+        found = self.of_batch(
+            self._sample.place[rows], self._sample.vectors[rows], [cells[row] for row in rows.tolist()]
+        )
         heads_of = dict(zip(rows.tolist(), found, strict=True))
         return [heads_of.get(row, episode.duplicate_of) for row, episode in enumerate(episodes)]
 
-    def of_batch(self, places: NDArray[np.int64], vectors: Vector) -> list[str | None]:
+    def of_batch(self, places: NDArray[np.int64], vectors: Vector, cells: Sequence[str | None]) -> list[str | None]:
         """The same for the new episodes at the places (n,) with their vectors (n, d), in session order."""
         texts = self._new.texts[places]
         near = fold(vectors, texts, threshold=self._threshold)
         ids = [self._new.ids[place] for place in places]
-        stored = self._in_store(ids, vectors, texts)
-        first = self._first[places]
+        stored = self._in_store(ids, vectors, cells, texts)
+        first, digests = self._first[places], texts.whole.tobytes()
         result: list[str | None] = []
         for row, episode_id in enumerate(ids):
-            head = self._known.get(texts.whole[row].tobytes()) if self._known else None
-            head = head or self._new.ids[first[row]]
+            head = self._known.get(digests[16 * row : 16 * row + 16]) or self._new.ids[first[row]]
             if head == episode_id:
                 head = stored.get(row) or ids[near[row]]
-            head = self._heads.get(head, head)
+            head = episode_id if episode_id in self._originals else self._heads.get(head, head)
             if head != episode_id:
                 self._heads[episode_id] = head
+                self._originals.add(head)
             result.append(None if head == episode_id else head)
         return result
 
-    def _in_store(self, ids: Sequence[str], vectors: Vector, texts: Texts) -> dict[int, str]:
+    def _in_store(
+        self, ids: Sequence[str], vectors: Vector, cells: Sequence[str | None], texts: Texts
+    ) -> dict[int, str]:
         """Of rows that are near an episode stored before this run, its id or its original's."""
         if not self._ask_store or self._threshold >= 1.0 or not ids:
             return {}
-        where = Where(sessions=(self._session,))
-        hits = self._vectors.search([Search(CONTENT, vector, where, STORED_HITS) for vector in vectors])
+        rows = [row for row, cell in enumerate(cells) if cell is not None]
+        within = [Where(sessions=(self._session,), cells=(cells[row] or "",)) for row in rows]
+        hits = self._vectors.search(
+            [Search(CONTENT, vectors[row], where, STORED_HITS) for row, where in zip(rows, within, strict=True)]
+        )
+        near = zip(rows, ([h.episode_id for h in found if h.score >= self._threshold] for found in hits), strict=True)
         new = set(self._new.ids)
-        near = {row: [h.episode_id for h in found if h.score >= self._threshold] for row, found in enumerate(hits)}
-        older = {row: [h for h in found if h not in new] for row, found in near.items()}
+        older = {row: [h for h in found if h not in new] for row, found in near}
         episodes = self._graph.get(sorted({h for found in older.values() for h in found}))
         exacting = dict(zip(episodes, Texts.of(e.content for e in episodes.values()).exacting.tolist(), strict=True))
         result: dict[int, str] = {}

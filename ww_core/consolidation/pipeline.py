@@ -278,7 +278,7 @@ class Pipeline:
         )
         nearest = np.where(nearest < 0, to.nearest, nearest)
         distance = _distance(sample.vectors, groups.centroids, nearest)
-        heads = folding.of_sample()
+        heads = folding.of_sample([groups.id_of(int(place)) for place in nearest])
         batch: list[Membership] = []
         for row, episode in enumerate(sample.episodes):
             placed = Membership(
@@ -316,13 +316,12 @@ class Pipeline:
             groups.tally.take_in(rows[to.inside], to.nearest[to.inside])
             near = ~to.inside & (to.distance <= 2.0 * radii[to.nearest]) if len(groups) else ~to.inside
             groups.tally.turn_away(to.nearest[near & (to.nearest >= 0)])
-            heads = folding.of_batch(np.array([rest[s.episode_id] for s in stored]), rows)
+            cells = [groups.id_of(place) for place in to.nearest.tolist()]
+            heads = folding.of_batch(np.array([rest[s.episode_id] for s in stored]), rows, cells)
+            inside, distance = to.inside.tolist(), to.distance.tolist()
             batch = []
             for k, item in enumerate(stored):
-                name = groups.id_of(int(to.nearest[k]))
-                placed = Membership(
-                    item.episode_id, name if to.inside[k] else None, name, float(to.distance[k]), heads[k]
-                )
+                placed = Membership(item.episode_id, cells[k] if inside[k] else None, cells[k], distance[k], heads[k])
                 self._count(placed)
                 batch.append(placed)
                 if placed.cluster_id is None:
