@@ -278,7 +278,7 @@ class Pipeline:
         )
         nearest = np.where(nearest < 0, to.nearest, nearest)
         distance = _distance(sample.vectors, groups.centroids, nearest)
-        heads = folding.of_sample()
+        heads = folding.of_sample([groups.id_of(int(place)) for place in nearest])
         batch: list[Membership] = []
         for row, episode in enumerate(sample.episodes):
             placed = Membership(
@@ -301,13 +301,14 @@ class Pipeline:
             self._sink.put(batch[start : start + size], sample.before)
 
     def _place_rest(self, groups: Groups, sample: Sample, new: New, folding: Folding) -> None:
-        sampled = {e.episode_id for e, is_new in zip(sample.episodes, sample.new, strict=True) if is_new}
+        sampled = np.zeros(len(new), dtype=np.bool_)
+        sampled[sample.place[sample.new]] = True
         centroids, radii = groups.open_centroids(), groups.radii()
         size = self._settings.consolidation_batch_size
         for start in range(0, len(new), size):
             self._step(0.4 + 0.5 * start / len(new))
-            rest = [i for i in range(start, min(start + size, len(new))) if new.ids[i] not in sampled]
-            stored = self._vectors.vectors([new.ids[i] for i in rest])
+            rest = {new.ids[i]: i for i in (start + np.flatnonzero(~sampled[start : start + size])).tolist()}
+            stored = self._vectors.vectors(list(rest))
             if not stored:
                 continue
             rows = np.stack([s.vector for s in stored]).astype(np.float32)
@@ -315,13 +316,12 @@ class Pipeline:
             groups.tally.take_in(rows[to.inside], to.nearest[to.inside])
             near = ~to.inside & (to.distance <= 2.0 * radii[to.nearest]) if len(groups) else ~to.inside
             groups.tally.turn_away(to.nearest[near & (to.nearest >= 0)])
-            heads = folding.of_batch([s.episode_id for s in stored], rows)
+            cells = [groups.id_of(place) for place in to.nearest.tolist()]
+            heads = folding.of_batch(np.array([rest[s.episode_id] for s in stored]), rows, cells)
+            inside, distance = to.inside.tolist(), to.distance.tolist()
             batch = []
             for k, item in enumerate(stored):
-                name = groups.id_of(int(to.nearest[k]))
-                placed = Membership(
-                    item.episode_id, name if to.inside[k] else None, name, float(to.distance[k]), heads[k]
-                )
+                placed = Membership(item.episode_id, cells[k] if inside[k] else None, cells[k], distance[k], heads[k])
                 self._count(placed)
                 batch.append(placed)
                 if placed.cluster_id is None:

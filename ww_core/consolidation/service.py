@@ -133,8 +133,7 @@ class Consolidator:
             if last is not None and (now - last).total_seconds() < interval / 2:
                 continue
             oldest = self._graph.unconsolidated(session_id, limit=1)
-            stored = oldest[0].stored_at if oldest else None
-            since = last or stored or now
+            since = last or (oldest[0].stored_at if oldest else now)
             if count < self._settings.consolidation_min_new and (now - since).total_seconds() < PATIENCE * interval:
                 continue
             waiting.append((count > HUGE, since, session_id))

@@ -88,6 +88,17 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Fresh:
+    """What a run has to know of an embedded episode that no run has looked at: there may be a million of them."""
+
+    episode_id: str
+    content: str
+    timestamp: datetime
+    position: int
+    stored_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Membership:
     """Where a run puts an episode. ``cluster_id`` None: unclustered; ``nearest`` routes it all the same."""
 
@@ -314,7 +325,7 @@ class GraphStore(Protocol):
 
     def unconsolidated(
         self, session_id: str, *, limit: int, after: tuple[datetime, int, str] | None = None
-    ) -> list[Episode]:
+    ) -> list[Fresh]:
         """Embedded episodes of the session that the current run has no membership for, in session order."""
 
     def count_unconsolidated(self, session_id: str | None = None) -> dict[str, int]:
@@ -592,6 +603,7 @@ __all__ = [
     "Doorbell",
     "Encoder",
     "Fingerprint",
+    "Fresh",
     "GraphStore",
     "Hit",
     "Membership",
