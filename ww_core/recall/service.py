@@ -47,6 +47,8 @@ from ww_core.stores.ports import (
 log = logging.getLogger(__name__)
 
 FLAT, HIERARCHICAL, LEXICAL = "flat", "hierarchical", "bm25"
+MANY = 200_000
+"""Vectors from which a scan of everything is dear enough that signals of little weight do without."""
 
 
 class RecallEncoder(TextEncoder, TokenEncoder, Protocol):
@@ -62,6 +64,8 @@ class _Query:
     sparse: SparseVector
     weights: Mapping[str, float]
     coherent: bool
+    points: int
+    """Vectors that a scan of everything reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +155,14 @@ class Recaller:
                 log.warning("recall without the model: %s", error, extra={"action": "recall.without_model"})
         weights = self._weights.effective(coherence=profile.coherence, lexical=dense is None)
         words = self._sparse.query(reading.topic)
-        return _Query(reading=reading, dense=dense, sparse=words, weights=weights, coherent=profile.coherence > 0)
+        return _Query(
+            reading=reading,
+            dense=dense,
+            sparse=words,
+            weights=weights,
+            coherent=profile.coherence > 0,
+            points=profile.points,
+        )
 
     # -- flat or by clusters
 
@@ -233,7 +244,7 @@ class Recaller:
             vectors.update({name: query.sparse for name in SPARSE_NAMES if weights.get(name)})
         if not vectors:
             return Pool(ids=(), scores={})
-        named = proposing(vectors, weights)
+        named = list(vectors) if where.cells or query.points < MANY else proposing(vectors, weights)
         found = self._vectors.search([Search(n, vectors[n], where, limit) for n in named])
         hits = dict(zip(named, found, strict=True))
         pool = gather(hits, limit=limit)
