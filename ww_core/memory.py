@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import heapq
 import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -12,18 +15,20 @@ from ww_core.errors import FlushTimeout, InvalidInput, NotFound
 from ww_core.ingest import validate
 from ww_core.models import (
     Cluster,
+    ClusterRef,
     Counts,
     Episode,
     Erased,
     Recall,
     Receipt,
+    Recollection,
     Run,
     SessionInfo,
     Verification,
     scalar_context,
 )
 from ww_core.recall.request import MAX_LIMIT, Mode, RecallRequest
-from ww_core.stores.ports import Where
+from ww_core.stores.ports import Membership, Where
 
 PAGE = 500
 """Episodes read at a time by ``list``."""
@@ -81,6 +86,7 @@ class MemoryCore:
         until: datetime | str | None = None,
         outcome: str | Sequence[str] | None = None,
         context: Mapping[str, Any] | None = None,
+        cluster: str | Sequence[str] | None = None,
         mode: Mode | None = None,
         archived: bool | None = False,
         mmr: float | None = None,
@@ -94,9 +100,10 @@ class MemoryCore:
             raise InvalidInput(f"mmr must be a number from 0 to 1, not {validate.shown(mmr)}")
         if isinstance(offset, bool) or not isinstance(offset, int) or not 0 <= offset <= 10_000:
             raise InvalidInput(f"offset must be a whole number from 0 to 10000, not {validate.shown(offset)}")
+        cells = () if cluster is None else tuple(validate.identifier("cluster", c) for c in _several(cluster))
         request = RecallRequest(
             query=validate.content(query, "query"),
-            where=self._where(session_id, since, until, outcome, context, archived),
+            where=replace(self._where(session_id, since, until, outcome, context, archived), cells=cells),
             limit=validate.limit(limit, most=MAX_LIMIT),
             offset=offset,
             mode=mode,
@@ -165,6 +172,45 @@ class MemoryCore:
         names = sorted(graph.current_runs([session] if session else []))
         runs = [run for name in names if (run := graph.current_run(name)) is not None]
         return [cluster for run in runs for cluster in run.clusters if cluster.change != "gone"]
+
+    def about(self, cluster_id: str, *, limit: int) -> Recall:
+        """The members of a cluster that say most of it: those nearest to its centroid, nearest first."""
+        started = time.perf_counter()
+        validate.identifier("cluster_id", cluster_id)
+        limit = validate.limit(limit, most=MAX_LIMIT)
+        cluster = next((one for one in self.clusters() if one.cluster_id == cluster_id), None)
+        if cluster is None:
+            raise NotFound(f"no cluster {validate.shown(cluster_id)}", hint="clusters() shows what there is")
+        nearest = heapq.nsmallest(limit, self._members(cluster), key=lambda m: (m.distance, m.episode_id))
+        rows = self.deployment.graph.get([one.episode_id for one in nearest])
+        results = tuple(
+            Recollection(
+                episode_id=row.episode_id,
+                content=row.content,
+                score=1 - one.distance,
+                components={"cluster": 1 - one.distance},
+                session_id=row.session_id,
+                timestamp=row.timestamp or self.deployment.clock(),
+                context=row.context,
+                outcome=row.outcome,
+                cluster=ClusterRef(cluster_id, cluster.label),
+            )
+            for one in nearest
+            if (row := rows.get(one.episode_id)) is not None
+        )
+        took_ms = (time.perf_counter() - started) * 1000
+        return Recall(query=cluster.label, mode="cluster", took_ms=took_ms, results=results)
+
+    def _members(self, cluster: Cluster) -> Iterator[Membership]:
+        after: str | None = None
+        while True:
+            page = self.deployment.graph.memberships(
+                cluster.session_id, after=after, limit=PAGE, cluster_id=cluster.cluster_id
+            )
+            yield from page
+            if len(page) < PAGE:
+                return
+            after = page[-1].episode_id
 
     def runs(self, session_id: str | None = None, *, limit: int = 50) -> list[Run]:
         return self.deployment.graph.runs(self._session(session_id), limit=validate.limit(limit, most=1000))

@@ -145,6 +145,33 @@ def test_an_episode_is_corrected_and_erased(cli: Cli) -> None:
     assert cli("store", "the meeting is on monday", "--id", "m1")["error"]["type"] == "EpisodeConflict"
 
 
+def test_results_are_paged_varied_and_made_ready_for_a_prompt(cli: Cli) -> None:
+    for session, text in (
+        ("a", "the tide is low"),
+        ("a", "the tide is high"),
+        ("b", "a tide of letters"),
+        ("c", "ebb"),
+    ):
+        cli("store", text, "--session", session, "--no-wait")
+    cli("flush")
+    both = cli("recall", "tide", "--session", "a", "--also-session", "b")["results"]
+    assert {one["session_id"] for one in both} == {"a", "b"}
+    ids = [one["episode_id"] for one in both]
+    page = cli("recall", "tide", "--session", "a", "--also-session", "b", "--limit", "1", "--offset", "1")["results"]
+    assert [one["episode_id"] for one in page] == ids[1:2]
+    varied = cli("recall", "tide", "--session", "a", "--also-session", "b", "--mmr", "0.5")["results"]
+    assert {one["episode_id"] for one in varied} == set(ids)
+    assert cli("recall", "tide", "--also-session", "b")["error"]["type"] == "InvalidInput"
+    block = cli("recall", "tide", "--session", "a", "--text")["text"]
+    assert block.splitlines()[1:] == [line for line in block.splitlines() if "the tide is" in line]
+    said = cli.text("recall", "tide", "--session", "a", "--text", "--by-relevance", "--max-tokens", "20")
+    assert said.startswith("- [")
+    first = next(one["episode_id"] for one in both if one["content"] == "the tide is low")
+    around = cli("get", first, "--around", "3")["around"]
+    assert [one["content"] for one in around] == ["the tide is low", "the tide is high"]
+    assert "the tide is high" in cli.text("get", first, "--around", "3")
+
+
 def test_consolidation_is_shown_as_runs_and_clusters(cli: Cli, tmp_path: Path) -> None:
     cli("ingest", str(lines_of(tmp_path / "notes.jsonl", repeat=8)), "--session", "s")
     (made,) = cli("consolidate", "--session", "s")["runs"]
@@ -155,6 +182,13 @@ def test_consolidation_is_shown_as_runs_and_clusters(cli: Cli, tmp_path: Path) -
     assert all(set(one) == {"cluster_id", "label", "size", "keyphrases", "medoid", "members"} for one in clusters)
     assert [one["run_id"] for one in cli("runs")["runs"]] == [made["run_id"]]
     assert cli("sessions")["sessions"][0]["clusters"] == len(clusters)
+    one = max(clusters, key=lambda cluster: cluster["size"])
+    known = cli("clusters", "--about", one["cluster_id"])["results"]
+    assert known
+    assert {found["episode_id"] for found in known} <= set(one["members"])
+    assert cli("clusters", "--about", "nothing")["error"]["type"] == "NotFound"
+    inside = cli("recall", "the wind", "--cluster", one["cluster_id"], "--limit", "100")["results"]
+    assert {found["episode_id"] for found in inside} == set(one["members"])
     assert "clusters" in cli.text("consolidate")
 
 

@@ -88,6 +88,14 @@ async def test_from_text_to_clusters_and_out_of_the_world_again(memory: Episodic
     assert run.status == "done"
     clusters = await memory.clusters("notes")
     assert len(clusters) >= 2
+    largest = max(clusters, key=lambda cluster: cluster.size)
+    within = await memory.recall("anything", cluster=largest.cluster_id, limit=100)
+    assert len(within) == largest.size
+    assert {hit.cluster.cluster_id for hit in within if hit.cluster} == {largest.cluster_id}
+    known = await memory.about(largest.cluster_id, limit=3)
+    assert {hit.episode_id for hit in known} <= {hit.episode_id for hit in within}
+    assert [hit.score for hit in known] == sorted((hit.score for hit in known), reverse=True)
+    assert known.as_text().count("\n") == 3
     again = await memory.consolidate("notes")
     assert again.considered == 0
 
@@ -221,7 +229,7 @@ async def test_bad_arguments_are_named(
     assert says in str(refusal.value)
 
 
-@pytest.mark.parametrize("name", ["get", "forget", "neighbours"])
+@pytest.mark.parametrize("name", ["get", "forget", "neighbours", "about"])
 async def test_unknown_ids_are_not_found(memory: EpisodicMemory, name: str) -> None:
     with pytest.raises(errors.NotFound, match="'nobody'"):
         await getattr(memory, name)("nobody")

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from ww.bench import data
 from ww.bench.clustering import hdbscan_default, hdbscan_of_sklearn, umap_and_hdbscan, with_the_rest
+from ww.bench.corpus import fingerprint
 from ww.bench.figure import Bench, Figure, skipped
-from ww.bench.spread import SESSION, START, ByNumber, embedded
+from ww.bench.filled import SESSION, START, consolidate, embedded
 from ww.memory.episodic import EpisodicMemory
 from ww_core.deployment import Deployment
 from ww_core.models import Episode, Vector
@@ -77,7 +78,7 @@ def _arrival(bench: Bench, name: str, labelled: data.Labelled, rows: Vector, onc
     """Ten runs while the texts arrive in ten random parts, with the vectors that are known by now."""
     truth, ids = np.array(labelled.labels), np.array(_ids(labelled))
     deployment = Deployment(bench.place(f"{name}-arriving"))
-    deployment.vectors.ensure(ByNumber.fingerprint)
+    deployment.vectors.ensure(fingerprint(rows.shape[1]))
     persisting = kept = 0
     before: dict[str, set[str]] = {}
     for number, part in enumerate(np.array_split(np.random.default_rng(3).permutation(len(truth)), TENTHS)):
@@ -87,8 +88,7 @@ def _arrival(bench: Bench, name: str, labelled: data.Labelled, rows: Vector, onc
             for k, i in enumerate(part.tolist())
         ]
         embedded(deployment, episodes, rows[part])
-        requested = deployment.graph.request_run(SESSION)
-        deployment.consolidator.run(requested.run_id, token=name)
+        consolidate(deployment)
         found = deployment.graph.get(ids.tolist())
         now: dict[str, set[str]] = {}
         for episode in found.values():

@@ -20,7 +20,7 @@ SIZE, SAMPLES = 10, 5
 
 def time_taken(bench: Bench) -> list[Figure]:
     """2 000 vectors, beside hdbscan's default path and scikit-learn's HDBSCAN on the same rows."""
-    rows = Spread(bench.scale.sampled, 1).matrix
+    rows = Spread(bench.scale.sampled).matrix
     cluster(rows[:200])
     own = statistics.median(wall(lambda: cluster(rows)) for _ in range(ROUNDS))
     peer, other = wall(lambda: hdbscan_default(rows)), wall(lambda: hdbscan_of_sklearn(rows))

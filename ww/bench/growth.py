@@ -16,8 +16,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ww.bench import data
+from ww.bench.corpus import NOISE, fingerprint
 from ww.bench.figure import Bench, Figure
-from ww.bench.spread import DIMENSION, HOLDER, SESSION, START, ByNumber, Spread, embedded, unit
+from ww.bench.filled import SESSION, START, WRITTEN_AT_ONCE, consolidate, embedded
+from ww.bench.spread import DIMENSION, Spread, unit
 from ww_core.config import Settings
 from ww_core.deployment import Deployment
 from ww_core.models import Episode, Run, Vector
@@ -26,9 +28,6 @@ T = TypeVar("T")
 
 FIRST_SECONDS, FIRST_GIB, HOURLY_SECONDS, GROWTH = 120.0, 4.0, 10.0, 1.5
 """Targets: of the first run over 1 000 000 episodes, of one with 5 000 new among them, and of the same by 10 000."""
-NOISE = 0.5
-"""Length of the noise added to a real vector of length 1: two copies of one text are then alike by 0.8."""
-WRITTEN_AT_ONCE = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,7 @@ def _target(value: float, judged: bool) -> float:
 def _base(bench: Bench) -> tuple[Vector, str]:
     """Vectors (n, 384) that episodes are made of by adding noise, and where they are from."""
     if bench.scale.name == "tiny" or data.absent(data.BANKING) or data.absent(data.CLINC):
-        return Spread(5000, 1).matrix, "random vectors around topics"
+        return Spread(5000).matrix, "random vectors around topics"
     from ww_core.embedding import EmbeddingService
 
     service = EmbeddingService(bench.settings)
@@ -95,7 +94,7 @@ def _do(work: Callable[..., T], *args: Any, apart: bool) -> T:
 def _fill(settings: Settings, base: Vector, start: int, count: int) -> None:
     """Store ``count`` embedded episodes, numbered from ``start``."""
     deployment = Deployment(settings)
-    deployment.vectors.ensure(ByNumber.fingerprint)
+    deployment.vectors.ensure(fingerprint(DIMENSION))
     for low in range(start, start + count, WRITTEN_AT_ONCE):
         numbers = range(low, min(low + WRITTEN_AT_ONCE, start + count))
         rng = np.random.default_rng([7, low])
@@ -116,8 +115,7 @@ def _fill(settings: Settings, base: Vector, start: int, count: int) -> None:
 
 def _consolidate(settings: Settings) -> Cost:
     deployment = Deployment(settings)
-    requested = deployment.graph.request_run(SESSION)
-    done = deployment.consolidator.run(requested.run_id, token=HOLDER)
+    done = consolidate(deployment)
     deployment.close()
     return Cost(done.seconds, _most_resident(), done)
 

@@ -17,6 +17,7 @@ BENCHMARKS: Mapping[str, tuple[str, str, str]] = {
     "encoder": ("ww.bench.embedding", "encoder", "texts embedded per second"),
     "drain": ("ww.bench.embedding", "drain", "episodes from pending to findable per second"),
     "recall": ("ww.bench.searching", "run", "the time of a recall, and what searching by clusters finds"),
+    "search": ("ww.bench.intents", "run", "whether a query finds its own kind"),
     "consolidation": ("ww.bench.consolidation", "run", "time and memory of runs, and how good the clusters are"),
     "locomo": ("ww.bench.conversations", "run", "evidence found in long conversations"),
 }

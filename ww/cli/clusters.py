@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from ww.cli import recall
 from ww.cli.map import write_map
 from ww.cli.opening import reading
 from ww.cli.options import everywhere, globals_of
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from ww_core.memory import MemoryCore
 
 MEMBERS_PAGE = 1000
+ABOUT = 10
+"""Episodes that tell what a cluster is about."""
 
 
 def register(app: typer.Typer) -> None:
@@ -45,10 +48,16 @@ def show_clusters(console: Console, found: Sequence[Cluster], *, limit: int | No
 def clusters(
     ctx: typer.Context,
     members: bool = typer.Option(False, "--members", help="The ids of each cluster's episodes too."),
+    about: str | None = typer.Option(None, "--about", metavar="CLUSTER", help="What is known about one, instead."),
     page: Path | None = typer.Option(None, "--map", metavar="FILE.html", help="Write a page that shows the episodes."),
 ) -> None:
     """Show what consolidation made, by session: sizes, labels, examples."""
     options = globals_of(ctx)
+    if about is not None:
+        with reading(ctx) as core:
+            known = core.about(about, limit=ABOUT)
+        emit(options.json, lambda: recall.as_json(known), lambda console: recall.show(console, known))
+        return
     with reading(ctx) as core:
         found = core.clusters(options.session)
         held = {one.cluster_id: _members(core, one) for one in found} if members else {}

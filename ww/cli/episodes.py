@@ -76,10 +76,15 @@ def list_(
     )
 
 
-def get(ctx: typer.Context, episode_id: str = typer.Argument(..., metavar="ID")) -> None:
+def get(
+    ctx: typer.Context,
+    episode_id: str = typer.Argument(..., metavar="ID"),
+    around: int = typer.Option(0, "--around", metavar="N", help="And N episodes before and after it in its session."),
+) -> None:
     """Show one episode whole."""
     with reading(ctx) as core:
         found = core.get(episode_id)
+        beside = core.neighbours(episode_id, before=around, after=around) if around else []
 
     def show(console: Any) -> None:
         from rich.text import Text
@@ -90,8 +95,15 @@ def get(ctx: typer.Context, episode_id: str = typer.Argument(..., metavar="ID"))
                 console.print(Text(f"{name:<13} {one_line(str(value), 2000)}"))
         console.print()
         console.print(Text(harmless(found.content)))
+        for one in beside:
+            mark = ">" if one.episode_id == episode_id else " "
+            console.print(Text(f"{mark} {moment(one.timestamp)}  {one_line(one.content, 200)}"))
 
-    emit(globals_of(ctx).json, lambda: {"episode": as_json(found)}, show)
+    def json() -> dict[str, Any]:
+        shown: dict[str, Any] = {"episode": as_json(found)}
+        return shown if not around else {**shown, "around": [as_json(one) for one in beside]}
+
+    emit(globals_of(ctx).json, json, show)
 
 
 def sessions(ctx: typer.Context) -> None:

@@ -41,19 +41,28 @@ def recall(
     ctx: typer.Context,
     query: str = typer.Argument(..., metavar="QUERY"),
     limit: int = typer.Option(10, "--limit", help="How many results, 1 to 100."),
+    offset: int = typer.Option(0, "--offset", help="Skip so many of the best: the next page."),
+    also: list[str] = typer.Option([], "--also-session", metavar="ID", help="With --session: in this one, too."),
+    cluster: list[str] = typer.Option([], "--cluster", metavar="ID", help="Only members; may be repeated."),
     flat: bool = typer.Option(False, "--flat", help="Search everything."),
     hierarchical: bool = typer.Option(False, "--hierarchical", help="Search the nearest clusters only."),
     since: str | None = typer.Option(None, "--since", metavar="TIME", help="Not before (ISO 8601, with offset)."),
     until: str | None = typer.Option(None, "--until", metavar="TIME", help="Before."),
     outcome: list[str] = typer.Option([], "--outcome", help="Only these outcomes; may be repeated."),
     context: list[str] = typer.Option([], "--context", metavar="KEY=VALUE", help="Only with this context."),
+    mmr: float | None = typer.Option(None, "--mmr", help="Variety: 0 varied to 1 relevant."),
     archived: bool = typer.Option(False, "--archived", help="Also what has faded and was archived."),
     explain: bool = typer.Option(False, "--explain", help="Show the parts of each score."),
+    as_text: bool = typer.Option(False, "--text", help="Print a dated block for a prompt."),
+    max_tokens: int = typer.Option(1000, "--max-tokens", help="With --text: how long at most."),
+    by_relevance: bool = typer.Option(False, "--by-relevance", help="With --text: best first, not in order of time."),
 ) -> None:
     """Find the episodes that answer a question, best first."""
     options = globals_of(ctx)
     if flat and hierarchical:
         raise InvalidInput("--flat and --hierarchical exclude each other", hint="give one of them")
+    if also and options.session is None:
+        raise InvalidInput("--also-session without --session", hint="without both, all sessions are searched")
     # All of it is checked before a model is loaded.
     validate.content(query, "query")
     validate.limit(limit)
@@ -65,24 +74,39 @@ def recall(
         catch_up(memory)
         found = memory.sync.recall(
             query,
-            session_id=options.session,
+            session_id=[options.session, *also] if options.session is not None else None,
             limit=limit,
+            offset=offset,
             since=after,
             until=before,
             outcome=outcome or None,
             context=matching or None,
+            cluster=cluster or None,
+            mmr=mmr,
             mode="flat" if flat else "hierarchical" if hierarchical else None,
             archived=None if archived else False,
             explain=explain,
         )
     if found.mode == WORDS_ALONE:
         note("no model took part: words alone decided (`ww doctor` says whether the model can be used)")
-    emit(options.json, lambda: as_json(found), lambda console: show(console, found, explain=explain))
+    block = found.as_text(max_tokens=max_tokens, order="relevance" if by_relevance else "time") if as_text else None
+    emit(
+        options.json,
+        lambda: as_json(found) if block is None else {**as_json(found), "text": block},
+        lambda console: show(console, found, explain=explain) if block is None else show_text(console, block),
+    )
 
 
 def as_json(found: Recall) -> dict[str, Any]:
     """The answer as ``recall --json`` prints it."""
     return {**pick(found, ("query", "mode", "took_ms")), "results": [pick(one, FIELDS) for one in found]}
+
+
+def show_text(console: Console, block: str) -> None:
+    """A block for a prompt, as it is."""
+    from rich.text import Text
+
+    console.print(Text(harmless(block)), soft_wrap=True)
 
 
 def show(console: Console, found: Recall, *, explain: bool = False) -> None:

@@ -14,6 +14,7 @@ from ww.memory.episodic import EpisodicMemory
 from ww_core.models import Episode
 
 __all__ = [
+    "about",
     "clusters",
     "consolidate",
     "counts",
@@ -43,6 +44,7 @@ forget = on_default(EpisodicMemory.forget)
 sessions = on_default(EpisodicMemory.sessions)
 neighbours = on_default(EpisodicMemory.neighbours)
 clusters = on_default(EpisodicMemory.clusters)
+about = on_default(EpisodicMemory.about)
 runs = on_default(EpisodicMemory.runs)
 working_memory = on_default(EpisodicMemory.working_memory)
 recent = on_default(EpisodicMemory.recent)

@@ -208,6 +208,7 @@ class EpisodicMemory:
         until: datetime | str | None = None,
         outcome: str | Sequence[str] | None = None,
         context: Mapping[str, Any] | None = None,
+        cluster: str | Sequence[str] | None = None,
         mode: Mode | None = None,
         archived: bool | None = False,
         mmr: float | None = None,
@@ -217,9 +218,9 @@ class EpisodicMemory:
 
         ``session_id``: one or several, all by default. ``limit``: 1 to 100; ``offset`` skips that many. ``since``
         (inclusive) and ``until`` (exclusive): aware times. ``outcome``: one or several. ``context``: keys whose values
-        must be equal. ``mode``: ``flat``, ``hierarchical`` or ``auto`` instead of the setting ``hierarchical_search``.
-        ``archived``: None looks there too, True only there. ``mmr``: 0 (varied) to 1 (relevant). ``explain`` also names
-        the parts of a score that are 0.
+        must be equal. ``cluster``: members of one or several clusters. ``mode``: ``flat``, ``hierarchical`` or
+        ``auto`` instead of the setting ``hierarchical_search``. ``archived``: None looks there too, True only there.
+        ``mmr``: 0 (varied) to 1 (relevant). ``explain`` also names the parts of a score that are 0.
 
         Raises InvalidInput, StoreUnavailable. Where no model answers in time, the words alone decide (mode ``bm25``).
         """
@@ -233,6 +234,7 @@ class EpisodicMemory:
                 until=until,
                 outcome=outcome,
                 context=context,
+                cluster=cluster,
                 mode=mode,
                 archived=archived,
                 mmr=mmr,
@@ -311,6 +313,13 @@ class EpisodicMemory:
         """What the latest consolidation made of a session, or of all."""
         return await call(lambda: self.core.clusters(session_id))
 
+    async def about(self, cluster_id: str, *, limit: int = 10) -> Recall:
+        """What is known about a cluster's subject: its most central episodes (1 to 100), best first.
+
+        ``as_text`` makes a block for a prompt of them. Raises NotFound.
+        """
+        return await call(lambda: self.core.about(cluster_id, limit=limit))
+
     async def runs(self, session_id: str | None = None, *, limit: int = 50) -> Sequence[Run]:
         """Consolidations, newest first."""
         return await call(lambda: self.core.runs(session_id, limit=limit))
@@ -385,6 +394,7 @@ class SyncEpisodicMemory:
         self.sessions = blocking(memory.sessions)
         self.neighbours = blocking(memory.neighbours)
         self.clusters = blocking(memory.clusters)
+        self.about = blocking(memory.about)
         self.runs = blocking(memory.runs)
         self.working_memory = blocking(memory.working_memory)
         self.recent = blocking(memory.recent)

@@ -17,6 +17,7 @@ list = blocking_iterator(memory.list)  # noqa: A001 - the name the public surfac
 sessions = blocking(memory.sessions)
 neighbours = blocking(memory.neighbours)
 clusters = blocking(memory.clusters)
+about = blocking(memory.about)
 runs = blocking(memory.runs)
 working_memory = blocking(memory.working_memory)
 recent = blocking(memory.recent)

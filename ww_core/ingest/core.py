@@ -303,5 +303,5 @@ def _receipt(episode: Episode, added: AddResult) -> Receipt | Exception:
         case Added.ERASED:
             return EpisodeConflict(
                 f"episode {validate.shown(episode.episode_id)} was forgotten for good",
-                hint="to store it again, give it an episode_id of its own (that of an ingested line is made of its text)",
+                hint="to store it again, give it an episode_id of its own (an ingested line has it from its text)",
             )

@@ -27,13 +27,15 @@ class Pool:
         )
 
     def updated(self, other: Pool) -> Pool:
-        """The same candidates with the scores that ``other`` has of them."""
+        """The same candidates with the scores that ``other`` has of them; a signal that only it has scores the others
+        like its worst (0 where that is words)."""
         rows = {episode_id: row for row, episode_id in enumerate(other.ids)}
         here = [row for row, episode_id in enumerate(self.ids) if episode_id in rows]
         there = [rows[self.ids[row]] for row in here]
         scores = dict(self.scores)
         for name, values in other.scores.items():
-            merged = scores[name].copy()
+            floor = 0.0 if name in SPARSE_NAMES else min(values, default=0.0)
+            merged = scores[name].copy() if name in scores else np.full(len(self.ids), floor, np.float32)
             merged[here] = values[there]
             scores[name] = merged
         return Pool(ids=self.ids, scores=scores)

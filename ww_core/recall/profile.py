@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 
 import numpy as np
@@ -31,10 +31,11 @@ _MAX_KEPT = 1000
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """``coherence`` between 0 (neighbours are strangers) and 1."""
+    """``coherence`` between 0 (neighbours are strangers) and 1; ``points`` is how many vectors a full scan reads."""
 
     speakers: frozenset[str] = frozenset()
     coherence: float = 0.0
+    points: int = 0
 
 
 def coherence(neighbours: Vector, strangers: Vector) -> float:
@@ -92,7 +93,8 @@ class Profiles:
                 return entry[1]
         sample = self._graph.page(Where(sessions=sessions), limit=SAMPLE, newest_first=True)[::-1]
         stored = self._vectors.vectors([episode.episode_id for episode in sample])
-        profile = profile_of(sample, {vector.episode_id: vector.vector for vector in stored})
+        shown = profile_of(sample, {vector.episode_id: vector.vector for vector in stored})
+        profile = replace(shown, points=self._vectors.count())
         with self._lock:
             self._known[sessions] = (now, profile)
             while len(self._known) > _MAX_KEPT:

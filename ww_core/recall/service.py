@@ -30,7 +30,7 @@ from ww_core.recall.profile import Profiles
 from ww_core.recall.query import QueryReading, read_query
 from ww_core.recall.recent import RecentEpisodes, RecentVectors, TextEncoder, cosines, on_scale, overlap
 from ww_core.recall.request import MAX_LIMIT, RecallRequest
-from ww_core.recall.weights import LATE, NEIGHBOURS, Weights
+from ww_core.recall.weights import LATE, NEIGHBOURS, Weights, proposing
 from ww_core.stores.ports import (
     BM25,
     BM25_CONTEXT,
@@ -47,6 +47,8 @@ from ww_core.stores.ports import (
 log = logging.getLogger(__name__)
 
 FLAT, HIERARCHICAL, LEXICAL = "flat", "hierarchical", "bm25"
+MANY = 200_000
+"""Vectors from which a scan of everything is dear enough that signals of little weight do without."""
 
 
 class RecallEncoder(TextEncoder, TokenEncoder, Protocol):
@@ -62,6 +64,8 @@ class _Query:
     sparse: SparseVector
     weights: Mapping[str, float]
     coherent: bool
+    points: int
+    """Vectors that a scan of everything reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +155,14 @@ class Recaller:
                 log.warning("recall without the model: %s", error, extra={"action": "recall.without_model"})
         weights = self._weights.effective(coherence=profile.coherence, lexical=dense is None)
         words = self._sparse.query(reading.topic)
-        return _Query(reading=reading, dense=dense, sparse=words, weights=weights, coherent=profile.coherence > 0)
+        return _Query(
+            reading=reading,
+            dense=dense,
+            sparse=words,
+            weights=weights,
+            coherent=profile.coherence > 0,
+            points=profile.points,
+        )
 
     # -- flat or by clusters
 
@@ -233,8 +244,9 @@ class Recaller:
             vectors.update({name: query.sparse for name in SPARSE_NAMES if weights.get(name)})
         if not vectors:
             return Pool(ids=(), scores={})
-        found = self._vectors.search([Search(using=n, vector=v, where=where, limit=limit) for n, v in vectors.items()])
-        hits = dict(zip(vectors, found, strict=True))
+        named = list(vectors) if where.cells or query.points < MANY else proposing(vectors, weights)
+        found = self._vectors.search([Search(n, vectors[n], where, limit) for n in named])
+        hits = dict(zip(named, found, strict=True))
         pool = gather(hits, limit=limit)
         best = max(self._settings.rerank_candidates, depth)
         if len(pool.ids) > best:
@@ -249,13 +261,13 @@ class Recaller:
         vectors: Mapping[str, Vector | SparseVector],
         limit: int,
     ) -> Pool:
-        """The pool with the true scores where a signal's list ended before some candidates."""
-        cut = [name for name, found in hits.items() if len(found) >= limit]
-        if not cut or len(hits) == 1 or not pool.ids:
+        """The pool with the true scores where a signal's list ended before some candidates, or proposed nothing."""
+        asked = [name for name in vectors if name not in hits or len(hits[name]) >= limit]
+        if not asked or len(vectors) == 1 or not pool.ids:
             return pool
         these = Where(episode_ids=pool.ids, archived=None)
-        searches = [Search(using=n, vector=vectors[n], where=these, limit=len(pool.ids), exact=True) for n in cut]
-        full = gather(dict(zip(cut, self._vectors.search(searches), strict=True)), limit=len(pool.ids) + 1)
+        searches = [Search(n, vectors[n], these, limit=len(pool.ids), exact=True) for n in asked]
+        full = gather(dict(zip(asked, self._vectors.search(searches), strict=True)), limit=len(pool.ids) + 1)
         return pool.updated(full)
 
     def _fresh(self, where: Where) -> list[Episode]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -15,6 +15,17 @@ _SEARCHED = (CONTENT, CONTEXT, BM25, BM25_CONTEXT)
 _OTHERS = ("speaker", "date", "recency", "outcome", "importance", "cluster", NEIGHBOURS, LATE)
 _STAND_IN = 0.2
 """Share of the weight of the surroundings' words that falls to the episode's own words where they say nothing."""
+
+
+_PROPOSES = 0.25
+"""Share of the heaviest signal's weight from which a signal looks for candidates of its own; a lighter one only scores
+those of the others, at a tenth of the cost."""
+
+
+def proposing(names: Collection[str], weights: Mapping[str, float]) -> list[str]:
+    """Those of the signals ``names`` that look for candidates."""
+    heaviest = max((weights.get(name, 0.0) for name in names), default=0.0)
+    return [name for name in names if weights.get(name, 0.0) >= _PROPOSES * heaviest]
 
 
 @dataclass(frozen=True, slots=True)

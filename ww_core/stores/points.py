@@ -33,6 +33,9 @@ KIND = "kind"
 
 LIVE, ARCHIVED = "live", "archived"
 """Values of STATE. A keyword, because both engines filter on a boolean a hundred times slower."""
+UNPLACED = "-"
+"""The cell of points that no run has looked at: a value of its own, because both engines find a missing one by looking
+at every point, and one value beside others by its index. No cluster has this id."""
 
 CENTROID_KIND = "centroid"
 CENTROID_SESSION = "of_session"
@@ -93,6 +96,10 @@ def terms(context: Mapping[str, str]) -> list[str]:
     return [digest(f"{len(key)}:{key}={value}") for key, value in sorted(context.items())]
 
 
+def _cells(cells: Sequence[str]) -> list[str]:
+    return list(cells) or [UNPLACED]
+
+
 def payload(point: Point) -> dict[str, Any]:
     """What a new point carries beside its vectors."""
     return {
@@ -105,7 +112,7 @@ def payload(point: Point) -> dict[str, Any]:
         OUTCOME: point.outcome,
         TERMS: terms(point.context),
         IMPORTANCE: float(point.importance),
-        CELLS: list(point.cells),
+        CELLS: _cells(point.cells),
         STATE: ARCHIVED if point.archived else LIVE,
     }
 
@@ -122,7 +129,7 @@ def changed_payload(change: PointChange) -> dict[str, Any]:
     if change.importance is not None:
         changed[IMPORTANCE] = float(change.importance)
     if change.cells is not None:
-        changed[CELLS] = list(change.cells)
+        changed[CELLS] = _cells(change.cells)
     if change.archived is not None:
         changed[STATE] = ARCHIVED if change.archived else LIVE
     return changed
@@ -171,37 +178,27 @@ class Between:
     until: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """The field is absent or empty."""
-
-    field: str
+Term: TypeAlias = AnyOf | Between
 
 
-Term: TypeAlias = AnyOf | Between | Missing
-Conditions: TypeAlias = Sequence[tuple[Term, ...]]
-"""All must hold; of a tuple with several terms, one must."""
-
-
-def conditions(where: Where) -> list[tuple[Term, ...]]:
-    """What a point must meet."""
-    found: list[tuple[Term, ...]] = []
+def conditions(where: Where) -> list[Term]:
+    """What a point must meet, all of it."""
+    found: list[Term] = []
     if where.sessions:
-        found.append((AnyOf(SESSION, tuple(digest(s) for s in where.sessions)),))
+        found.append(AnyOf(SESSION, tuple(digest(s) for s in where.sessions)))
     if where.episode_ids:
-        found.append((AnyOf(EPISODE, where.episode_ids),))
+        found.append(AnyOf(EPISODE, where.episode_ids))
     if where.since is not None or where.until is not None:
         since = None if where.since is None else moment(where.since)
         until = None if where.until is None else moment(where.until)
-        found.append((Between(TIMESTAMP, since, until),))
+        found.append(Between(TIMESTAMP, since, until))
     if where.outcomes:
-        found.append((AnyOf(OUTCOME, where.outcomes),))
-    found.extend((AnyOf(TERMS, (term,)),) for term in terms(where.context))
+        found.append(AnyOf(OUTCOME, where.outcomes))
+    found.extend(AnyOf(TERMS, (term,)) for term in terms(where.context))
     if where.cells:
-        cells = AnyOf(CELLS, where.cells)
-        found.append((cells, Missing(CELLS)) if where.uncelled else (cells,))
+        found.append(AnyOf(CELLS, (*where.cells, UNPLACED) if where.uncelled else where.cells))
     if where.archived is not None:
-        found.append((AnyOf(STATE, (ARCHIVED if where.archived else LIVE,)),))
+        found.append(AnyOf(STATE, (ARCHIVED if where.archived else LIVE,)))
     return found
 
 
@@ -213,8 +210,6 @@ def holds(term: Term, payload: Mapping[str, Any]) -> bool:
             return any(item in values for item in value) if isinstance(value, list) else value in values
         case Between(_, since, until):
             return value is not None and (since is None or value >= since) and (until is None or value < until)
-        case Missing():
-            return value is None or value == []
 
 
 # -- what both adapters do with points and answers

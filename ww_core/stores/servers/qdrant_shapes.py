@@ -76,19 +76,12 @@ def _condition(term: p.Term) -> Any:
             return models.FieldCondition(key=field, match=models.MatchAny(any=list(values)))
         case p.Between(field, since, until):
             return models.FieldCondition(key=field, range=models.DatetimeRange(gte=since, lt=until))
-        case p.Missing(field):
-            return models.IsEmptyCondition(is_empty=models.PayloadField(key=field))
 
 
 def filtered(where: Where) -> models.Filter | None:
     """The filter that means the same, None where nothing is restricted."""
-    must: list[Any] = []
-    for alternatives in p.conditions(where):
-        if len(alternatives) == 1:
-            must.append(_condition(alternatives[0]))
-        else:
-            must.append(models.Filter(should=[_condition(term) for term in alternatives]))
-    return models.Filter(must=must) if must else None
+    conditions = p.conditions(where)
+    return models.Filter(must=[_condition(term) for term in conditions]) if conditions else None
 
 
 def any_of(field: str, values: Sequence[str]) -> models.FieldCondition:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 from uuid import UUID
@@ -105,19 +105,11 @@ def _condition(term: p.Term) -> Any:
             return edge.FieldCondition(field, match=edge.MatchAny(list(values)))
         case p.Between(field, since, until):
             return edge.FieldCondition(field, range=edge.RangeDateTime(gte=since, lt=until))
-        case p.Missing(field):
-            return edge.IsEmptyCondition(field)
 
 
-def filtered(conditions: p.Conditions) -> edge.Filter | None:
+def filtered(conditions: Sequence[p.Term]) -> edge.Filter | None:
     """The filter that means the same, None where nothing is restricted."""
-    must: list[Any] = []
-    for alternatives in conditions:
-        if len(alternatives) == 1:
-            must.append(_condition(alternatives[0]))
-        else:
-            must.append(edge.Filter(should=[_condition(term) for term in alternatives]))
-    return edge.Filter(must=must) if must else None
+    return edge.Filter(must=[_condition(term) for term in conditions]) if conditions else None
 
 
 def any_of(field: str, values: list[str]) -> edge.Filter:
@@ -164,5 +156,5 @@ def whole(payload: Mapping[str, Any] | None, key: str) -> int:
     return int((payload or {})[key])
 
 
-def meets(payload: Mapping[str, Any] | None, conditions: p.Conditions) -> bool:
-    return all(any(p.holds(term, payload or {}) for term in alternatives) for alternatives in conditions)
+def meets(payload: Mapping[str, Any] | None, conditions: Sequence[p.Term]) -> bool:
+    return all(p.holds(term, payload or {}) for term in conditions)

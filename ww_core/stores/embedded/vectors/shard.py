@@ -34,7 +34,7 @@ from ww_core.stores.ports import (
 PAGE = 10_000
 """Points read in one scroll."""
 MOST = 0.5
-"""Share of the points above which a filter is applied to what was found instead of before."""
+"""Share of the points above which a condition is applied to what was found instead of before."""
 MARGIN = 16
 """Points asked for beyond what that share suggests."""
 
@@ -181,31 +181,43 @@ class Shard:
     def _search(self, shard: edge.EdgeShard, search: Search) -> list[Hit]:
         if isinstance(search.vector, SparseVector) and not len(search.vector.indices):
             return []
-        points = shard.count(edge.CountRequest(exact=False))
+        points = shard.info().points_count or 0
         compressed = points >= engine.COMPRESSED_FROM and not search.exact
-        conditions = p.conditions(search.where)
-        condition = engine.filtered(conditions)
+        before = p.conditions(search.where)
+        after: list[p.Term] = []
         fields = [p.EPISODE, p.WINDOW]
         wanted = search.limit
-        if condition is not None and not isinstance(search.vector, SparseVector):
-            # Checking each point costs ten times what scoring it does: where most points pass, look at them afterwards.
-            share = shard.count(edge.CountRequest(exact=False, filter=condition)) / max(points, 1)
-            if share >= MOST:
-                condition = None
-                fields += [term.field for alternatives in conditions for term in alternatives]
-                wanted = int(wanted / share) + MARGIN
+        if not isinstance(search.vector, SparseVector):
+            # Checking a point costs ten times what scoring it does: what most points meet is looked at afterwards.
+            share, before, after = self._split(shard, before, points)
+            fields += [term.field for term in after]
+            wanted = int(wanted / share) + MARGIN if after else wanted
+        condition = engine.filtered(before)
         while True:
             found = shard.query(engine.query(search, wanted, condition, fields, compressed=compressed))
-            scored = [
-                (engine.text(hit.payload, p.EPISODE), engine.whole(hit.payload, p.WINDOW), hit.score)
-                for hit in found
-                if condition is not None or engine.meets(hit.payload, conditions)
-            ]
+            scored = []
+            for hit in found:
+                payload = hit.payload or {}  # read once: every reading makes a dictionary
+                if not after or engine.meets(payload, after):
+                    scored.append((payload[p.EPISODE], payload[p.WINDOW], hit.score))
             hits = p.best_windows(scored, search.limit)
             # Windows of one episode crowd each other out: ask for more points until there are enough episodes.
             if len(hits) >= search.limit or len(found) < wanted:
                 return hits
             wanted *= 4
+
+    @staticmethod
+    def _split(shard: edge.EdgeShard, terms: list[p.Term], points: int) -> tuple[float, list[p.Term], list[p.Term]]:
+        """The share that meets what most points meet, the conditions to filter by, and those to look at afterwards."""
+        share, before, after = 1.0, list[p.Term](), list[p.Term]()
+        for term in terms:
+            meeting = shard.count(edge.CountRequest(exact=False, filter=engine.filtered([term]))) / max(points, 1)
+            if meeting >= MOST:
+                after.append(term)
+                share *= min(meeting, 1.0)
+            else:
+                before.append(term)
+        return share, before, after
 
     def generations(self, episode_ids: Sequence[str]) -> dict[str, tuple[int, int]]:
         with translated("reading generations"):

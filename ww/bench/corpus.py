@@ -1,0 +1,139 @@
+"""A memory of any size from real text: an episode is a real one with noise on its vector and some words changed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ww.bench import data, locomo
+from ww_core.embedding.encoder import Kind, TokenVectors
+from ww_core.models import Vector
+from ww_core.stores.ports import Fingerprint
+
+NOISE = 0.5
+"""Length of the noise beside a vector of length 1: two copies of one text have a cosine of 0.8, as paraphrases have."""
+STRETCH = 8
+"""Episodes in a row that come from texts that stand together: neighbours are alike, as in a conversation."""
+KEPT_WORDS = 0.7
+"""Share of a text's words that stay; the others are replaced by words of another text."""
+BLOCK = 5000
+"""Rows that are made at once."""
+
+
+def texts(most: int) -> list[str]:
+    """Up to ``most`` real texts: of the labelled data sets where they are at hand, and the demo's."""
+    from ww.cli import demo_text
+
+    found: list[str] = []
+    if not data.absent(data.BANKING):
+        found += data.banking().texts
+    if not data.absent(data.CLINC):
+        found += data.clinc().texts
+    if not data.absent(locomo.FILE):
+        found += [e.content for c in locomo.load(data.folder() / locomo.FILE) for e in c.episodes]
+    found += [episode.content for episode in demo_text.episodes()]
+    # blocks of neighbours from everywhere, not only the first of one set
+    step = max(1, len(found) // max(most, 1))
+    chosen = [text for low in range(0, len(found), STRETCH * step) for text in found[low : low + STRETCH]]
+    return chosen[:most]
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """``size`` episodes over ``real`` texts with unit vectors ``base`` float32 (r, d), and ``queries`` (q, d).
+
+    The same seed makes the same episodes; their vectors are made block by block and never held by it.
+    """
+
+    size: int
+    real: Sequence[str]
+    base: Vector
+    source: NDArray[np.int64]
+    """The real text of each episode, (size,)."""
+    queries: Vector
+    asked: tuple[str, ...]
+    """The queries as text."""
+    seed: int
+
+    @classmethod
+    def of(cls, size: int, queries: int, real: Sequence[str], base: Vector, *, seed: int = 7) -> Corpus:
+        """Stretches of neighbouring texts in random order, and queries that are near some of them."""
+        rng = np.random.default_rng(seed)
+        starts = rng.integers(0, max(1, len(real) - STRETCH), -(-size // STRETCH))
+        source = (starts[:, None] + np.arange(STRETCH)).reshape(-1)[:size] % len(real)
+        wanted = rng.integers(0, len(real), queries)
+        asked = tuple(f"{_mixed(real, int(j), rng)} {i}" for i, j in enumerate(wanted))
+        return cls(size, real, base, source, _near(rng, base[wanted]), asked, seed)
+
+    def name(self, i: int) -> str:
+        """The id of an episode."""
+        return f"e{i:07}"
+
+    def rows(self, low: int, high: int) -> Vector:
+        """Unit vectors of the episodes ``low`` to ``high`` of one block, float32 (high - low, d)."""
+        first = low - low % BLOCK
+        rng = np.random.default_rng((self.seed, first))
+        block = _near(rng, self.base[self.source[first : first + BLOCK]])
+        return block[low - first : high - first]
+
+    def blocks(self) -> list[tuple[int, int]]:
+        """Bounds of the blocks."""
+        return [(low, min(low + BLOCK, self.size)) for low in range(0, self.size, BLOCK)]
+
+    def words(self, low: int, high: int) -> list[str]:
+        """The texts of the episodes."""
+        rng = np.random.default_rng((self.seed, low, 1))
+        return [f"{_mixed(self.real, int(self.source[i]), rng)} {i}" for i in range(low, high)]
+
+    def exact(self, k: int) -> list[list[str]]:
+        """The true ``k`` nearest of every query by a scan over everything, nearest first."""
+        best: list[list[tuple[float, int]]] = [[] for _ in self.queries]
+        for low, high in self.blocks():
+            similarity = self.rows(low, high) @ self.queries.T
+            top = np.argpartition(-similarity, min(k, high - low - 1), axis=0)[:k]
+            for q, found in enumerate(best):
+                found += [(float(similarity[i, q]), low + int(i)) for i in top[:, q]]
+        return [[self.name(i) for _, i in sorted(found, key=lambda row: (-row[0], row[1]))[:k]] for found in best]
+
+
+def fingerprint(dimension: int) -> Fingerprint:
+    """Of vectors that no model made."""
+    return Fingerprint("bench", "1", dimension, "none", True)
+
+
+class ByNumber:
+    """An encoder whose queries end in a row's number: what is measured is recall, as with a cached query."""
+
+    def __init__(self, queries: Vector) -> None:
+        self._queries = queries
+        self.fingerprint = fingerprint(queries.shape[1])
+
+    def encode_query(self, text: str) -> Vector:
+        row: Vector = self._queries[int(text.split()[-1])]
+        return row
+
+    def encode(self, texts: Sequence[str]) -> Vector:
+        return np.stack([self.encode_query(text) for text in texts])
+
+    def token_vectors(self, texts: Sequence[str], *, kind: Kind = "document") -> list[TokenVectors]:
+        """Each text as one word piece."""
+        return [TokenVectors(np.zeros(1, np.int64), self.encode_query(text)[None]) for text in texts]
+
+
+def _near(rng: np.random.Generator, rows: Vector) -> Vector:
+    noisy = rows + np.float32(NOISE / rows.shape[1] ** 0.5) * rng.standard_normal(rows.shape, np.float32)
+    unit: Vector = noisy / np.linalg.norm(noisy, axis=1, keepdims=True)
+    return unit
+
+
+def _mixed(real: Sequence[str], j: int, rng: np.random.Generator) -> str:
+    """The text with some of its words from another one."""
+    own = re.findall(r"\S+", real[j])
+    other = re.findall(r"\S+", real[int(rng.integers(len(real)))])
+    stays = rng.random(len(own)) < KEPT_WORDS
+    words = zip(own, stays, strict=True)
+    return " ".join(word if stay else other[i % len(other)] for i, (word, stay) in enumerate(words))

@@ -1,0 +1,93 @@
+"""Embedded stores filled in bulk with episodes that are already embedded, and clustered by consolidation itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+from ww.bench.corpus import ByNumber, Corpus, fingerprint
+from ww.bench.figure import Bench
+from ww_core.config import Settings
+from ww_core.deployment import Deployment
+from ww_core.models import Episode, Run, Vector
+from ww_core.recall.context import LEXICAL_TERMS
+from ww_core.recall.service import Recaller
+from ww_core.stores.ports import BM25, BM25_CONTEXT, CONTENT, CONTEXT, Claim, Point
+
+START = datetime(2024, 5, 1, 12, tzinfo=UTC)
+SESSION = "bench"
+WRITTEN_AT_ONCE = 5000
+LEASE_SECONDS = 600.0
+
+
+@contextmanager
+def filled(corpus: Corpus, bench: Bench, name: str) -> Iterator[Deployment]:
+    """A deployment that holds the episodes of ``corpus``, embedded, not yet clustered."""
+    deployment = Deployment(bench.place(name))
+    try:
+        deployment.vectors.ensure(fingerprint(corpus.queries.shape[1]))
+        started = time.perf_counter()
+        fill(corpus, deployment)
+        bench.say(f"  {corpus.size:,} episodes stored and written in {time.perf_counter() - started:.0f} s")
+        yield deployment
+    finally:
+        deployment.close()
+
+
+def fill(corpus: Corpus, deployment: Deployment) -> None:
+    """Write everything: the record first, as always, then the points."""
+    for low in range(0, corpus.size, WRITTEN_AT_ONCE):
+        high = min(low + WRITTEN_AT_ONCE, corpus.size)
+        episodes = [
+            Episode(
+                content=text,
+                episode_id=corpus.name(low + i),
+                session_id=SESSION,
+                timestamp=START + timedelta(seconds=30 * (low + i)),
+            )
+            for i, text in enumerate(corpus.words(low, high))
+        ]
+        embedded(deployment, episodes, corpus.rows(low, high))
+
+
+def embedded(deployment: Deployment, episodes: Sequence[Episode], rows: Vector) -> None:
+    """Store new episodes with their vectors (n, d), without a model."""
+    graph, row_of = deployment.graph, dict(zip((e.episode_id for e in episodes), rows, strict=True))
+    graph.add(episodes)
+    token = uuid4().hex
+    while claims := graph.claim(len(episodes), token=token, lease_seconds=LEASE_SECONDS):
+        deployment.vectors.upsert([_point(claim, row_of[claim.episode.episode_id], deployment) for claim in claims])
+        graph.mark_embedded(token, {claim.episode.episode_id: 1 for claim in claims})
+
+
+def consolidate(deployment: Deployment) -> Run:
+    """What ``ww consolidate`` does."""
+    requested = deployment.graph.request_run(SESSION)
+    return deployment.consolidator.run(requested.run_id, token=uuid4().hex)
+
+
+def recaller(deployment: Deployment, corpus: Corpus, **changes: object) -> Recaller:
+    """Recall over the stored episodes; no gap is measured."""
+    settings: Settings = deployment.settings.replace(hierarchical_gap_sample=0, **changes)
+    encoder = ByNumber(corpus.queries)
+    return Recaller(deployment.graph, deployment.vectors, encoder, settings, deployment.hooks, deployment.metrics)
+
+
+def _point(claim: Claim, row: Vector, deployment: Deployment) -> Point:
+    episode = claim.episode
+    return Point(
+        episode_id=episode.episode_id,
+        window=0,
+        windows=1,
+        generation=claim.generation,
+        session_id=episode.session_id,
+        timestamp=episode.timestamp or START,
+        dense={CONTENT: row, CONTEXT: row},
+        sparse={
+            BM25: deployment.sparse.document(episode.content),
+            BM25_CONTEXT: deployment.sparse.document(episode.content, average_length=LEXICAL_TERMS),
+        },
+    )
