@@ -257,6 +257,11 @@ class TestFaults:
         with pytest.raises(ConfigurationError, match="schema version 2; this World Weaver knows versions up to 0"):
             open_graph().ping()
 
+    def test_a_server_that_is_too_old_is_refused(self, open_graph: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(migrations, "OLDEST", (2099, 1))
+        with pytest.raises(ConfigurationError, match=r"is Neo4j/5\.26.*Neo4j 2099\.1 or newer is needed"):
+            open_graph().ping()
+
     def test_a_child_process_connects_by_itself(self, open_graph: Open) -> None:
         graph = open_graph()
         graph.add(episodes(2))
