@@ -74,12 +74,14 @@ def test_store_batch_keeps_pace_with_a_bare_merge(
 
 def test_a_single_store_is_quick(graph: Neo4jGraphStore, scale: Scale) -> None:
     graph.add(_batch(0))
+    # a server that has just started compiles what it runs often
+    warm_up = 800 if scale.full else 100
     spent: list[float] = []
-    for episode in _batch(99)[:300]:
+    for episode in _batch(99)[: warm_up + 200]:
         started = time.perf_counter()
         graph.add([episode])
         spent.append(time.perf_counter() - started)
-    spent = spent[100:]
+    spent = spent[warm_up:]
     print(f"p50 {1000 * median(spent):.2f} ms, p95 {p95(spent):.2f} ms")
     assert p95(spent) < MOST_P95[scale.full]
 
