@@ -12,9 +12,9 @@ from datetime import datetime
 import redis
 
 from ww_core.deployment import Deployment
-from ww_core.errors import WorldWeaverError
-from ww_core.masking import mask
+from ww_core.errors import BrokerUnavailable, WorldWeaverError
 from ww_core.stores.ports import Queue
+from ww_workers import failures
 from ww_workers.inspection import transport_options, workers
 from ww_workers.settings import BEAT_TICK, SWEEP_SECONDS, VISIBILITY_SECONDS
 
@@ -23,6 +23,8 @@ SKEW_SECONDS = 5.0
 STUCK_SECONDS = 120.0
 """A backlog whose oldest episode waits longer than this ought to move while we look."""
 LOOK_SECONDS = 3.0
+FULL_SHARE = 0.95
+"""Of a Redis's maxmemory."""
 LEAST_FREE_BYTES = 256 * 1024 * 1024
 
 
@@ -55,8 +57,14 @@ def examine(deployment: Deployment, *, look_seconds: float = LOOK_SECONDS) -> li
         return found
     found.append(_guarded("broker", _broker, deployment))
     if found[-1].ok:  # without an answer the others would only say the same again
-        others: list[tuple[str, Check]] = [("eviction", _eviction), ("visibility", _visibility), ("clocks", _clocks)]
-        found += [_guarded(name, check, deployment) for name, check in [*others, ("beat", _beat)]]
+        others: list[tuple[str, Check]] = [
+            ("memory", _memory),
+            ("eviction", _eviction),
+            ("visibility", _visibility),
+            ("clocks", _clocks),
+            ("beat", _beat),
+        ]
+        found += [_guarded(name, check, deployment) for name, check in others]
         found += _consumers(deployment)
     return found
 
@@ -67,7 +75,7 @@ def _guarded(name: str, check: Check, deployment: Deployment) -> Finding:
     except WorldWeaverError as error:
         return Finding(name, False, error.message, error.hint)
     except redis.RedisError as error:
-        return Finding(name, False, f"the broker did not answer: {mask(str(error))}", "is Redis running?")
+        return Finding(name, False, f"the broker did not answer: {failures.line(error)}", failures.hint(error))
 
 
 # -- stores and model
@@ -148,6 +156,20 @@ def _broker(parts: Deployment) -> Finding:
     return Finding("broker", True, f"redis {version}")
 
 
+def _memory(parts: Deployment) -> Finding:
+    with _client(parts) as client:
+        facts = client.info("memory")
+    used, most = int(facts["used_memory"]), int(facts.get("maxmemory", 0))
+    if most and used > FULL_SHARE * most:
+        return Finding(
+            "memory",
+            False,
+            f"Redis uses {used / 1e6:.0f} MB of its maxmemory of {most / 1e6:.0f} MB, and then takes no message",
+            "raise its maxmemory, or see what fills it",
+        )
+    return Finding("memory", True, f"{used / 1e6:.0f} MB" + (f" of {most / 1e6:.0f} MB" if most else ""))
+
+
 def _eviction(parts: Deployment) -> Finding:
     with _client(parts) as client:
         policy = client.info("memory").get("maxmemory_policy")
@@ -192,7 +214,11 @@ def _beat(parts: Deployment) -> Finding:
 
 
 def _consumers(parts: Deployment) -> Iterator[Finding]:
-    consumed = {queue for worker in workers(parts.settings) for queue in worker.queues}
+    try:
+        consumed = {queue for worker in workers(parts.settings) for queue in worker.queues}
+    except BrokerUnavailable as error:
+        yield Finding("workers", False, error.message, error.hint)
+        return
     for queue in Queue:
         name = f"queue {queue.value}"
         if queue.value in consumed:

@@ -11,6 +11,7 @@ import logging
 import os
 import threading
 from typing import Any, Protocol
+from uuid import uuid4
 
 import redis
 from kombu.exceptions import OperationalError
@@ -47,10 +48,15 @@ class Flag:
         )
         self._key = flag_key(namespace, name)
         self._seconds = seconds
+        self._token = uuid4().hex
 
     def raise_(self) -> bool:
         """Set the flag; whether it was not set before. Raises redis.RedisError."""
-        return bool(self._client.set(self._key, "1", nx=True, ex=self._seconds))
+        return bool(self._client.set(self._key, self._token, nx=True, ex=self._seconds))
+
+    def is_own(self) -> bool:
+        """Whether it was this object that set the flag, as far as Redis knows. Raises redis.RedisError."""
+        return bool(self._client.get(self._key) == self._token.encode())
 
     def clear(self) -> None:
         """Remove the flag: from now on a store rings again. A broker that cannot be reached is left to the TTL."""
@@ -73,6 +79,8 @@ class RedisDoorbell:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._pid = os.getpid()
+        self._doubtful = False
+        """The broker did not answer: it may have taken the flag all the same, and nobody sent the message."""
 
     def ring(self) -> None:
         if self._closed.is_set():
@@ -113,7 +121,7 @@ class RedisDoorbell:
 
     def _deliver(self) -> bool:
         try:
-            if self._flag.raise_():
+            if self._flag.raise_() or (self._doubtful and self._flag.is_own()):
                 try:
                     self._send()
                 except BaseException:
@@ -121,5 +129,7 @@ class RedisDoorbell:
                     raise
         except (redis.RedisError, OperationalError, OSError) as error:
             log.warning("the broker was not rung: %s", type(error).__name__, extra={"action": "doorbell.ring"})
+            self._doubtful = True
             return False
+        self._doubtful = False
         return True

@@ -54,6 +54,7 @@ def transport_options(settings: Settings) -> dict[str, dict[str, Any]]:
 def _ask(settings: Settings, verb: str) -> dict[str, Any]:
     if settings.redis_url is None:
         return {}
+    import redis
     from celery import Celery
     from kombu.exceptions import OperationalError
 
@@ -66,11 +67,13 @@ def _ask(settings: Settings, verb: str) -> dict[str, Any]:
             inspect = app.control.inspect(timeout=REPLY_SECONDS, connection=connection)
             replies: dict[str, Any] = getattr(inspect, verb)() or {}
             return replies
-    except (OperationalError, OSError) as error:
+    except (OperationalError, OSError, redis.RedisError) as error:
         raise _silent(url, error) from error
 
 
 def _silent(url: str, error: Exception) -> BrokerUnavailable:
+    from ww_workers import failures
+
     return BrokerUnavailable(
-        f"the broker {mask(url)} does not answer: {mask(str(error))}", hint="is Redis running, and redis_url right?"
+        f"the broker {mask(url)} does not answer: {failures.line(error)}", hint=failures.hint(error)
     )

@@ -16,6 +16,7 @@ from ww_core.errors import BrokerUnavailable
 from ww_core.masking import mask
 from ww_core.models import Run
 from ww_core.stores.ports import Queue
+from ww_workers import failures
 from ww_workers.doorbell import SOCKET_SECONDS, Flag, RedisDoorbell
 from ww_workers.settings import SWEEP_SECONDS, celery_settings
 
@@ -76,7 +77,7 @@ def send(
 
 def unavailable(settings: Settings, error: Exception) -> BrokerUnavailable:
     url = mask(broker_url(settings))
-    return BrokerUnavailable(f"the broker {url} does not answer: {mask(str(error))}", hint="is Redis running?")
+    return BrokerUnavailable(f"the broker {url} does not answer: {failures.line(error)}", hint=failures.hint(error))
 
 
 def embed_flag(settings: Settings) -> Flag:

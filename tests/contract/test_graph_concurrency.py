@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 
+from tests.contract.claimer import claim_at_once
 from tests.contract.graphs import Clock, GraphAddress, claimed, episodes, ids
 from ww_core.stores.ports import Added, GraphStore
 
@@ -18,34 +15,13 @@ CLAIM_SIZE = 50
 
 def test_six_processes_never_claim_a_row_twice(graph: GraphStore, graph_address: GraphAddress) -> None:
     graph.add(episodes(ROWS))
-    command = [sys.executable, "-m", "tests.contract.claimer", graph_address.kind, graph_address.location]
-    processes = [
-        subprocess.Popen(
-            [*command, f"claimer{i}", str(CLAIM_SIZE)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        for i in range(CLAIMERS)
-    ]
-    try:
-        for process in processes:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-        started = time.perf_counter()
-        for process in processes:
-            assert process.stdin is not None
-            process.stdin.write("go\n")
-            process.stdin.flush()
-        answers = [json.loads(process.communicate(timeout=60)[0]) for process in processes]
-        seconds = time.perf_counter() - started
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
+    answers, seconds = claim_at_once(graph_address, claimers=CLAIMERS, size=CLAIM_SIZE)
 
     got = [name for answer in answers for name in answer]
     assert len(got) == len(set(got)) == ROWS
     assert sum(bool(answer) for answer in answers) > 1
-    # 2 000 claims/s are asked for; on a machine that is busy with other tests, where a server shares the cores with its
-    # six clients, this still tells a queue from a jam
+    # 2 000 claims/s are asked for (tests/performance/test_claims.py); on a machine that is busy with other tests, where
+    # a server shares the cores with its six clients, this still tells a queue from a jam
     assert ROWS / seconds > {"sqlite": 1_000, "neo4j": 250}[graph_address.kind]
     counts = graph.counts()
     assert (counts.leased, counts.balanced) == (ROWS, True)

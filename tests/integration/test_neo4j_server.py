@@ -22,7 +22,7 @@ from tests.support.neo4j_server import Neo4jServer
 from ww_core.deployment import Deployment
 from ww_core.errors import ConfigurationError, StoreUnavailable
 from ww_core.stores.ports import Dirty
-from ww_core.stores.servers.neo4j import Neo4jGraphStore, migrations, outbox
+from ww_core.stores.servers.neo4j import Neo4jGraphStore, connection, migrations, outbox
 from ww_core.stores.servers.neo4j.connection import Server
 
 Open = Callable[..., Neo4jGraphStore]
@@ -257,6 +257,11 @@ class TestFaults:
         with pytest.raises(ConfigurationError, match="schema version 2; this World Weaver knows versions up to 0"):
             open_graph().ping()
 
+    def test_a_server_that_is_too_old_is_refused(self, open_graph: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(migrations, "OLDEST", (2099, 1))
+        with pytest.raises(ConfigurationError, match=r"is Neo4j/5\.26.*Neo4j 2099\.1 or newer is needed"):
+            open_graph().ping()
+
     def test_a_child_process_connects_by_itself(self, open_graph: Open) -> None:
         graph = open_graph()
         graph.add(episodes(2))
@@ -273,7 +278,7 @@ class TestFaults:
         assert len(graph.claim(9, token="p", lease_seconds=9)) == 1
 
 
-def test_an_outage_fails_fast_and_ends_without_a_restart(tmp_path: Path) -> None:
+def test_an_outage_fails_fast_and_ends_without_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     skip_without_neo4j()
     server = Neo4jServer(tmp_path)
     server.start()
@@ -297,6 +302,19 @@ def test_an_outage_fails_fast_and_ends_without_a_restart(tmp_path: Path) -> None
 
         assert [r.outcome.value for r in graph.add(episodes(4))] == ["duplicate"] * 3 + ["created"]
         assert graph.counts().pending == 4
+
+        # one that keeps its connections and says nothing
+        monkeypatch.setattr(connection, "PATIENCE_SECONDS", 2.0)
+        server.freeze()
+        for _ in range(2):
+            started = time.monotonic()
+            with pytest.raises(StoreUnavailable, match="did not answer within 2 s"):
+                graph.add(episodes(1, start=4))
+            assert time.monotonic() - started < 5
+        server.thaw()
+        monkeypatch.undo()
+        graph.add(episodes(2, start=4))
+        assert (graph.counts().pending, graph.counts().balanced) == (6, True)
     finally:
         graph.close()
         server.kill()

@@ -37,7 +37,7 @@ class SweepReport:
     reopened: int = 0
     """Embedded rows whose points were missing."""
     orphans: int = 0
-    """Episodes whose points had no row."""
+    """Episodes whose points had no row, or a dead one."""
     scrubbed: bool = False
     """The last traces of erased points were removed from the vector store's files."""
     pending: bool = False
@@ -156,8 +156,8 @@ def _points_without_rows(graph: GraphStore, vectors: VectorStore, budget: int) -
     while budget > 0:
         page, after = vectors.walk(after=after, limit=min(PAGE, budget))
         ids = sorted({episode_id for episode_id, _ in page})
-        living = graph.get(ids) if ids else {}
-        stray = [episode_id for episode_id in ids if episode_id not in living]
+        rows = graph.get(ids) if ids else {}
+        stray = [name for name in ids if (row := rows.get(name)) is None or row.state is State.DEAD]
         if stray:
             vectors.delete(stray)
             note(graph)

@@ -56,7 +56,8 @@ def _incomplete(vectors: VectorStore, page: list[Episode]) -> list[Episode]:
 
 
 def _points_of_nobody(graph: GraphStore, vectors: VectorStore, should_stop: Callable[[], bool]) -> Check:
-    """No point belongs to an episode that does not exist or was erased, and none is beyond an episode's windows."""
+    """No point belongs to an episode that does not exist, was erased or is dead, and none is beyond its windows. What a
+    corrected episode that waits said before stays until its new points replace it."""
     expected = 0
     wrong: list[str] = []
     after: str | None = None
@@ -77,7 +78,9 @@ def _strays(graph: GraphStore, page: list[tuple[str, int]]) -> list[tuple[str, i
     return [
         (episode_id, window)
         for episode_id, window in page
-        if (row := rows.get(episode_id)) is None or (row.state is State.EMBEDDED and window >= row.windows)
+        if (row := rows.get(episode_id)) is None
+        or row.state is State.DEAD
+        or (row.state is State.EMBEDDED and window >= row.windows)
     ]
 
 

@@ -69,6 +69,20 @@ def test_a_receipt_counts_what_a_sweep_was_quicker_to_remove(
     assert bench.verify().ok
 
 
+def test_what_a_dead_episode_said_before_it_was_corrected_is_not_found_by(bench: Bench) -> None:
+    ids = embedded(bench)
+    bench.graph.update(ids[0], content="corrected into something that no model takes")
+    assert bench.verify().ok, "its old points are to be replaced"
+    bench.graph.claim(1, token="t", lease_seconds=9)
+    bench.graph.fail("t", ids[0], error="E: bad", traceback="", max_attempts=1, delay_seconds=0)
+    assert [check.name for check in bench.verify().checks if not check.ok] == ["points belong to episodes"]
+    assert sweep(bench.graph, bench.vectors, max_attempts=3).orphans == 1
+    assert bench.verify().ok
+    assert bench.graph.replay(ids[:1]) == 1
+    assert bench.drain().run().embedded == 1
+    assert bench.verify().ok
+
+
 def test_a_sweep_removes_points_of_nobody(bench: Bench) -> None:
     ids = embedded(bench)
     late = bench.vectors.vectors(ids[:1])

@@ -9,6 +9,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from pathlib import Path
 from ssl import PROTOCOL_TLS_CLIENT, SSLContext
 from typing import Any, TypeVar
@@ -19,7 +20,7 @@ from neo4j.api import BookmarkManager
 from neo4j.exceptions import DriverError, Neo4jError
 
 from ww_core.config import Settings
-from ww_core.errors import ConfigurationError
+from ww_core.errors import ConfigurationError, StoreUnavailable
 from ww_core.stores.servers.neo4j import failures
 from ww_core.stores.servers.neo4j.migrations import migrate
 from ww_core.version import VERSION
@@ -28,6 +29,9 @@ CONNECT_SECONDS = 5.0
 """How long one connection may take to be made."""
 IDLE_SECONDS = 60.0
 """A connection idle for longer is tried out before it is used: a firewall may have dropped it."""
+PATIENCE_SECONDS = 20.0
+"""How long a store waits for a server that keeps its connections and says nothing (stopped, or cut off): the driver
+waits for as long as the server promised to give a sign of life, 120 s."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 1.0
 """Seconds before the first and before any further repetition of a transaction, at most; jittered."""
 
@@ -76,6 +80,27 @@ class Server:
         same answer whether it was done or not.
         """
         return self._run(work, WRITE_ACCESS, again=again)
+
+    def within(self, seconds: float, call: Callable[[], T]) -> T:
+        """What ``call`` returns, on a thread of its own: one that is stuck in the driver is left behind.
+
+        Raises StoreUnavailable after so many seconds; what became of the call is unknown then.
+        """
+        answer: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                answer.set_result(call())
+            except BaseException as error:  # handed to who waits
+                answer.set_exception(error)
+
+        threading.Thread(target=run, name="ww-neo4j", daemon=True).start()
+        done, _ = wait([answer], timeout=seconds)
+        if not done:
+            raise StoreUnavailable(
+                f"Neo4j at {self.place} did not answer within {seconds:g} s", hint="is the server stopped, or cut off?"
+            )
+        return answer.result()
 
     def close(self) -> None:
         """Close the pool. Using the server again opens it again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib import resources
 
@@ -18,6 +19,10 @@ INDEX_SECONDS = 300
 """How long indexes may take to be filled."""
 
 
+OLDEST = (5, 26)
+"""The oldest server whose Cypher has all that the queries use."""
+
+
 @cache
 def scripts() -> tuple[tuple[str, ...], ...]:
     """The statements of every migration; the n-th one leads to schema version n."""
@@ -28,9 +33,9 @@ def scripts() -> tuple[tuple[str, ...], ...]:
 def migrate(session: Session, place: str) -> None:
     """Bring the database to the newest schema. Several processes may do so at once: every statement can be repeated.
 
-    Raises ConfigurationError where the database is of a newer version.
+    Raises ConfigurationError where the server is too old, or the database of a newer version.
     """
-    version = _version(session)
+    version = _version(session, place)
     if version > len(scripts()):
         raise ConfigurationError(
             f"Neo4j at {place} has schema version {version}; this World Weaver knows versions up to {len(scripts())}",
@@ -52,8 +57,15 @@ def _apply(session: Session, statement: str) -> None:
             raise
 
 
-def _version(session: Session) -> int:
-    record = session.run(_VERSION).single()
+def _version(session: Session, place: str) -> int:
+    result = session.run(_VERSION)
+    record = result.single()
+    agent = result.consume().server.agent
+    numbers = re.search(r"/(\d+)\.(\d+)", agent)
+    if numbers is not None and tuple(map(int, numbers.groups())) < OLDEST:
+        raise ConfigurationError(
+            f"the server at {place} is {agent}", hint=f"Neo4j {'.'.join(map(str, OLDEST))} or newer is needed"
+        )
     return 0 if record is None else int(record[0])
 
 
