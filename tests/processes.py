@@ -51,14 +51,17 @@ def run_python(script: str, *arguments: str, cwd: Path, within: float = BOUND, *
 
 
 class RedisServer:
-    """A redis-server on a free port, without persistence."""
+    """A redis-server on a free port, without persistence; with a key and a certificate, encrypted only."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, certificate: tuple[Path, Path] | None = None) -> None:
         self._directory = directory
+        self._certificate = certificate
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
         self.url = f"redis://127.0.0.1:{self.port}/0"
+        if certificate is not None:
+            self.url = f"rediss://127.0.0.1:{self.port}/0?ssl_ca_certs={certificate[1]}"
         self._process: subprocess.Popen[bytes] | None = None
 
     def client(self) -> redis.Redis:
@@ -68,7 +71,13 @@ class RedisServer:
         """Start it unless it runs."""
         if self._process is not None and self._process.poll() is None:
             return
-        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        options = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        if self._certificate is None:
+            options += ["--port", str(self.port)]
+        else:
+            key, certificate = map(str, self._certificate)
+            options += ["--port", "0", "--tls-port", str(self.port), "--tls-key-file", key, "--tls-cert-file"]
+            options += [certificate, "--tls-ca-cert-file", certificate, "--tls-auth-clients", "no"]
         self._process = subprocess.Popen(
             ["redis-server", *options], cwd=self._directory, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )

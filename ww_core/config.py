@@ -18,6 +18,7 @@ from ww_core.config_errors import configuration_error, is_secret
 from ww_core.config_layers import Layer, collect, resolve
 from ww_core.errors import ConfigurationError
 from ww_core.masking import MASK, mask
+from ww_core.redis_urls import with_checks
 
 GUIDE_RANGES: Mapping[str, tuple[int, int]] = {
     "working_memory_size": (4, 7),  # Cowan's limit
@@ -28,7 +29,7 @@ GUIDE_RANGES: Mapping[str, tuple[int, int]] = {
 """The recommended sizes of the buffers, in entries; outside them a SettingsWarning is given."""
 
 SCHEMES: Mapping[str, tuple[str, ...]] = {
-    "redis_url": ("redis", "rediss", "redis+socket", "sentinel"),
+    "redis_url": ("redis", "rediss"),
     "qdrant_url": ("http", "https"),
     "neo4j_uri": ("bolt", "bolt+s", "bolt+ssc", "neo4j", "neo4j+s", "neo4j+ssc"),
 }
@@ -75,6 +76,10 @@ class Settings(BaseSettings):
     neo4j_user: str = Field("neo4j", min_length=1, description="Neo4j user")
     neo4j_password: SecretStr | None = Field(None, description="Neo4j password")
     neo4j_database: str | None = Field(None, description="Neo4j database; unset: the user's home database")
+    neo4j_ca_certs: Path | None = Field(
+        None,
+        description="file of the authorities that bolt+s:// and neo4j+s:// go by; unset: the system's",
+    )
 
     # -- embedding
     embedding_model: str = Field("all-MiniLM-L6-v2", min_length=1, description="sentence-transformers name or path")
@@ -368,10 +373,10 @@ class Settings(BaseSettings):
             raise ValueError("must name a directory")
         return value
 
-    @field_validator("data_dir")
+    @field_validator("data_dir", "neo4j_ca_certs")
     @classmethod
-    def _absolute(cls, value: Path) -> Path:
-        return value.expanduser().absolute()
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return None if value is None else value.expanduser().absolute()
 
     @field_validator("hooks", mode="before")
     @classmethod
@@ -398,8 +403,20 @@ class Settings(BaseSettings):
             raise ValueError(f"must be a URL that starts with {', '.join(f'{name}://' for name in schemes)}")
         return value
 
+    @field_validator("redis_url")
+    @classmethod
+    def _checked_certificate(cls, value: SecretStr | None) -> SecretStr | None:
+        return None if value is None else SecretStr(with_checks(value.get_secret_value()))
+
     def _check_together(self) -> None:
         where = self._sources
+        scheme = "" if self.neo4j_uri is None else self.neo4j_uri.get_secret_value().partition("://")[0].lower()
+        if self.neo4j_ca_certs is not None and self.neo4j_uri is not None and not scheme.endswith("+s"):
+            raise ConfigurationError(
+                f"neo4j_ca_certs ({where['neo4j_ca_certs']}) with {scheme}:// ({where['neo4j_uri']}), which checks no "
+                "certificate",
+                hint=f"write {scheme.partition('+')[0]}+s:// in neo4j_uri",
+            )
         if self.embedding_fp16 and self.embedding_device == "cpu":
             raise ConfigurationError(
                 f"embedding_fp16 = true ({where['embedding_fp16']}) with embedding_device = cpu "

@@ -130,7 +130,7 @@ def read_file(path: Path, known: Collection[str]) -> Layer:
             value = yaml.SafeLoader("").construct_object(value_node, deep=True)
         except yaml.YAMLError:
             raise ConfigurationError(f"{key} has a value that is not plain YAML ({place})") from None
-        if key == "data_dir" and isinstance(value, str) and not value.startswith("~"):
+        if key in ("data_dir", "neo4j_ca_certs") and isinstance(value, str) and not value.startswith("~"):
             value = str(path.absolute().parent / value)  # relative to the file, or each directory has its own memory
         layer[key] = Entry(value, place)
     return layer

@@ -280,7 +280,7 @@ class Deployment:
         from ww_core.observability.publish import FileBoard, RedisBoard
 
         url = self.settings.redis_url
-        if url is None or not url.get_secret_value().startswith(("redis://", "rediss://")):
+        if url is None:
             return FileBoard(self.data_dir() / METRICS_DIRECTORY)
         from redis import Redis
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ww_core.deployment import Deployment
+from ww_core.errors import InvalidInput
 from ww_core.maintenance.drain import DrainReport
 from ww_core.models import Receipt, Run
 from ww_workers.jobs import Jobs
@@ -133,7 +134,10 @@ def _tasks_on(jobs: Jobs) -> Iterator[None]:
 
 def _sending(ours: Any, send_task: Callable[..., Any]) -> Callable[..., Any]:
     def send(app: Any, name: str, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any) -> Any:
-        if name in ours.tasks and name.startswith("ww."):
+        if name.startswith("ww."):
+            if name not in ours.tasks:
+                known = ", ".join(sorted(task for task in ours.tasks if task.startswith("ww.")))
+                raise InvalidInput(f"no task {name!r}", hint=f"the tasks are {known}")
             return ours.tasks[name].apply_async(args, kwargs, task_id=options.get("task_id"))
         return send_task(app, name, args, kwargs, *rest, **options)
 

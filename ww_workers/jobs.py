@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Protocol
 from uuid import NAMESPACE_URL, uuid4, uuid5
 
+from ww_core.consolidation.standing import answered
 from ww_core.deployment import Deployment
 from ww_core.errors import Busy, NotFound
 from ww_core.maintenance.drain import MAX_SECONDS, RETRY_SECONDS, Drain, DrainReport, never
@@ -130,9 +131,9 @@ class Jobs:
 
     # -- storing
 
-    def store(self, *, key: str | None = None, content: object, **fields: object) -> Receipt:
+    def store(self, *, key: str | None = None, **fields: object) -> Receipt:
         """Store one episode. ``key`` names the call: delivered twice it makes one episode all the same."""
-        item = {"content": content, **{name: value for name, value in fields.items() if value is not None}}
+        item = {name: value for name, value in fields.items() if value is not None}
         if key is not None and "episode_id" not in item:
             item["episode_id"] = str(uuid5(NAMESPACE_URL, f"ww:{key}"))
         return self.deployment.ingest.store(item)
@@ -157,7 +158,7 @@ class Jobs:
             return parts.consolidator.preview(session_id)
         run = parts.graph.request_run(session_id) if run_id is None else parts.graph.run(run_id)
         if run.status in ENDED:  # delivered twice
-            return run
+            return answered(run, parts.graph)
 
         def stop() -> bool:
             if should_stop():
@@ -170,7 +171,7 @@ class Jobs:
             self._ring_for_runs()
             return run
         except Busy:
-            return parts.graph.run(run.run_id)
+            return answered(parts.graph.run(run.run_id), parts.graph)
         except ShutDown:
             log.info("consolidation left to others", extra={"action": "consolidation.shutdown", "run_id": run.run_id})
             return parts.graph.run(run.run_id)

@@ -18,7 +18,7 @@ from ww_core.config import Settings
 from ww_core.errors import WorldWeaverError
 from ww_core.stores.ports import Queue
 from ww_workers.scrape import serve
-from ww_workers.settings import RENEWAL_SECONDS, SWEEP_SECONDS, VISIBILITY_SECONDS
+from ww_workers.settings import BEAT_HEADER, RENEWAL_SECONDS, SWEEP_SECONDS, VISIBILITY_SECONDS
 
 if TYPE_CHECKING:
     from ww_workers.doorbell import RedisDoorbell
@@ -32,11 +32,17 @@ CHILDREN_VARIABLE = "WW_WORKER_CHILDREN"
 SWEEPING_QUEUES = (Queue.MAINTAIN, Queue.EMBED, Queue.CONSOLIDATE, Queue.QUERY)
 """A worker sweeps on the first of these that it consumes: recovery needs no particular pool, and queries wait last."""
 
+FIRST_TICK_EXPIRES_SECONDS = 300
+"""Workers that start together with beat need a while to load their model."""
+EMBEDDING_NICE = 10
+"""How much less urgent than anything else children that only embed are: a query, or a store, is done in between."""
+
 _parent: int | None = None
 
 
 def install() -> None:
     """Do all this in every worker of this process."""
+    signals.beat_init.connect(_first_tick, weak=False, dispatch_uid="ww-first-tick")
     signals.celeryd_after_setup.connect(_set_up, weak=False, dispatch_uid="ww-set-up")
     signals.worker_ready.connect(_ready, weak=False, dispatch_uid="ww-ready")
     signals.worker_shutting_down.connect(_stop, weak=False, dispatch_uid="ww-stop")
@@ -100,6 +106,22 @@ def _sweep(worker: Any, *, first: bool = False) -> None:
     bell.ring()
 
 
+def _first_tick(sender: Any, **_: object) -> None:
+    """Ring when beat starts: its own first turn is half a minute away, and the doctor asks whether it ticks."""
+    from ww_workers.producer import BROKER_ERRORS
+
+    try:
+        sender.app.send_task(
+            "ww.sweep",
+            queue=Queue.MAINTAIN.value,
+            headers={BEAT_HEADER: True},
+            expires=FIRST_TICK_EXPIRES_SECONDS,
+            retry=False,
+        )
+    except BROKER_ERRORS as error:
+        log.warning("beat could not ring at its start: %s", error, extra={"action": "beat.first_tick"})
+
+
 def _stop(**_: object) -> None:
     path = os.environ.get(STOP_VARIABLE)
     if path is not None and Path(path).parent.is_dir():
@@ -130,6 +152,8 @@ def _enter_child(**_: object) -> None:
 
     queues = consumed()
     _share_cores(queues)
+    if Queue.EMBED in queues and Queue.QUERY not in queues:
+        os.nice(EMBEDDING_NICE)
     try:
         work = tasks.jobs()
         work.deployment.hooks.load(work.deployment.settings.hooks)

@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable
 from typing import ClassVar
 
+from ww_core.consolidation.standing import answered
 from ww_core.deployment import Deployment
 from ww_core.models import Run
 from ww_core.stores.ports import Doorbell
@@ -89,7 +90,7 @@ class Runtime:
             _pause(look)
             look = min(LONGEST_LOOK, 2 * look)
             run = self.deployment.graph.run(run.run_id)
-        return run
+        return answered(run, self.deployment.graph)
 
 
 def _make(deployment: Deployment) -> Runtime:

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import socket
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import redis
 
 from ww_core.config import Settings
-from ww_core.errors import BrokerUnavailable, ConfigurationError
+from ww_core.errors import BrokerUnavailable, Busy, ConfigurationError
 from ww_workers.inspection import workers
 from ww_workers.supervisor import Program
 
 REDIS_PORT = 6379
+LOCK_FILE = "system.lock"
 POOLS = ("cpu", "query", "consolidate", "maintain")
 READY_SECONDS = 180.0
 """Until every pool has loaded what it needs; a model on a busy machine takes its time."""
@@ -76,15 +78,34 @@ def plan(
     return Plan(tuple(programs), url, own, flower_port)
 
 
-def await_broker(url: str, *, within: float = 20.0) -> None:
-    """Return when the broker answers. Raises BrokerUnavailable."""
+@contextlib.contextmanager
+def alone(data_dir: Path) -> Iterator[None]:
+    """Be the only system of the data directory: two brokers would write one log. Raises Busy, which names the other."""
+    path = data_dir / LOCK_FILE
+    with path.open("a+", encoding="ascii") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise Busy(
+                f"the system of {data_dir} runs already, as process {lock.read().strip() or 'unknown'}",
+                hint="end that one, or give --data-dir",
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def await_broker(url: str, *, within: float = 20.0, should_stop: Callable[[], bool] = lambda: False) -> bool:
+    """Return when the broker answers; False where it was told to stop before. Raises BrokerUnavailable."""
     end = time.monotonic() + within
     client: redis.Redis = redis.Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1)
     with contextlib.closing(client):
-        while True:
+        while not should_stop():
             try:
                 client.ping()
-                return
+                return True
             except redis.RedisError as error:
                 if time.monotonic() > end:
                     raise BrokerUnavailable(
@@ -92,6 +113,7 @@ def await_broker(url: str, *, within: float = 20.0) -> None:
                         hint="see its lines in the log above",
                     ) from None
             threading.Event().wait(0.1)
+    return False
 
 
 def await_workers(settings: Settings, pools: Sequence[str], *, within: float = READY_SECONDS) -> bool:

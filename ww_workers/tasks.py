@@ -13,7 +13,8 @@ from celery import Task
 
 from ww_core.config import Settings
 from ww_core.deployment import Deployment
-from ww_core.errors import WorldWeaverError
+from ww_core.errors import InvalidInput, WorldWeaverError
+from ww_core.ingest import validate
 from ww_core.stores.ports import Queue
 from ww_workers import lifecycle
 from ww_workers.app import app
@@ -39,6 +40,7 @@ class Work(Task):  # type: ignore[misc]  # Celery has no types
     """A task of ours: out of memory is an error of this task, not the death of its worker and then of the next one."""
 
     abstract = True
+    Request = "ww_workers.requests:QuietRequest"
     throws = (WorldWeaverError,)  # an answer, not a defect: logged without a traceback
     resultrepr_maxsize = 200  # characters of a result in logs and in Flower
 
@@ -118,21 +120,24 @@ def embed_pending() -> None:
     work.embed_pending(should_stop=lifecycle.stopping)
 
 
-@app.task(name="ww.embed_query", base=Work, ignore_result=False)
-def embed_query(text: str) -> list[float]:
+@app.task(name="ww.embed_query", base=Work, ignore_result=False, resultrepr_maxsize=40)
+def embed_query(text: Any = None) -> list[float]:
     """The query's vector."""
+    if not isinstance(text, str):
+        raise InvalidInput(f"text must be text, not {type(text).__name__}", hint='kwargs={"text": "what to look for"}')
     return [float(x) for x in jobs().embed_query(text)]
 
 
 @app.task(name="ww.store", base=Work, ignore_result=False, bind=True)
-def store(self: Any, content: Any, **fields: Any) -> dict[str, Any]:
+def store(self: Any, content: Any = None, **fields: Any) -> dict[str, Any]:
     """Store one episode; it is stored only when the result says so."""
     return receipt_json(jobs().store(key=self.request.id, content=content, **fields))
 
 
-@app.task(name="ww.consolidate", base=Work, ignore_result=False, bind=True)
-def consolidate(self: Any, session_id: str, dry_run: bool = False, run_id: str | None = None) -> dict[str, Any]:
+@app.task(name="ww.consolidate", base=Work, ignore_result=False, bind=True, resultrepr_maxsize=160)
+def consolidate(self: Any, session_id: Any = None, dry_run: bool = False, run_id: str | None = None) -> dict[str, Any]:
     """Consolidate one session, on a worker of the queue for that, whichever queue the message came by."""
+    validate.identifier("session_id", session_id)
     info = self.request.delivery_info or {}
     if not self.request.is_eager and info.get("routing_key") not in (None, Queue.CONSOLIDATE.value):
         passed_on = self.si(session_id=session_id, dry_run=dry_run, run_id=run_id)

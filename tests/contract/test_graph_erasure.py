@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import pytest
+
 from tests.contract.graphs import embed, episodes, ids
+from ww_core.errors import NotFound
 from ww_core.models import Cluster, Medoid
 from ww_core.stores.ports import Added, Dirty, GraphStore, Membership, Where
 
@@ -60,6 +64,90 @@ def test_a_session_is_erased_whole(graph: GraphStore) -> None:
     assert graph.tombstone(session_id="nobody") == ([], 0)
     # the session itself may live again
     assert [r.outcome for r in graph.add(episodes(1, start=99))] == [Added.CREATED]
+
+
+def test_the_name_of_an_erased_session_goes_once_its_vectors_have_gone(graph: GraphStore) -> None:
+    graph.add([*episodes(1200), *episodes(2, session="t", prefix="t")])
+    graph.tombstone(session_id="s")
+    assert graph.unfinished_sessions(9) == ["s"]
+    before = graph.counts()
+
+    graph.finish_session("s")
+
+    assert graph.unfinished_sessions(9) == []
+    assert graph.counts() == before, "the account of the whole does not change"
+    assert (before.acknowledged, before.erased) == (1202, 1200)
+    assert graph.counts("s").acknowledged == 0, "nobody can tell any more that there was such a session"
+    assert graph.counts("t").acknowledged == 2
+    assert graph.add(episodes(1))[0].outcome is Added.ERASED
+    assert graph.unfinished_tombstones(1) == ["e00000"], "and what is still to be done for its episodes is known"
+    mark = graph.stored_mark()
+    # the name starts anew, as any name nobody used before
+    assert graph.add(episodes(3, start=5000))[0].outcome is Added.CREATED
+    assert graph.stored_mark() > mark
+    assert graph.counts("s").acknowledged == graph.counts("s").pending == 3
+    assert graph.counts().balanced
+    graph.tombstone(session_id="s")
+    graph.finish_session("s")
+    graph.finish_session("nobody")
+    assert graph.counts().erased == 1203
+    assert graph.counts().balanced
+
+
+def test_a_session_that_lives_again_keeps_its_name(graph: GraphStore) -> None:
+    graph.add(episodes(3))
+    graph.tombstone(session_id="s")
+    graph.add(episodes(2, start=10))
+    graph.finish_session("s")
+    assert graph.unfinished_sessions(9) == []
+    assert ids(graph.page(Where(sessions=("s",)))) == ["e00010", "e00011"]
+    assert (graph.counts("s").acknowledged, graph.counts("s").erased) == (5, 3)
+    assert graph.counts("s").balanced
+
+
+def test_runs_go_with_their_session(graph: GraphStore) -> None:
+    graph.add([*episodes(2), *episodes(1, session="other", prefix="o")])
+    embed(graph)
+    done = graph.start_run(graph.request_run("s").run_id, token="a", lease_seconds=9)
+    graph.stage(done.run_id, token="a", memberships=[Membership(name, "c", "c", 0.1) for name in ids(episodes(2))])
+    graph.publish(replace(done, status="done", clusters=(Cluster("c", "s", "label", 2),)), token="a")
+    under_way = graph.start_run(graph.request_run("s").run_id, token="b", lease_seconds=9)
+    graph.request_run("s", window="w")
+    other = graph.request_run("other")
+
+    graph.tombstone(session_id="s")
+
+    assert [r.run_id for r in graph.runs()] == [other.run_id]
+    assert [r.run_id for r in graph.requested_runs(9)] == [other.run_id]
+    assert graph.current_runs() == {}
+    assert graph.current_run("s") is None
+    assert not graph.extend_run(under_way.run_id, token="b", lease_seconds=9, progress=0.5)
+    assert not graph.stage(under_way.run_id, token="b", memberships=[Membership("e00000", "c", "c", 0.1)])
+    assert not graph.publish(replace(under_way, clusters=(Cluster("c", "s", "label", 2),)), token="b")
+    with pytest.raises(NotFound):
+        graph.run(done.run_id)
+
+
+def test_storing_while_the_session_is_erased_loses_nothing(graph: GraphStore) -> None:
+    rounds = range(12)
+
+    def store(start: int) -> None:
+        for number in rounds:
+            batch = episodes(3, start=1000 * start + 10 * number)
+            assert {r.outcome for r in graph.add(batch)} == {Added.CREATED}
+
+    with ThreadPoolExecutor(4) as pool:
+        storing = [pool.submit(store, start) for start in range(3)]
+        erased = 0
+        while not all(done.done() for done in storing):
+            erased += len(graph.tombstone(session_id="s")[0])
+            graph.finish_session("s")
+        for done in storing:
+            done.result()
+    counts = graph.counts()
+    assert counts.balanced
+    assert (counts.acknowledged, counts.erased) == (3 * 3 * len(rounds), erased)
+    assert len(graph.page(Where(sessions=("s",)))) == counts.pending, "and every row that lives has its session"
 
 
 def test_labels_lose_the_words_that_only_the_erased_episode_said(graph: GraphStore) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from tests.contract.graphs import GraphAddress
 from ww_core.config import Settings
 from ww_core.consolidation.service import Consolidator
 from ww_core.hooks import Hooks
@@ -24,10 +25,16 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 class World:
     """Both stores and a consolidator on them."""
 
-    def __init__(self, directory: Path, *, dimension: int = 64, **settings: Any) -> None:
+    def __init__(
+        self, directory: Path, *, dimension: int = 64, neo4j: tuple[str, str] | None = None, **settings: Any
+    ) -> None:
         self.settings = Settings(data_dir=directory, **settings)
         self.now = START
-        self.graph: GraphStore = SqliteGraphStore(directory / "graph.sqlite3", clock=lambda: self.now)
+        self.graph: GraphStore = (
+            SqliteGraphStore(directory / "graph.sqlite3", clock=lambda: self.now)
+            if neo4j is None
+            else GraphAddress("neo4j", f"{neo4j[0]} {neo4j[1]} t{uuid4().hex[:12]}").open(lambda: self.now)
+        )
         self.vectors: VectorStore = EdgeVectorStore.open(directory, namespace="ww")
         self.vectors.ensure(Fingerprint("test", "1", dimension, "mean", True))
         self.hooks = Hooks(metrics=Metrics())

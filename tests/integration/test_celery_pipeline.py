@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import threading
+from base64 import b64decode
 from collections.abc import Callable
 from pathlib import Path
+
+from redis.client import PubSub
 
 from tests.processes import BOUND, RedisServer, Worker, run_python, until
 from ww.memory.episodic import EpisodicMemory
@@ -32,7 +35,7 @@ receipts = [
 ]
 out = {"receipts": [receipt.get(timeout=80) for receipt in receipts]}
 try:
-    app.send_task("ww.store", kwargs={"content": " "}, queue="ww").get(timeout=80)
+    app.send_task("ww.store", kwargs={"session_id": "ops"}, queue="ww").get(timeout=80)
 except Exception as error:
     out["error"] = [type(error).__name__, str(error)]
 import time
@@ -52,15 +55,31 @@ print(json.dumps(out))
 """
 
 
+def heard(events: PubSub) -> str:
+    """What workers and beat told Flower so far."""
+    told: list[str] = []
+    while (message := events.get_message(timeout=0.1)) is not None:
+        told.append(b64decode(json.loads(message["data"])["body"]).decode())
+    return "\n".join(told)
+
+
 def test_an_application_without_this_package_is_served(
     start_worker: Callable[..., Worker], redis_server: RedisServer, tmp_path: Path
 ) -> None:
     data = tmp_path / "data"
     worker = start_worker(data)
-    out = json.loads(run_python(APPLICATION, redis_server.url, cwd=tmp_path, within=200))
+    with redis_server.client() as client, client.pubsub(ignore_subscribe_messages=True) as events:
+        events.psubscribe("*celeryev*")
+        until(lambda: events.get_message(timeout=1) is None, what="the subscription is confirmed")
+        out = json.loads(run_python(APPLICATION, redis_server.url, cwd=tmp_path, within=200))
+        told = heard(events)
+    assert "episode_id" in told
+    assert "{session_id='ops', outcome='failure', content=<" in told
+    assert "backup" not in told, "neither arguments nor results hold the text of an episode"
     assert [set(receipt) for receipt in out["receipts"]] == [{"episode_id", "state", "duplicate"}] * 45
     assert len({receipt["episode_id"] for receipt in out["receipts"]}) == 45
     assert out["error"][0] == "InvalidInput"
+    assert "an item without content" in out["error"][1]
     assert out["run"]["status"] == "dry_run"
     run = out["consolidated"]
     keys = {

@@ -210,7 +210,7 @@ def test_a_map_is_one_page_that_no_text_can_break_out_of(cli: Cli, tmp_path: Pat
     assert cli("clusters", "--map", str(page))["error"]["type"] == "InvalidInput"
     assert cli("clusters", "--map", str(page), "--session", "nobody")["error"]["type"] == "NotFound"
     assert cli("clusters", "--map", str(tmp_path / "no" / "where.html"), "--session", "t")["error"]
-    assert cli.code == 3
+    assert cli.code == 2
 
 
 @pytest.mark.parametrize("argv", [("recall", "x"), ("store", "x"), ("flush",), ("consolidate",), ("metrics",)])
@@ -235,7 +235,47 @@ def test_a_missing_model_is_one_line_and_loses_nothing(
         refused = cli("store", "kept all the same")
         assert (refused["error"]["type"], cli.code) == ("ModelUnavailable", 3)
         assert "no-model" in refused["error"]["message"]
-    assert cli("flush")["episodes"]["embedded"] == 1
+        assert (refused["state"], refused["duplicate"]) == ("pending", False), "the receipt stands beside the error"
+        lines = tmp_path / "lines.jsonl"
+        lines.write_text('{"content": "kept as well"}\n')
+        assert cli("ingest", str(lines))["accepted"] == 1
+        assert cli.code == 3
+        assert f"{refused['episode_id']} updated" in cli.text("update", refused["episode_id"], "--content", "changed")
+    assert cli("flush")["episodes"]["embedded"] == 2
+
+
+def test_ctrl_c_says_what_was_kept(cli: Cli, tmp_path: Path) -> None:
+    lines = tmp_path / "lines.jsonl"
+    lines.write_text("".join(json.dumps({"content": f"Rack {n}: fan replaced"}) + "\n" for n in range(4000)))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ww.cli", "--json", "--data-dir", str(cli.data_dir), "ingest", str(lines)],
+        env=clean_environment(PYTHONPATH=str(ROOT)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    graph = cli.data_dir / "graph.sqlite3"
+    until(lambda: graph.exists() and cli("status")["episodes"]["acknowledged"] == 4000, what="all are stored")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=90)
+    answer = json.loads(out)
+    assert (process.returncode, answer["error"]["type"], answer["accepted"]) == (130, "Interrupted", 4000), err
+    assert "Traceback" not in err
+
+
+def test_a_second_run_with_nothing_new_keeps_every_cluster(cli: Cli) -> None:
+    for topic, texts in TOPICS.items():
+        for text in texts:
+            for number in range(4):
+                cli("store", f"{text}, {topic} note {number}", "--no-wait")
+    (first,) = cli("consolidate")["runs"]
+    assert first["clusters"]
+    for dry in ((), ("--dry-run",)):
+        (again,) = cli("consolidate", *dry)["runs"]
+        assert again["considered"] == 0
+        assert {one["cluster_id"]: one["change"] for one in again["clusters"]} == {
+            one["cluster_id"]: "kept" for one in first["clusters"]
+        }
 
 
 def test_a_recall_without_the_model_says_so(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

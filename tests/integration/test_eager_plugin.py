@@ -60,11 +60,26 @@ def test_the_module_functions_and_any_celery_app_use_it_inside_a_running_loop(ww
 
 def test_errors_are_those_of_a_real_task(ww_eager):
     from celery import Celery
+    from ww.errors import InvalidInput
 
-    result = Celery(broker="redis://192.0.2.1:1/0").send_task("ww.store", kwargs={"content": ""})
-    assert result.failed()
-    with pytest.raises(Exception, match="empty"):
-        result.get()
+    for task, kwargs, said in [
+        ("ww.store", {"content": ""}, "empty"),
+        ("ww.store", {}, "an item without content"),
+        ("ww.store", {"session_id": "ops", "contents": "x"}, "unknown key 'contents'"),
+        ("ww.consolidate", {}, "session_id must be text"),
+        ("ww.embed_query", {}, "text must be text"),
+    ]:
+        result = Celery(broker="redis://192.0.2.1:1/0").send_task(task, kwargs=kwargs)
+        assert result.failed()
+        with pytest.raises(InvalidInput, match=said):
+            result.get()
+
+
+def test_a_task_that_does_not_exist_is_said_at_once(ww_eager):
+    from celery import Celery
+
+    with pytest.raises(ValueError, match="ww.bogus"):
+        Celery(broker="redis://192.0.2.1:1/0").send_task("ww.bogus", queue="ww")
 
 
 def test_afterwards_everything_is_as_it_was():
@@ -84,4 +99,4 @@ def test_a_fresh_project_tests_its_application_with_it(
     installed = any(entry.value == "ww.pytest_plugin" for entry in entry_points(group="pytest11"))
     options = [] if installed else ["-p", "ww.pytest_plugin"]
     result = pytester.runpytest_subprocess(*options, "-p", "no:asyncio", "-q", "--import-mode=importlib", timeout=180)
-    result.assert_outcomes(passed=6)
+    result.assert_outcomes(passed=7)

@@ -8,12 +8,17 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from neo4j import GraphDatabase
 
 from tests.integration.test_memory import TOPICS
 from tests.processes import RedisServer, Worker
 from ww import errors
 from ww.memory.episodic import EpisodicMemory
 from ww_core.models import State
+
+PROPERTIES = """MATCH (n) WHERE n.ns = $ns RETURN properties(n) AS properties
+UNION ALL MATCH ()-[r]->() WHERE r.ns = $ns RETURN properties(r) AS properties"""
+"""All there is of a deployment."""
 
 
 async def test_from_text_to_clusters_and_out_of_the_world_again(neo4j_server: tuple[str, str], tmp_path: Path) -> None:
@@ -51,6 +56,11 @@ async def test_from_text_to_clusters_and_out_of_the_world_again(neo4j_server: tu
         assert gone not in [hit.episode_id for hit in await memory.recall(listed[0].content, limit=100)]
         assert (await memory.verify()).ok
         assert (await memory.forget(session_id="notes")).episodes == len(items) - 1
+        with GraphDatabase.driver(uri, auth=("neo4j", password)) as driver:
+            found = driver.execute_query(PROPERTIES, ns=namespace).records
+        assert len(found) > len(items)
+        left = [row.data() for row in found if "notes" in str(row["properties"])]
+        assert left == [], "neither a query nor a property knows the session's name"
         assert (await memory.verify()).ok
     assert not list((tmp_path / "data").glob("*.sqlite3"))
 

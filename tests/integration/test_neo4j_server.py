@@ -22,7 +22,7 @@ from tests.support.neo4j_server import Neo4jServer
 from ww_core.deployment import Deployment
 from ww_core.errors import ConfigurationError, StoreUnavailable
 from ww_core.stores.ports import Dirty
-from ww_core.stores.servers.neo4j import Neo4jGraphStore, outbox
+from ww_core.stores.servers.neo4j import Neo4jGraphStore, migrations, outbox
 from ww_core.stores.servers.neo4j.connection import Server
 
 Open = Callable[..., Neo4jGraphStore]
@@ -251,16 +251,11 @@ class TestFaults:
             graph.ping()
         graph.close()
 
-    def test_a_newer_schema_is_refused(self, open_graph: Open, location: str) -> None:
+    def test_a_newer_schema_is_refused(self, open_graph: Open, monkeypatch: pytest.MonkeyPatch) -> None:
         open_graph().ping()
-        (before,) = cypher(location, "MATCH (s:Schema {name: 'world-weaver'}) RETURN s.version")
-        cypher(location, "MATCH (s:Schema {name: 'world-weaver'}) SET s.version = 999")
-        try:
-            with pytest.raises(ConfigurationError, match="schema version 999"):
-                open_graph().ping()
-        finally:
-            cypher(location, "MATCH (s:Schema {name: 'world-weaver'}) SET s.version = $version", version=before[0])
-        open_graph().ping()
+        monkeypatch.setattr(migrations, "scripts", tuple)
+        with pytest.raises(ConfigurationError, match="schema version 2; this World Weaver knows versions up to 0"):
+            open_graph().ping()
 
     def test_a_child_process_connects_by_itself(self, open_graph: Open) -> None:
         graph = open_graph()
@@ -282,8 +277,15 @@ def test_an_outage_fails_fast_and_ends_without_a_restart(tmp_path: Path) -> None
     skip_without_neo4j()
     server = Neo4jServer(tmp_path)
     server.start()
-    graph = Neo4jGraphStore(neo4j_settings(f"{server.uri} {server.password} outage"))
+    location = f"{server.uri} {server.password} outage"
+    graph = Neo4jGraphStore(neo4j_settings(location))
     try:
+        # several processes may be the first ones on an empty server
+        first = [Neo4jGraphStore(neo4j_settings(location)) for _ in range(6)]
+        with ThreadPoolExecutor(6) as pool:
+            list(pool.map(Neo4jGraphStore.ping, first))
+        for other in first:
+            other.close()
         graph.add(episodes(3))
         server.kill()
         started = time.monotonic()

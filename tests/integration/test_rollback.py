@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.integration.consolidating import SESSION, World
@@ -154,4 +155,45 @@ def test_a_killed_run_leaves_the_state_before_it_and_is_done_later(quick_path: P
     assert (run.status, run.considered) == ("done", 40)
     world.consolidator.rollback(run.run_id)
     assert state(world) == before
+    world.close()
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "neo4j"])
+def test_splits_merges_folding_and_decay_are_taken_back_run_by_run(
+    kind: str, quick_path: Path, request: pytest.FixtureRequest
+) -> None:
+    server = request.getfixturevalue("neo4j_server") if kind == "neo4j" else None
+    world = World(quick_path, neo4j=server)
+    rng, axes = np.random.default_rng(0), np.eye(64)
+
+    def store(text: str, centre: Any, n: int) -> list[str]:
+        near = centre + rng.normal(size=(n, 64)) * 0.03
+        rows = (near / np.linalg.norm(near, axis=1, keepdims=True)).astype(np.float32)
+        numbered = [f"{text} {world.now.timestamp() + i:.0f}" for i in range(n)]
+        return world.store(numbered, rows)
+
+    def consolidate(smallest: int | str, cap: int = 100) -> Run:
+        settings = world.settings.replace(consolidation_min_cluster_size=smallest, consolidation_max_samples=cap)
+        return world.with_settings(settings).run(world.graph.request_run(SESSION).run_id, token="t")
+
+    one, other = axes[0] + 0.5 * axes[10], axes[0] - 0.5 * axes[10]
+    for i in range(1, 5):
+        store(f"the {TOPICS[i - 1]} again", axes[i], 100)
+    old = store("the tape is full", one, 50) + store("the disk is slow", other, 50)
+    states, runs = [state(world)], [consolidate(15)]
+    old += store("the tape is full", one, 60) + store("the disk is slow", other, 60)
+    world.store(["that again"] * 5, np.tile(axes[1].astype(np.float32), (5, 1)))
+    states, runs = [*states, state(world)], [*runs, consolidate("auto")]
+    world.graph.archive(old[:30])
+    store("between the two", axes[0], 60)
+    for i in range(1, 5):
+        store(f"the {TOPICS[i - 1]} again", axes[i], 80)
+    states, runs = [*states, state(world)], [*runs, consolidate(140, cap=2000)]
+    assert "split" in {c.change for c in runs[1].clusters}
+    assert {"merged", "gone"} <= {c.change for c in runs[2].clusters}
+    assert runs[1].folded >= 4
+    for before, run in zip(reversed(states), reversed(runs), strict=True):
+        world.consolidator.rollback(run.run_id)
+        assert json.loads(state(world))[:3] == json.loads(before)[:3]
+    assert {name for name, e in world.graph.get(old).items() if e.archived} == set(old[:30])
     world.close()

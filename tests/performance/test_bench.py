@@ -14,7 +14,7 @@ from ww.cli.run import run
 from ww_core.config import Settings
 from ww_core.errors import InvalidInput
 
-LONG = {"encoder", "clusters", "locomo"}
+LONG = {"encoder", "locomo"}
 """Measured at full scale only: they have tests of their own for the rest."""
 
 

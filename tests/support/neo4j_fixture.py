@@ -1,28 +1,59 @@
-"""The pytest fixture of a Neo4j server that is started once, and only when a test asks for it."""
+"""The Neo4j server of a test run: started when a test first asks for it, and shared by all processes of the run."""
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
-from collections.abc import Iterator
+import shutil
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 from tests.support import neo4j_server as server
+from tests.support.certificates import skip_without_openssl
+
+RUN_VARIABLE = "WW_TEST_RUN"
+"""The run's own directory: workers of pytest-xdist inherit it from the process that started them."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        os.environ[RUN_VARIABLE] = tempfile.mkdtemp(prefix="ww-test-run-")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput") and (directory := os.environ.pop(RUN_VARIABLE, None)) is not None:
+        with suppress(OSError, psutil.NoSuchProcess):
+            process = psutil.Process(json.loads((Path(directory) / "neo4j.json").read_text())["pid"])
+            process.kill()
+            process.wait(10)
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
-def neo4j_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
-    """URI and password: of ``NEO4J_URI`` and ``NEO4J_PASSWORD``, else of a server of this session's own."""
+def neo4j_server() -> tuple[str, str]:
+    """URI and password: of ``NEO4J_URI`` and ``NEO4J_PASSWORD``, else of the run's own server.
+
+    Tests share it: each works in a namespace of its own, and none changes what all of them see.
+    """
     if uri := os.environ.get("NEO4J_URI"):
-        yield uri, os.environ.get("NEO4J_PASSWORD", "")
-        return
-    skip_without_neo4j()
-    started = server.Neo4jServer(tmp_path_factory.mktemp("neo4j"))
-    started.start()
-    try:
-        yield started.uri, started.password
-    finally:
-        started.kill()
+        return uri, os.environ.get("NEO4J_PASSWORD", "")
+    found = _of_this_run()
+    return found["uri"], found["password"]
+
+
+@pytest.fixture(scope="session")
+def neo4j_certificate() -> Path:
+    """The certificate of the run's own server, which takes encrypted connections too."""
+    if os.environ.get("NEO4J_URI"):
+        pytest.skip("NEO4J_URI names a server whose certificate nobody knows")
+    skip_without_openssl()
+    return Path(_of_this_run()["certificate"])
 
 
 def skip_without_neo4j() -> None:
@@ -31,3 +62,24 @@ def skip_without_neo4j() -> None:
         if os.environ.get("CI", "").lower() in ("1", "true"):
             pytest.fail(reason)
         pytest.skip(reason)
+
+
+def _of_this_run() -> dict[str, Any]:
+    skip_without_neo4j()
+    directory = Path(os.environ[RUN_VARIABLE])
+    found = directory / "neo4j.json"
+    with (directory / "neo4j.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not found.exists():
+            started = server.Neo4jServer(directory / "neo4j")
+            started.start()
+            started.outlive()
+            facts = {
+                "uri": started.uri,
+                "password": started.password,
+                "pid": started.pid,
+                "certificate": str(started.certificate),
+            }
+            found.write_text(json.dumps(facts))
+        known: dict[str, Any] = json.loads(found.read_text())
+        return known

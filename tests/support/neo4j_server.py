@@ -14,6 +14,8 @@ from tempfile import TemporaryDirectory
 from neo4j import GraphDatabase
 from neo4j.exceptions import AuthError, DriverError, Neo4jError
 
+from tests.support.certificates import can_make_certificates, make_certificate
+
 VERSION = "5.26.0"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "world-weaver-tests" / f"neo4j-{VERSION}"
 PASSWORD = "only-for-tests"
@@ -37,7 +39,11 @@ server.memory.heap.max_size=512m
 server.memory.pagecache.size=128m
 db.tx_log.rotation.retention_policy=keep_none
 dbms.usage_report.enabled=false
-{more}
+"""
+_TLS = """server.bolt.tls_level=OPTIONAL
+dbms.ssl.policy.bolt.enabled=true
+dbms.ssl.policy.bolt.base_directory={directory}
+dbms.ssl.policy.bolt.client_auth=NONE
 """
 
 
@@ -79,16 +85,23 @@ def _complete(cache: Path) -> bool:
 
 
 class Neo4jServer:
-    """One server process. ``home`` holds its data and outlives it: ``start`` after ``kill`` finds everything again."""
+    """One server process. ``home`` holds its data and outlives it: ``start`` after ``kill`` finds everything again.
 
-    def __init__(self, home: Path, *, conf: str = "") -> None:
-        """``conf``: further lines of neo4j.conf."""
+    Where openssl can make a certificate it takes encrypted connections as well.
+    """
+
+    def __init__(self, home: Path) -> None:
         self.home = home
         self.port = _free_port()
         self.password = PASSWORD
+        self.certificate: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
         (home / "conf").mkdir(parents=True, exist_ok=True)
-        (home / "conf" / "neo4j.conf").write_text(_CONF.format(port=self.port, more=conf), encoding="utf-8")
+        conf = _CONF.format(port=self.port)
+        if can_make_certificates():
+            _, self.certificate = make_certificate(home / "certificates")
+            conf += _TLS.format(directory=home / "certificates")
+        (home / "conf" / "neo4j.conf").write_text(conf, encoding="utf-8")
 
     @property
     def uri(self) -> str:
@@ -158,6 +171,11 @@ class Neo4jServer:
 
     def thaw(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
+
+    def outlive(self) -> None:
+        """Let the server live on when this process ends; who knows its pid ends it."""
+        assert self._process is not None
+        self._process.returncode = 0  # subprocess would complain at exit
 
     def kill(self) -> None:
         """kill -9."""

@@ -114,6 +114,9 @@ def test_a_wrong_command_line_is_one_line_and_exit_code_2(ww: Any, argv: tuple[s
         (("store", "x", "--importance", "much"), "--importance must be a number, not 'much'"),
         (("recall",), "Missing argument 'QUERY'."),
         (("recall", " "), "query is empty: ' '"),
+        (("recall", "q", "--data-dir", ""), "Invalid value for '--data-dir': must name a directory"),
+        (("--data-dir", " ", "list"), "Invalid value for '--data-dir': must name a directory"),
+        (("recall", "q", "--session", ""), "session_id has 0 characters: ''"),
     ],
 )
 def test_a_wrong_command_line_is_told_with_its_option_and_value(ww: Any, argv: tuple[str, ...], said: str) -> None:
@@ -141,9 +144,9 @@ def test_a_data_directory_that_is_a_file_is_exit_code_3(ww: Any, elsewhere: Path
     assert "data" in answer.err
 
 
-def test_a_worker_without_a_broker_is_exit_code_3(ww: Any) -> None:
-    assert ww("worker", "--pool", "cpu", "--json").json["error"]["type"] == "BrokerUnavailable"
-    assert ww("beat").code == 3
+def test_a_worker_without_a_broker_is_a_setting_that_is_missing(ww: Any) -> None:
+    assert ww("worker", "--pool", "cpu", "--json").json["error"]["type"] == "ConfigurationError"
+    assert ww("beat").code == 2
 
 
 def test_options_stand_before_or_after_the_command(ww: Any, elsewhere: Path) -> None:

@@ -54,5 +54,6 @@ def test_no_results_no_text() -> None:
 
 
 def test_a_budget_of_nothing_is_refused() -> None:
-    with pytest.raises(InvalidInput):
-        recall("a").as_text(max_tokens=0)
+    for nothing in (0, 1.5, None):
+        with pytest.raises(InvalidInput, match="max_tokens"):
+            recall("a").as_text(max_tokens=nothing)  # type: ignore[arg-type]

@@ -37,6 +37,7 @@ CONSOLIDATION = "tests/integration/test_consolidation.py"
 MEMORY = "tests/integration/test_memory.py"
 WORKERS = "tests/unit/workers/test_settings.py"
 SETTINGS = "tests/unit/test_settings.py"
+TLS = "tests/integration/test_tls.py"
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 PROMETHEUS = "tests/unit/observability/test_prometheus.py"
 ALERTS = "tests/unit/observability/test_alerts.py"
@@ -91,6 +92,7 @@ OBSERVED = {
     "hooks": (MEMORY, "test_an_embedded_process_loads_the_hooks_that_the_setting_lists"),
     "task_max_attempts": (HERE, "test_a_text_is_dead_after_the_attempts_of_the_setting"),
     "result_expires": (WORKERS, "test_results_are_kept_as_long_as_the_setting_says"),
+    "neo4j_ca_certs": (TLS, "test_every_scheme_reaches_the_server"),
     "log_format": (HERE, "test_the_log_format_makes_lines_for_people_or_machines"),
     "metrics_port": (PROMETHEUS, "test_the_settings_say_where_figures_are_served"),
     "metrics_address": (PROMETHEUS, "test_the_settings_say_where_figures_are_served"),

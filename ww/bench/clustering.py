@@ -1,17 +1,16 @@
-"""Consolidation's clustering: its time beside HDBSCAN's own paths, and its agreement with true labels."""
+"""The time that clustering a sample takes, and what else finds clusters: the peers."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+import warnings
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ww.bench import data
-from ww.bench.figure import Bench, Figure, skipped, wall
+from ww.bench.figure import Bench, Figure, wall
 from ww.bench.spread import Spread
 from ww_core.consolidation.clustering import cluster
-from ww_core.embedding import EmbeddingService
 from ww_core.models import Vector
 
 SECONDS_TARGET = 0.5
@@ -24,7 +23,7 @@ def time_taken(bench: Bench) -> list[Figure]:
     rows = Spread(bench.scale.sampled, 1).matrix
     cluster(rows[:200])
     own = statistics.median(wall(lambda: cluster(rows)) for _ in range(ROUNDS))
-    peer, other = wall(lambda: _hdbscan(rows)), wall(lambda: _sklearn(rows))
+    peer, other = wall(lambda: hdbscan_default(rows)), wall(lambda: hdbscan_of_sklearn(rows))
     note = f"{len(rows):,} vectors"
     ours = ("s", SECONDS_TARGET if len(rows) >= 2000 else float("nan"))
     return [
@@ -34,52 +33,40 @@ def time_taken(bench: Bench) -> list[Figure]:
     ]  # fmt: skip
 
 
-def quality(bench: Bench) -> list[Figure]:
-    """Adjusted Rand index over all texts, beside HDBSCAN on the raw vectors; one setting for both sets."""
-    figures = []
-    sets: tuple[tuple[str, str, float, Callable[[], data.Labelled]], ...] = (
-        ("banking77_ari", data.BANKING, 0.57, data.banking),
-        ("clinc150_ari", data.CLINC, 0.72, data.clinc),
-    )
-    service = EmbeddingService(bench.settings)
-    try:
-        for name, file, target, load in sets:
-            if why := data.absent(file):
-                figures.append(skipped(name, "ARI", why))
-                continue
-            bench.say(f"{name}: embedding")
-            figures.append(_agreement(name, target, load(), service))
-    finally:
-        service.close()
-    return figures
-
-
-def _agreement(name: str, target: float, labelled: data.Labelled, service: EmbeddingService) -> Figure:
-    from sklearn.metrics import adjusted_rand_score
-
-    rows = service.encode(labelled.texts)
-    own = float(adjusted_rand_score(labelled.labels, cluster(rows).nearest))
-    raw = float(adjusted_rand_score(labelled.labels, _with_the_rest(rows, _hdbscan(rows))))
-    return Figure(name, own, "ARI", target, raw, "HDBSCAN on the vectors", note=f"{len(rows):,} texts")
-
-
-def _hdbscan(rows: Vector) -> np.ndarray:
+def hdbscan_default(rows: Vector) -> NDArray[np.int64]:
+    """Labels (n,), -1 for noise, by hdbscan's default path on the rows as they are."""
     import hdbscan
 
     found = hdbscan.HDBSCAN(min_cluster_size=SIZE, min_samples=SAMPLES, core_dist_n_jobs=1)
-    labels: np.ndarray = found.fit(rows.astype(np.float64)).labels_
+    labels: NDArray[np.int64] = found.fit(rows.astype(np.float64)).labels_
     return labels
 
 
-def _sklearn(rows: Vector) -> np.ndarray:
+def hdbscan_of_sklearn(rows: Vector) -> NDArray[np.int64]:
+    """The same by scikit-learn's."""
     from sklearn.cluster import HDBSCAN
 
     found = HDBSCAN(min_cluster_size=SIZE, min_samples=SAMPLES, copy=True)
-    labels: np.ndarray = found.fit(rows.astype(np.float64)).labels_
+    labels: NDArray[np.int64] = found.fit(rows.astype(np.float64)).labels_
     return labels
 
 
-def _with_the_rest(rows: Vector, labels: np.ndarray) -> np.ndarray:
+def umap_and_hdbscan(rows: Vector) -> NDArray[np.int64]:
+    """The same as BERTopic finds topics: UMAP to 5 dimensions, then HDBSCAN."""
+    import hdbscan
+    import umap
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a seed makes it use one thread
+        few = umap.UMAP(n_neighbors=15, n_components=5, min_dist=0.0, metric="cosine", random_state=0).fit_transform(
+            rows
+        )
+    found = hdbscan.HDBSCAN(min_cluster_size=SIZE, min_samples=SAMPLES, core_dist_n_jobs=1)
+    labels: NDArray[np.int64] = found.fit(few.astype(np.float64)).labels_
+    return labels
+
+
+def with_the_rest(rows: Vector, labels: NDArray[np.int64]) -> NDArray[np.int64]:
     """Noise at its nearest cluster, as ours is."""
     if labels.max() < 0:
         return labels

@@ -38,8 +38,8 @@ def banking() -> Labelled:
     return Labelled(tuple(row["text"] for row in rows), tuple(row["category"] for row in rows))
 
 
-def clinc() -> Labelled:
-    """CLINC150, test, in scope."""
+def clinc(*, whole: bool = False) -> Labelled:
+    """CLINC150, test, in scope; ``whole``: also the queries that are out of scope."""
     lines = (folder() / CLINC).read_text(encoding="utf-8").splitlines()
-    rows = [row for row in map(json.loads, lines) if row["label"] != OUT_OF_SCOPE]
+    rows = [row for row in map(json.loads, lines) if whole or row["label"] != OUT_OF_SCOPE]
     return Labelled(tuple(row["text"] for row in rows), tuple(row["label"] for row in rows))

@@ -69,6 +69,8 @@ class Scale:
     queries: int = 100
     sampled: int = 2000
     """Vectors clustered."""
+    grown: tuple[int, int, int] = (2000, 10_000, 500)
+    """Consolidated: few and many stored, and how many new ones then come to either."""
 
     @property
     def full(self) -> bool:
@@ -77,9 +79,9 @@ class Scale:
 
 
 SCALES = {
-    "tiny": Scale("tiny", 500, 30, 20, 30, 500, 10, 300),
+    "tiny": Scale("tiny", 500, 30, 20, 30, 500, 10, 300, (200, 400, 50)),
     "quick": Scale(),
-    "full": Scale("full", 50_000, 1000, 600, 1500, 100_000, 200),
+    "full": Scale("full", 50_000, 1000, 600, 1500, 100_000, 200, 2000, (10_000, 1_000_000, 5000)),
 }
 
 

@@ -17,8 +17,7 @@ BENCHMARKS: Mapping[str, tuple[str, str, str]] = {
     "encoder": ("ww.bench.embedding", "encoder", "texts embedded per second"),
     "drain": ("ww.bench.embedding", "drain", "episodes from pending to findable per second"),
     "recall": ("ww.bench.searching", "run", "the time of a recall, and what searching by clusters finds"),
-    "consolidation": ("ww.bench.clustering", "time_taken", "the time to cluster a sample"),
-    "clusters": ("ww.bench.clustering", "quality", "agreement of clusters with true labels"),
+    "consolidation": ("ww.bench.consolidation", "run", "time and memory of runs, and how good the clusters are"),
     "locomo": ("ww.bench.conversations", "run", "evidence found in long conversations"),
 }
 """Name -> module, function and what is measured. Modules are imported when they are asked for."""

@@ -106,40 +106,44 @@ def recaller(deployment: Deployment, spread: Spread, **changes: object) -> Recal
     return Recaller(deployment.graph, deployment.vectors, encoder, settings, deployment.hooks, deployment.metrics)
 
 
-def _fill(spread: Spread, deployment: Deployment) -> None:
-    graph, vectors, sparse = deployment.graph, deployment.vectors, deployment.sparse
-    for low in range(0, len(spread.ids), WRITTEN_AT_ONCE):
-        graph.add(
-            [
-                Episode(
-                    f"subject{spread.topic[i]} item{i}",
-                    episode_id=spread.ids[i],
-                    session_id=SESSION,
-                    timestamp=START + timedelta(seconds=i),
-                )
-                for i in range(low, min(low + WRITTEN_AT_ONCE, len(spread.ids)))
-            ]
-        )
-    while claims := graph.claim(WRITTEN_AT_ONCE, token=HOLDER, lease_seconds=600):
+def embedded(deployment: Deployment, episodes: Sequence[Episode], rows: Vector) -> None:
+    """Store new episodes of one session with their vectors (n, d), without a model."""
+    graph, row_of = deployment.graph, dict(zip((e.episode_id for e in episodes), rows, strict=True))
+    graph.add(episodes)
+    while claims := graph.claim(len(episodes), token=HOLDER, lease_seconds=600):
         points = []
         for claim in claims:
-            episode = claim.episode
-            row = spread.matrix[int(episode.episode_id[1:])]
-            words = sparse.document(episode.content)
+            episode, row = claim.episode, row_of[claim.episode.episode_id]
+            words = deployment.sparse.document(episode.content)
             points.append(
                 Point(
                     episode_id=episode.episode_id,
                     window=0,
                     windows=1,
                     generation=claim.generation,
-                    session_id=SESSION,
+                    session_id=episode.session_id,
                     timestamp=episode.timestamp or START,
                     dense={CONTENT: row, CONTEXT: row},
                     sparse={BM25: words, BM25_CONTEXT: words},
                 )
             )
-        vectors.upsert(points)
+        deployment.vectors.upsert(points)
         graph.mark_embedded(HOLDER, {claim.episode.episode_id: 1 for claim in claims})
+
+
+def _fill(spread: Spread, deployment: Deployment) -> None:
+    for low in range(0, len(spread.ids), WRITTEN_AT_ONCE):
+        numbers = range(low, min(low + WRITTEN_AT_ONCE, len(spread.ids)))
+        episodes = [
+            Episode(
+                f"subject{spread.topic[i]} item{i}",
+                episode_id=spread.ids[i],
+                session_id=SESSION,
+                timestamp=START + timedelta(seconds=i),
+            )
+            for i in numbers
+        ]
+        embedded(deployment, episodes, spread.matrix[low : numbers.stop])
 
 
 def _cluster(spread: Spread, deployment: Deployment) -> None:

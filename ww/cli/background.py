@@ -11,7 +11,7 @@ import typer
 
 from ww.cli.opening import settings_of
 from ww.cli.options import Globals, everywhere, globals_of
-from ww_core.errors import BrokerUnavailable, InvalidInput
+from ww_core.errors import ConfigurationError, InvalidInput
 from ww_core.stores.ports import Queue
 
 POOLS: Mapping[str, tuple[Queue, ...]] = {
@@ -68,7 +68,7 @@ def _level(options: Globals) -> list[str]:
 def run_celery(options: Globals, arguments: Sequence[str], environ: Mapping[str, str] | None = None) -> NoReturn:
     """Become ``celery -A ww_workers``; the options of the command line go with it as variables."""
     if settings_of(options).redis_url is None:
-        raise BrokerUnavailable("redis_url is not set, so there is no broker to work for", hint="set T4DM_REDIS_URL")
+        raise ConfigurationError("redis_url is not set, so there is no broker to work for", hint="set T4DM_REDIS_URL")
     environment = dict(os.environ if environ is None else environ)
     # Only from the environment does it reach Celery's pool: SIGTERM then ends a worker as softly as SIGQUIT.
     environment["REMAP_SIGTERM"] = "SIGQUIT"

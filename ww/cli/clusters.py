@@ -53,7 +53,10 @@ def clusters(
         found = core.clusters(options.session)
         held = {one.cluster_id: _members(core, one) for one in found} if members else {}
         if page is not None:
-            drawn = write_map(core, _session_of(core, options.session), page)
+            try:
+                drawn = write_map(core, _session_of(core, options.session), page)
+            except OSError as error:
+                raise InvalidInput(f"--map {str(page)!r} cannot be written: {error.strerror}") from error
 
     def as_json() -> dict[str, Any]:
         shown = []
@@ -100,7 +103,7 @@ def _show_tree(console: Console, found: Sequence[Cluster], held: dict[str, list[
             last = number == len(here)
             branch, below = ("└─ ", "   ") if last else ("├─ ", "│  ")
             line = Text(f"{branch}{one.size:>5}  ").append(one_line(one.label, 60), style="cyan")
-            others = [phrase for phrase in one.keyphrases if phrase != one.label][:3]
+            others = [phrase for phrase in one.keyphrases if phrase not in one.label][:3]
             if others:
                 line.append("  " + one_line(" · ".join(others), 80), style="dim")
             console.print(line)

@@ -100,6 +100,10 @@ def run_json(run: Run) -> dict[str, Any]:
 
 
 def _show_figures(console: Console, run: Run) -> None:
+    if run.status in ("done", "dry_run") and not run.considered:
+        stand = f"; {len(run.clusters)} clusters stay as they are" if run.clusters else ""
+        console.print(f"{one_line(run.session_id)}: nothing new{stand}")
+        return
     console.print(
         f"{one_line(run.session_id)}: {run.status.replace('_', ' ')}, {run.considered} considered, "
         f"{run.sampled} sampled, {run.assigned} in {len(run.clusters)} clusters, {run.noise} unclustered, "

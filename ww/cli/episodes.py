@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 from ww.cli import values
+from ww.cli.kept import kept
 from ww.cli.opening import drain, embedded, opened, reading
 from ww.cli.options import everywhere, globals_of
 from ww.cli.output import emit, harmless, moment, one_line, pick, table
@@ -134,13 +135,17 @@ def update(
         )
     with opened(ctx) as memory:
         memory.sync.update(episode_id, **changes)
+
+        def answer() -> dict[str, Any]:
+            return {"episode_id": episode_id}
+
+        def line() -> str:
+            return f"{harmless(episode_id)} updated"
+
         if content is not None and embedded(memory.settings):
-            drain(memory)
-    emit(
-        globals_of(ctx).json,
-        lambda: {"episode_id": episode_id},
-        lambda console: console.print(f"{harmless(episode_id)} updated"),
-    )
+            with kept(answer, line):
+                drain(memory)
+    emit(globals_of(ctx).json, answer, lambda console: console.print(line()))
 
 
 def forget(

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import typer
 
 from ww.cli import values
+from ww.cli.kept import kept
 from ww.cli.opening import drain, embedded, opened
 from ww.cli.options import everywhere, globals_of
 from ww.cli.output import emit, note, pick
@@ -46,6 +47,14 @@ def ingest(
     options = globals_of(ctx)
     started = time.perf_counter()
     named = 0
+    total = Ingested()
+
+    def answer() -> dict[str, Any]:
+        return {**pick(total, ("accepted", "duplicates", "rejected")), "seconds": time.perf_counter() - started}
+
+    def line() -> str:
+        seconds = time.perf_counter() - started
+        return f"{total.accepted} stored, {total.duplicates} already there, {total.rejected} refused in {seconds:.1f} s"
 
     def refused(place: Place, error: Exception) -> None:
         nonlocal named
@@ -53,14 +62,16 @@ def ingest(
         if named <= NAMED_REJECTS:
             note(f"{place}: {error}")
 
-    with opened(ctx) as memory, ExitStack() as stack:
-        kept = stack.enter_context(opened_for_rejects(rejects, files)) if rejects is not None else None
+    with kept(answer, line, anything=lambda: total != Ingested()), opened(ctx) as memory, ExitStack() as stack:
+        refusals = stack.enter_context(opened_for_rejects(rejects, files)) if rejects is not None else None
         advance_to = stack.enter_context(bar("storing", None))
 
         def moved(so_far: Ingested) -> None:
+            nonlocal total
+            total = so_far
             advance_to(so_far.accepted + so_far.duplicates + so_far.rejected, None)
 
-        total = feed(
+        feed(
             read_files(
                 files,
                 session_id=options.session or DEFAULT_SESSION,
@@ -68,7 +79,7 @@ def ingest(
                 clock=lambda: datetime.now(UTC),
             ),
             memory.sync.store_batch,
-            rejects=kept,
+            rejects=refusals,
             on_rejected=refused,
             on_progress=moved,
         )
@@ -77,14 +88,7 @@ def ingest(
             note(f"{named - NAMED_REJECTS} more lines were refused" + ("" if rejects else "; --rejects keeps them"))
         if embedded(memory.settings) if wait is None else wait:
             drain(memory)
-    seconds = time.perf_counter() - started
-    emit(
-        options.json,
-        lambda: {**pick(total, ("accepted", "duplicates", "rejected")), "seconds": seconds},
-        lambda console: console.print(
-            f"{total.accepted} stored, {total.duplicates} already there, {total.rejected} refused in {seconds:.1f} s"
-        ),
-    )
+    emit(options.json, answer, lambda console: console.print(line()))
     if total.rejected:
         raise typer.Exit(1)
 
@@ -129,18 +133,19 @@ def store(
             importance=importance,
             episode_id=episode_id,
         )
+        state = receipt.state
+
+        def answer() -> dict[str, Any]:
+            return {"episode_id": receipt.episode_id, "state": state, "duplicate": receipt.duplicate}
+
+        def line() -> str:
+            return f"{receipt.episode_id} {'was there before' if receipt.duplicate else 'stored'} ({state})"
+
         if embedded(memory.settings) if wait is None else wait:
-            drain(memory)
-            state = memory.sync.get(receipt.episode_id).state or receipt.state
-        else:
-            state = receipt.state
-    emit(
-        options.json,
-        lambda: {"episode_id": receipt.episode_id, "state": state, "duplicate": receipt.duplicate},
-        lambda console: console.print(
-            f"{receipt.episode_id} {'was there before' if receipt.duplicate else 'stored'} ({state})"
-        ),
-    )
+            with kept(answer, line):
+                drain(memory)
+                state = memory.sync.get(receipt.episode_id).state or receipt.state
+    emit(options.json, answer, lambda console: console.print(line()))
 
 
 def _standard_input() -> str:

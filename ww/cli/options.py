@@ -45,6 +45,13 @@ def verbosity(argv: Sequence[str]) -> int:
     return sum(len(part) - 1 for part in options if part[:1] == "-" and part[1:] and set(part[1:]) == {"v"})
 
 
+def _directory(text: str) -> Path:
+    # a shell variable that was never set would otherwise mean the current directory
+    if not text.strip():
+        raise typer.BadParameter("must name a directory")
+    return Path(text)
+
+
 _EVERYWHERE: dict[str, tuple[Any, Any]] = {
     "config": (
         Path | None,
@@ -52,7 +59,14 @@ _EVERYWHERE: dict[str, tuple[Any, Any]] = {
     ),
     "data_dir": (
         Path | None,
-        typer.Option(None, "--data-dir", metavar="DIR", help="Where the embedded stores are.", rich_help_panel=PANEL),
+        typer.Option(
+            None,
+            "--data-dir",
+            metavar="DIR",
+            parser=_directory,
+            help="Where the embedded stores are.",
+            rich_help_panel=PANEL,
+        ),
     ),
     "session": (
         str | None,
@@ -86,7 +100,7 @@ def everywhere(function: Callable[..., None]) -> Callable[..., None]:
         options = globals_of(ctx)
         for name in _EVERYWHERE:
             value = given.pop(_PREFIX + name)
-            if value:
+            if value not in (None, False, 0):
                 setattr(options, name, value)
         function(ctx, **given)
 

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import sys
-import threading
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from types import FrameType
-from typing import Any, NoReturn, TextIO
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, TextIO
 
 import typer
 
+from ww.cli import signals
+from ww.cli.kept import Unfinished
 from ww.cli.options import verbosity, wants_json
 from ww.cli.output import note, one_line, write_json
 from ww_core.config import SettingsWarning
 from ww_core.errors import ConfigurationError, InvalidInput, Unavailable, WorldWeaverError
 from ww_core.masking import mask
 
-DONE, NO, USAGE, AWAY, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
+DONE, NO, USAGE, AWAY = 0, 1, 2, 3
 
 # typer ships its own copy of click, whose UsageError it does not export; BadParameter is one.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -34,7 +34,7 @@ def run(argv: Sequence[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a character is no error
-    with warnings.catch_warnings(), _terminable():
+    with warnings.catch_warnings(), signals.raised():
         if not verbose:
             warnings.simplefilter("ignore")
         warnings.simplefilter("always", SettingsWarning)
@@ -52,29 +52,39 @@ def _guarded(argv: Sequence[str], *, as_json: bool, verbose: int) -> int:
         # The reader has seen enough. Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
-    except (KeyboardInterrupt, typer.Abort):
-        return _report("Interrupted", "interrupted", "", as_json=as_json, code=INTERRUPTED)
-    except _Terminated:
-        return TERMINATED
-    except _UsageError as error:
-        message = _usage_message(error)
+    except signals.Terminated:
+        return signals.TERMINATED
+    except Unfinished as unfinished:
+        trouble = _trouble(unfinished.__cause__ or unfinished)
+        return _report(trouble, as_json=as_json, verbose=verbose, done=unfinished)
+    except (Exception, signals.Interrupted) as error:
+        return _report(_trouble(error), as_json=as_json, verbose=verbose)
+    return result if isinstance(result, int) else DONE
+
+
+@dataclass(frozen=True, slots=True)
+class _Trouble:
+    """An error as it is told."""
+
+    kind: str
+    message: str
+    hint: str
+    code: int
+
+
+def _trouble(error: BaseException) -> _Trouble:
+    kind = type(error).__name__
+    if isinstance(error, signals.Interrupted | typer.Abort):
+        return _Trouble("Interrupted", "interrupted", "", signals.INTERRUPTED)
+    if isinstance(error, _UsageError):
         context = getattr(error, "ctx", None)
         hint = f"see `{context.command_path} --help`" if context else "see `ww --help`"
-        return _report("UsageError", message, hint, as_json=as_json, code=USAGE)
-    except WorldWeaverError as error:
-        if verbose:
-            traceback.print_exc()
-        return _report(type(error).__name__, error.message, error.hint, as_json=as_json, code=_code(error))
-    except OSError as error:
-        if verbose:
-            traceback.print_exc()
-        return _report(type(error).__name__, _os_message(error), "", as_json=as_json, code=AWAY)
-    except Exception as error:
-        if verbose:
-            traceback.print_exc()
-        hint = "this is a fault of World Weaver; -v shows where"
-        return _report(type(error).__name__, str(error) or "no message", hint, as_json=as_json, code=NO)
-    return result if isinstance(result, int) else DONE
+        return _Trouble("UsageError", _usage_message(error), hint, USAGE)
+    if isinstance(error, WorldWeaverError):
+        return _Trouble(kind, error.message, error.hint, _code(error))
+    if isinstance(error, OSError):
+        return _Trouble(kind, _os_message(error), "", AWAY)
+    return _Trouble(kind, str(error) or "no message", "this is a fault of World Weaver; -v shows where", NO)
 
 
 def _code(error: WorldWeaverError) -> int:
@@ -103,15 +113,20 @@ def _os_message(error: OSError) -> str:
     return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
 
 
-def _report(kind: str, message: str, hint: str, *, as_json: bool, code: int) -> int:
-    message, hint = mask(message), mask(hint)
+def _report(trouble: _Trouble, *, as_json: bool, verbose: int, done: Unfinished | None = None) -> int:
+    if verbose and trouble.code != signals.INTERRUPTED:
+        traceback.print_exc()
+    message, hint = mask(trouble.message), mask(trouble.hint)
     with suppress(BrokenPipeError):
         if as_json:
-            write_json({"error": {"type": kind, "message": message, "hint": hint}})
-            sys.stdout.flush()
+            answer = {} if done is None else done.answer
+            write_json({**answer, "error": {"type": trouble.kind, "message": message, "hint": hint}})
         else:
+            if done is not None:
+                sys.stdout.write(f"{one_line(done.line, 800)}\n")
             note(f"ww: {one_line(message, 800)}" + (f" ({hint})" if hint else ""))
-    return code
+        sys.stdout.flush()
+    return trouble.code
 
 
 def _show_warning(
@@ -123,23 +138,3 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     note(f"warning: {mask(str(message))}")
-
-
-class _Terminated(BaseException):
-    """SIGTERM: unwinds like Ctrl-C, so that leases are given back."""
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may set handlers
-        return
-    before = signal.signal(signal.SIGTERM, _terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
-    raise _Terminated

@@ -13,12 +13,19 @@ from ww.cli.background import run_celery
 from ww.cli.opening import settings_of
 from ww.cli.options import everywhere, globals_of
 from ww.cli.output import emit, harmless, note
+from ww.cli.signals import INTERRUPTED
 from ww_core.errors import InvalidInput
 
 if TYPE_CHECKING:
     from types import FrameType
 
     from rich.console import Console
+
+    from ww_workers.supervisor import Supervisor
+    from ww_workers.system import Plan
+
+TASK_COLUMNS = "name,state,kwargs,result,runtime,received,worker,uuid"
+"""What Flower shows of a task. Our tasks have no positional arguments, and none shows a text."""
 
 
 def register(app: typer.Typer) -> None:
@@ -57,31 +64,41 @@ def up(
         flower_port=flower_port if flower else None,
         redis_port=redis_port or None,
     )
-    supervisor = Supervisor(plan.programs, _log)
+    with system.alone(settings.data_dir):
+        ended_by = _run(ctx, plan, Supervisor(plan.programs, _log))
+    if ended_by == signal.SIGINT:
+        raise typer.Exit(INTERRUPTED)
 
-    def end(_number: int, _frame: FrameType | None) -> None:
+
+def _run(ctx: typer.Context, plan: Plan, supervisor: Supervisor) -> int:
+    """Run it all until a signal comes; which."""
+    from ww_workers.system import await_broker
+
+    came: list[int] = []
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        came.append(number)
         supervisor.request_stop()
 
     previous = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         if plan.own_redis:
             supervisor.start(plan.broker)
-        system.await_broker(plan.redis_url)
-        supervisor.start()
-        _announce(ctx, plan)
-        supervisor.watch()
+        if await_broker(plan.redis_url, should_stop=lambda: bool(came)):
+            supervisor.start()
+            _announce(ctx, plan)
+            supervisor.watch()
     finally:
         note("stopping: what is in flight is finished or handed back")
         supervisor.stop()
         for number, handler in previous.items():
             signal.signal(number, handler)
+    return came[0] if came else 0
 
 
-def _announce(ctx: typer.Context, plan: object) -> None:
+def _announce(ctx: typer.Context, plan: Plan) -> None:
     from ww_core.masking import mask
-    from ww_workers.system import Plan
 
-    assert isinstance(plan, Plan)  # noqa: S101 - imported late, as starting `ww` must stay quick
     url = mask(plan.redis_url)
     flower = None if plan.flower_port is None else f"http://127.0.0.1:{plan.flower_port}"
 
@@ -116,4 +133,5 @@ def flower(
     elif address not in ("127.0.0.1", "localhost", "::1"):
         note(f"Flower listens on {address} without a password; set flower_basic_auth to user:password")
     arguments = ["flower", f"--address={address}", f"--port={port}", "--enable_events", "--max_tasks=10000"]
+    arguments.append(f"--tasks_columns={TASK_COLUMNS}")
     run_celery(options, [*arguments, *ctx.args], {**os.environ, **environment})

@@ -7,11 +7,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import typer
 
 from ww.cli.ingest import NAMED_REJECTS, NO_WAIT, opened_for_rejects
+from ww.cli.kept import kept
 from ww.cli.opening import drain, embedded, opened, reading
 from ww.cli.options import everywhere, globals_of
 from ww.cli.output import emit, note, pick
@@ -110,6 +111,13 @@ def import_(
 
     options = globals_of(ctx)
     named = 0
+    total = Ingested()
+
+    def answer() -> dict[str, Any]:
+        return pick(total, ("accepted", "duplicates", "rejected"))
+
+    def line() -> str:
+        return f"{total.accepted} stored, {total.duplicates} already there, {total.rejected} refused"
 
     def refused(place: Place, error: Exception) -> None:
         nonlocal named
@@ -117,21 +125,23 @@ def import_(
         if named <= NAMED_REJECTS:
             note(f"{place}: {error}")
 
-    with ExitStack() as stack:
+    with kept(answer, line, anything=lambda: total != Ingested()), ExitStack() as stack:
         stream = stack.enter_context(_read(file))
         memory = stack.enter_context(opened(ctx))
         parts = memory.core.deployment
         here = embedded(memory.settings)
         waits = here if wait is None else wait
-        kept = stack.enter_context(opened_for_rejects(rejects, [file])) if rejects is not None else None
+        refusals = stack.enter_context(opened_for_rejects(rejects, [file])) if rejects is not None else None
         with bar("importing", None) as advance_to:
 
             def moved(so_far: Ingested) -> None:
+                nonlocal total
+                total = so_far
                 advance_to(so_far.accepted + so_far.duplicates + so_far.rejected, None)
                 if here and waits:
                     drain(memory)  # while the vectors of these lines are still at hand
 
-            total = feed(
+            feed(
                 read_export(
                     stream,
                     file,
@@ -140,7 +150,7 @@ def import_(
                     on_vector=parts.embedding.seed,
                 ),
                 parts.ingest.restore,
-                rejects=kept,
+                rejects=refusals,
                 on_rejected=refused,
                 on_progress=moved,
             )
@@ -148,13 +158,9 @@ def import_(
             note(f"{named - NAMED_REJECTS} more lines were refused" + ("" if rejects else "; --rejects keeps them"))
         if waits:
             drain(memory)
-    emit(
-        options.json,
-        lambda: pick(total, ("accepted", "duplicates", "rejected")),
-        lambda console: console.print(
-            f"{total.accepted} stored, {total.duplicates} already there, {total.rejected} refused"
-        ),
-    )
+    if total == Ingested() and options.session is not None:
+        note(f"no line is of session {options.session!r}: --session takes the episodes of that session alone")
+    emit(options.json, answer, lambda console: console.print(line()))
     if total.rejected:
         raise typer.Exit(1)
 

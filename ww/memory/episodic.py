@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Generator, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from types import TracebackType
@@ -45,6 +45,16 @@ def _unlock_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_unlock_in_child)
+
+
+class _Done:
+    """What has happened already, for callers who await it."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield from ()
+
+
+_DONE = _Done()
 
 
 class EpisodicMemory:
@@ -122,15 +132,17 @@ class EpisodicMemory:
         self._core, self._pid = MemoryCore(deployment, runtime, session_id=self.session_id), os.getpid()
         return self._core
 
-    def close(self) -> None:
-        """Hand back what is in flight and close what no other memory uses. Used again, the memory opens again."""
+    def close(self) -> Awaitable[None]:
+        """Hand back what is in flight and close what no other memory uses. Used again, the memory opens again.
+
+        Done when it returns; what it returns may be awaited, as everything else here is.
+        """
         with _opening:
             core, self._core = self._core, None
-            if core is None or self._pid != os.getpid():
-                return
-            if core.deployment.release():
+            if core is not None and self._pid == os.getpid() and core.deployment.release():
                 core.background.close()
                 core.deployment.close()
+        return _DONE
 
     async def aclose(self) -> None:
         """``close`` without blocking the event loop."""

@@ -78,10 +78,12 @@ class Tally:
 
     def take_in(self, vectors: Vector, clusters: NDArray[np.int32]) -> None:
         """Members (n, d) joining the clusters (n,)."""
-        for cluster in np.unique(clusters):
-            rows = clusters == cluster
-            self._sums[cluster] += vectors[rows].sum(axis=0, dtype=np.float64)
-            self.sizes[cluster] += int(rows.sum())
+        if not len(clusters):
+            return
+        order = np.argsort(clusters, kind="stable")
+        found, begins = np.unique(clusters[order], return_index=True)
+        self._sums[found] += np.add.reduceat(vectors[order].astype(np.float64), begins, axis=0)
+        self.sizes += np.bincount(clusters, minlength=len(self.sizes))
 
     def turn_away(self, clusters: NDArray[np.int32]) -> None:
         """Rows whose nearest cluster (n,) did not take them in."""

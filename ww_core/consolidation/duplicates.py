@@ -3,57 +3,90 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ww_core.models import Vector
 
-_SPACE = re.compile(r"\s+")
 _EXACTING = re.compile(r"\d[\d.,:/-]*|\b(?:no|not|never|without|none|nor|cannot|\w+n't)\b", re.IGNORECASE)
+_NOTHING = bytes(8)
 BLOCK = 1024
 """Rows compared with the others at a time."""
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
-    """What a text has to agree on with another to be its duplicate, as digests."""
+class Texts:
+    """What n texts have to agree on with another to be its duplicate, as digests: 24 bytes a text."""
 
-    whole: bytes
-    """Of the text without regard to case and white space: equal ones are exact duplicates."""
-    exacting: bytes
-    """Of its numbers and negations in order: vectors hardly see them, people do."""
+    whole: NDArray[np.uint64]
+    """(n, 2) of the text without regard to case and white space: equal ones are exact duplicates."""
+    exacting: NDArray[np.uint64]
+    """(n,) of its numbers and negations in order: vectors hardly see them, people do."""
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> Texts:
+        """The digests of texts."""
+        whole, exacting = bytearray(), bytearray()
+        for text in texts:
+            plain = " ".join(text.split()).casefold()
+            whole += _digest(plain, 16)
+            found = _EXACTING.findall(plain)
+            exacting += _digest(" ".join(found), 8) if found else _NOTHING
+        return cls(np.frombuffer(whole, np.uint64).reshape(-1, 2), np.frombuffer(exacting, np.uint64))
+
+    @classmethod
+    def together(cls, parts: Sequence[Texts]) -> Texts:
+        """All texts of the parts, in their order."""
+        nothing = Texts.of(())
+        return cls(
+            np.concatenate([nothing.whole, *(part.whole for part in parts)]),
+            np.concatenate([nothing.exacting, *(part.exacting for part in parts)]),
+        )
+
+    def __len__(self) -> int:
+        return len(self.exacting)
+
+    def __getitem__(self, rows: NDArray[np.int64]) -> Texts:
+        return Texts(self.whole[rows], self.exacting[rows])
+
+    def first(self) -> NDArray[np.int64]:
+        """(n,) for each text the first row with the same text: its own, where it is no copy."""
+        order = np.lexsort((self.whole[:, 1], self.whole[:, 0]))
+        ordered = self.whole[order]
+        begins = np.ones(len(order), dtype=np.bool_)
+        begins[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+        # lexsort is stable: of equal texts the first row comes first
+        found = np.empty(len(order), dtype=np.int64)
+        found[order] = order[np.maximum.accumulate(np.where(begins, np.arange(len(order)), 0))]
+        return found
 
 
-def fingerprint(text: str) -> Text:
-    """The digests of one text."""
-    plain = _SPACE.sub(" ", text).strip().casefold()
-    return Text(_digest(plain), _digest(" ".join(_EXACTING.findall(plain))))
-
-
-def fold(vectors: Vector, texts: Sequence[Text], *, threshold: float) -> list[int]:
-    """For each of n rows in order of time the first row that it duplicates, or itself; never a chain.
+def fold(vectors: Vector, texts: Texts, *, threshold: float) -> NDArray[np.int64]:
+    """For each of n rows in order of time the first row that it duplicates, or itself (n,); never a chain.
 
     ``vectors`` (n, d) unit rows; ``threshold`` is the cosine (0 to 1) from which rows are near duplicates; from 1 on
     only exact copies are folded.
     """
-    first_of: dict[bytes, int] = {}
-    heads = [first_of.setdefault(text.whole, row) for row, text in enumerate(texts)]
+    heads = texts.first()
     if threshold >= 1.0:
         return heads
     for start in range(0, len(vectors), BLOCK):
         stop = min(start + BLOCK, len(vectors))
         cosines = vectors[start:stop] @ vectors[:stop].T
         later, earlier = np.nonzero(cosines >= threshold)
-        for row, other in zip((later + start).tolist(), earlier.tolist(), strict=True):
+        later += start
+        pairs = earlier < later
+        for row, other in zip(later[pairs].tolist(), earlier[pairs].tolist(), strict=True):
             # np.nonzero goes by row, then by column: the earliest match of a row comes first.
-            free = other < row and heads[row] == row and heads[other] == other
-            if free and texts[row].exacting == texts[other].exacting:
+            free = heads[row] == row and heads[other] == other
+            if free and texts.exacting[row] == texts.exacting[other]:
                 heads[row] = other
-    return [heads[head] for head in heads]
+    return heads[heads]
 
 
-def _digest(text: str) -> bytes:
-    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).digest()
+def _digest(text: str, size: int) -> bytes:
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=size).digest()

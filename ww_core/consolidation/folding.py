@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ww_core.config import Settings
-from ww_core.consolidation.duplicates import Text, fingerprint, fold
+from ww_core.consolidation.duplicates import Texts, fold
 from ww_core.consolidation.selection import New, Sample
 from ww_core.models import Vector
 from ww_core.stores.ports import CONTENT, GraphStore, Search, VectorStore, Where
@@ -20,7 +21,8 @@ class Folding:
     """Finds the original of each duplicate of one run, never a duplicate itself.
 
     A whole session is compared pair by pair. In a larger one exact copies are found among all new episodes, near ones
-    among those of one batch, and, while the new ones are few enough for the cap, among everything stored.
+    among those of one batch, and, while the new ones are few enough for the cap, in the cell of what is stored that
+    each is nearest to.
     """
 
     def __init__(
@@ -39,61 +41,73 @@ class Folding:
         self._session = sample.episodes[0].session_id if sample.episodes else ""
         self._sample = sample
         self._whole = whole
-        self._texts = dict(zip(new.ids, new.texts, strict=True))
+        self._new = new
         self._ask_store = not whole and len(new) <= settings.consolidation_max_samples
-        self._first: dict[bytes, str] = {}
+        self._known: dict[bytes, str] = {}
+        """Episodes of the sample that are not new, by the digest of their text."""
         self._heads: dict[str, str] = {}
         """Of what was folded in this run."""
+        self._originals: set[str] = set()
+        """What they were folded into."""
         if not whole:
-            for episode in sample.episodes:
-                if episode.episode_id not in self._texts and episode.duplicate_of is None:
-                    self._first.setdefault(fingerprint(episode.content).whole, episode.episode_id)
-            for episode_id, text in self._texts.items():
-                self._first.setdefault(text.whole, episode_id)
+            self._first = new.texts.first()
+            known = [e for e, place in zip(sample.episodes, sample.place, strict=True) if place < 0]
+            for episode, text in zip(known, Texts.of(e.content for e in known).whole, strict=True):
+                if episode.duplicate_of is None:
+                    self._known.setdefault(text.tobytes(), episode.episode_id)
 
-    def of_sample(self) -> list[str | None]:
-        """For each row of the sample the id of its original, None where it is none's duplicate."""
+    def of_sample(self, cells: Sequence[str | None]) -> list[str | None]:
+        """For each row of the sample, with its nearest cluster, the id of its original; None where it has none."""
         episodes = self._sample.episodes
         if self._whole:
-            texts = [fingerprint(e.content) for e in episodes]
-            heads = fold(self._sample.vectors, texts, threshold=self._threshold)
+            texts = Texts.of(e.content for e in episodes)
+            heads = fold(self._sample.vectors, texts, threshold=self._threshold).tolist()
             return [None if head == row else episodes[head].episode_id for row, head in enumerate(heads)]
         rows = np.flatnonzero(self._sample.new)
-        found = self.of_batch([episodes[r].episode_id for r in rows], self._sample.vectors[rows])
+        found = self.of_batch(
+            self._sample.place[rows], self._sample.vectors[rows], [cells[row] for row in rows.tolist()]
+        )
         heads_of = dict(zip(rows.tolist(), found, strict=True))
         return [heads_of.get(row, episode.duplicate_of) for row, episode in enumerate(episodes)]
 
-    def of_batch(self, ids: Sequence[str], vectors: Vector) -> list[str | None]:
-        """The same for new episodes with their vectors (n, d), in session order."""
-        texts = [self._texts[episode_id] for episode_id in ids]
+    def of_batch(self, places: NDArray[np.int64], vectors: Vector, cells: Sequence[str | None]) -> list[str | None]:
+        """The same for the new episodes at the places (n,) with their vectors (n, d), in session order."""
+        texts = self._new.texts[places]
         near = fold(vectors, texts, threshold=self._threshold)
-        stored = self._in_store(ids, vectors, texts)
+        ids = [self._new.ids[place] for place in places]
+        stored = self._in_store(ids, vectors, cells, texts)
+        first, digests = self._first[places], texts.whole.tobytes()
         result: list[str | None] = []
         for row, episode_id in enumerate(ids):
-            head = self._first[texts[row].whole]
+            head = self._known.get(digests[16 * row : 16 * row + 16]) or self._new.ids[first[row]]
             if head == episode_id:
-                head = stored[row] or ids[near[row]]
-            head = self._heads.get(head, head)
+                head = stored.get(row) or ids[near[row]]
+            head = episode_id if episode_id in self._originals else self._heads.get(head, head)
             if head != episode_id:
                 self._heads[episode_id] = head
+                self._originals.add(head)
             result.append(None if head == episode_id else head)
         return result
 
-    def _in_store(self, ids: Sequence[str], vectors: Vector, texts: Sequence[Text]) -> list[str | None]:
+    def _in_store(
+        self, ids: Sequence[str], vectors: Vector, cells: Sequence[str | None], texts: Texts
+    ) -> dict[int, str]:
+        """Of rows that are near an episode stored before this run, its id or its original's."""
         if not self._ask_store or self._threshold >= 1.0 or not ids:
-            return [None] * len(ids)
-        where = Where(sessions=(self._session,))
-        hits = self._vectors.search([Search(CONTENT, vector, where, STORED_HITS) for vector in vectors])
-        near = [[h.episode_id for h in found if h.score >= self._threshold] for found in hits]
-        older = {h for row, found in enumerate(near) for h in found if h not in self._texts and h != ids[row]}
-        episodes = self._graph.get(sorted(older)) if older else {}
-        result: list[str | None] = []
-        for row, found in enumerate(near):
-            original = None
-            for hit in found:
-                episode = episodes.get(hit)
-                if episode is not None and fingerprint(episode.content).exacting == texts[row].exacting:
-                    original = episode.duplicate_of or hit
-                    break
-            result.append(original)
+            return {}
+        rows = [row for row, cell in enumerate(cells) if cell is not None]
+        within = [Where(sessions=(self._session,), cells=(cells[row] or "",)) for row in rows]
+        hits = self._vectors.search(
+            [Search(CONTENT, vectors[row], where, STORED_HITS) for row, where in zip(rows, within, strict=True)]
+        )
+        near = zip(rows, ([h.episode_id for h in found if h.score >= self._threshold] for found in hits), strict=True)
+        new = set(self._new.ids)
+        older = {row: [h for h in found if h not in new] for row, found in near}
+        episodes = self._graph.get(sorted({h for found in older.values() for h in found}))
+        exacting = dict(zip(episodes, Texts.of(e.content for e in episodes.values()).exacting.tolist(), strict=True))
+        result: dict[int, str] = {}
+        for row, found in older.items():
+            same = [h for h in found if h in exacting and exacting[h] == texts.exacting[row]]
+            if same:
+                result[row] = episodes[same[0]].duplicate_of or same[0]
         return result

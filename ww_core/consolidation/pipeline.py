@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from ww_core.consolidation.clustering import centroids as mean_rows
 from ww_core.consolidation.folding import Folding
 from ww_core.consolidation.groups import Group, Groups, new_cluster_id, rows_by_label, shape
 from ww_core.consolidation.identity import Matching, match
+from ww_core.consolidation.leftovers import read_leftovers
 from ww_core.consolidation.naming import Namer, renew_exemplars
 from ww_core.consolidation.restructure import Restructure
 from ww_core.consolidation.sampling import EXEMPLARS_PER_CLUSTER, POOL, draw
@@ -278,7 +278,7 @@ class Pipeline:
         )
         nearest = np.where(nearest < 0, to.nearest, nearest)
         distance = _distance(sample.vectors, groups.centroids, nearest)
-        heads = folding.of_sample()
+        heads = folding.of_sample([groups.id_of(int(place)) for place in nearest])
         batch: list[Membership] = []
         for row, episode in enumerate(sample.episodes):
             placed = Membership(
@@ -301,13 +301,14 @@ class Pipeline:
             self._sink.put(batch[start : start + size], sample.before)
 
     def _place_rest(self, groups: Groups, sample: Sample, new: New, folding: Folding) -> None:
-        sampled = {e.episode_id for e, is_new in zip(sample.episodes, sample.new, strict=True) if is_new}
+        sampled = np.zeros(len(new), dtype=np.bool_)
+        sampled[sample.place[sample.new]] = True
         centroids, radii = groups.open_centroids(), groups.radii()
         size = self._settings.consolidation_batch_size
         for start in range(0, len(new), size):
             self._step(0.4 + 0.5 * start / len(new))
-            rest = [i for i in range(start, min(start + size, len(new))) if new.ids[i] not in sampled]
-            stored = self._vectors.vectors([new.ids[i] for i in rest])
+            rest = {new.ids[i]: i for i in (start + np.flatnonzero(~sampled[start : start + size])).tolist()}
+            stored = self._vectors.vectors(list(rest))
             if not stored:
                 continue
             rows = np.stack([s.vector for s in stored]).astype(np.float32)
@@ -315,13 +316,12 @@ class Pipeline:
             groups.tally.take_in(rows[to.inside], to.nearest[to.inside])
             near = ~to.inside & (to.distance <= 2.0 * radii[to.nearest]) if len(groups) else ~to.inside
             groups.tally.turn_away(to.nearest[near & (to.nearest >= 0)])
-            heads = folding.of_batch([s.episode_id for s in stored], rows)
+            cells = [groups.id_of(place) for place in to.nearest.tolist()]
+            heads = folding.of_batch(np.array([rest[s.episode_id] for s in stored]), rows, cells)
+            inside, distance = to.inside.tolist(), to.distance.tolist()
             batch = []
             for k, item in enumerate(stored):
-                name = groups.id_of(int(to.nearest[k]))
-                placed = Membership(
-                    item.episode_id, name if to.inside[k] else None, name, float(to.distance[k]), heads[k]
-                )
+                placed = Membership(item.episode_id, cells[k] if inside[k] else None, cells[k], distance[k], heads[k])
                 self._count(placed)
                 batch.append(placed)
                 if placed.cluster_id is None:
@@ -334,17 +334,6 @@ class Pipeline:
             self._noise += 1
         else:
             self._assigned += 1
-
-
-def leftovers_key(session_id: str) -> str:
-    """The fact that holds a session's leftovers."""
-    return f"consolidation.leftovers:{session_id}"
-
-
-def read_leftovers(graph: GraphStore, session_id: str) -> list[str]:
-    """Ids of unclustered episodes that earlier runs set aside; a hint, checked against the memberships before use."""
-    kept = graph.get_fact(leftovers_key(session_id))
-    return [str(item) for item in json.loads(kept)] if kept else []
 
 
 def _first_rows(labels: NDArray[np.int32], places: NDArray[np.int32]) -> list[tuple[int, NDArray[np.int64]]]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ww_core.consolidation.duplicates import Text, fingerprint
+from ww_core.consolidation.duplicates import Texts
 from ww_core.consolidation.groups import Groups
 from ww_core.consolidation.sampling import EXEMPLARS_PER_CLUSTER, POOL, draw, share_out, split_budget, spread_over_time
 from ww_core.models import Episode, Vector
@@ -18,12 +18,12 @@ PAGE = 5000
 """Episodes read at a time."""
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class New:
     """The episodes that no run has looked at, in session order: ids, and the digests of their texts."""
 
-    ids: list[str] = field(default_factory=list)
-    texts: list[Text] = field(default_factory=list)
+    ids: list[str]
+    texts: Texts
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -40,29 +40,33 @@ class Sample:
     """(n,) the rows to be clustered, up to the cap; the others help to sharpen them."""
     known: NDArray[np.int32]
     """(n,) place of the known cluster each row belongs to, -1 for new and unclustered ones."""
-    new: NDArray[np.bool_]
-    """(n,) whether the row is new."""
+    place: NDArray[np.int64]
+    """(n,) which of the new episodes the row is, -1 for one that is not new."""
     weights: Vector
     """(n,) how many episodes the row stands for."""
     before: dict[str, Membership]
     """Memberships of rows that are not new, where they were read."""
 
+    @property
+    def new(self) -> NDArray[np.bool_]:
+        """(n,) whether the row is new."""
+        return self.place >= 0
+
 
 def collect_new(graph: GraphStore, session_id: str, step: Callable[[], None]) -> New:
     """Read the session's new episodes page by page; ``step`` is called after each."""
-    new = New()
+    ids: list[str] = []
+    texts: list[Texts] = []
     after = None
     while page := graph.unconsolidated(session_id, limit=PAGE, after=after):
-        for episode in page:
-            new.ids.append(episode.episode_id)
-            new.texts.append(fingerprint(episode.content))
+        ids += [episode.episode_id for episode in page]
+        texts.append(Texts.of(episode.content for episode in page))
         last = page[-1]
-        assert last.timestamp is not None  # noqa: S101 - stored episodes have one
         after = (last.timestamp, last.position, last.episode_id)
         step()
         if len(page) < PAGE:
             break
-    return new
+    return New(ids, Texts.together(texts))
 
 
 def all_memberships(graph: GraphStore, session_id: str, cluster_id: str | None = None) -> Iterator[list[Membership]]:
@@ -91,7 +95,7 @@ class Selector:
     def whole(self) -> Sample:
         """Everything there is in the session."""
         before = {m.episode_id: m for page in all_memberships(self._graph, self._groups.session_id) for m in page}
-        return self._sample([*before, *self._new.ids], set(self._new.ids), before, {})
+        return self._sample(range(len(self._new)), before, {})
 
     def drawn(self, leftovers: Sequence[str]) -> Sample:
         """New rows spread over time, exemplars of every cluster, and some of those that fitted nowhere."""
@@ -108,14 +112,13 @@ class Selector:
                 weight[episode_id] = float(groups.tally.sizes[i]) / max(count, 1)
         for episode_id in draw(leftovers, counts[-1], rng):
             before.setdefault(episode_id, Membership(episode_id, None, None, 0.0))
-        chosen = [new.ids[i] for i in spread_over_time(len(new), of_new, rng)]
-        weight |= dict.fromkeys(chosen, len(new) / max(len(chosen), 1))
-        return self._sample([*before, *chosen], set(chosen), before, weight)
+        chosen = spread_over_time(len(new), of_new, rng).tolist()
+        weight |= dict.fromkeys((new.ids[i] for i in chosen), len(new) / max(len(chosen), 1))
+        return self._sample(chosen, before, weight)
 
-    def _sample(
-        self, ids: Sequence[str], new: set[str], before: dict[str, Membership], weight: dict[str, float]
-    ) -> Sample:
-        found = self._graph.get(ids)
+    def _sample(self, chosen: Iterable[int], before: dict[str, Membership], weight: dict[str, float]) -> Sample:
+        new = {self._new.ids[i]: i for i in chosen}
+        found = self._graph.get([*before, *new])
         # An exemplar that was moved since, or a leftover that found its place, is not what it was drawn as.
         alive = [e for e in found.values() if e.episode_id in new or e.cluster_id == before[e.episode_id].cluster_id]
         alive.sort(key=lambda e: (e.timestamp, e.position, e.episode_id))
@@ -130,7 +133,7 @@ class Selector:
             rows.astype(np.float32),
             core,
             np.array(places, dtype=np.int32),
-            np.array([e.episode_id in new for e in episodes], dtype=np.bool_),
+            np.array([new.get(e.episode_id, -1) for e in episodes], dtype=np.int64),
             np.array([weight.get(e.episode_id, 1.0) for e in episodes], dtype=np.float32),
             before,
         )

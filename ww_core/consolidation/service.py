@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from ww_core.config import Settings
-from ww_core.consolidation.pipeline import Outcome, Pipeline, leftovers_key
+from ww_core.consolidation.leftovers import write_leftovers
+from ww_core.consolidation.pipeline import Outcome, Pipeline
 from ww_core.consolidation.progress import LEASE_SECONDS, LeaseLost, OutOfTime, Stopped, Watch
 from ww_core.consolidation.sink import WRITE, Preview, Stage, route
-from ww_core.errors import Busy, WorldWeaverError
+from ww_core.consolidation.standing import standing
+from ww_core.errors import Busy, NotFound, WorldWeaverError
 from ww_core.hooks import Hooks
+from ww_core.maintenance.erase import finish_session
 from ww_core.models import Run, RunStatus, State
 from ww_core.observability.metrics import Metrics
 from ww_core.stores.ports import Centroid, GraphStore, PointChange, VectorStore, Where
@@ -87,7 +89,11 @@ class Consolidator:
         except OutOfTime as error:
             return self._finish(self._ended(run, "failed", watch, error=str(error)), token)
         except LeaseLost as error:
-            found = self._graph.run(run_id)
+            try:
+                found = self._graph.run(run_id)
+            except NotFound:  # its session was erased, and centroids may have been written since
+                finish_session(self._graph, self._vectors, run.session_id)
+                raise
             if found.status == "cancelled":
                 self._observe(found)
                 return found
@@ -127,8 +133,7 @@ class Consolidator:
             if last is not None and (now - last).total_seconds() < interval / 2:
                 continue
             oldest = self._graph.unconsolidated(session_id, limit=1)
-            stored = oldest[0].stored_at if oldest else None
-            since = last or stored or now
+            since = last or (oldest[0].stored_at if oldest else now)
             if count < self._settings.consolidation_min_new and (now - since).total_seconds() < PATIENCE * interval:
                 continue
             waiting.append((count > HUGE, since, session_id))
@@ -187,7 +192,7 @@ class Consolidator:
         done = self._ended(run, "done", watch, outcome)
         if not self._graph.publish(done, token=token):
             raise LeaseLost("another worker has taken this run over")
-        self._graph.put_fact(leftovers_key(session), json.dumps(outcome.leftovers))
+        write_leftovers(self._graph, session, outcome.leftovers)
         self._tidy(session, stage)
         self._observe(done)
         return done
@@ -209,7 +214,7 @@ class Consolidator:
     ) -> Run:
         ended = replace(run, status=status, finished_at=self._clock(), seconds=watch.seconds, error=error, progress=1.0)
         if outcome is None:
-            return replace(ended, clusters=current.clusters if current is not None else ())
+            return replace(ended, clusters=standing(current))
         return replace(
             ended,
             considered=outcome.considered,

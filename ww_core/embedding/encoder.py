@@ -73,6 +73,10 @@ class TextEncoder:
         """See Runner.settle."""
         return self._runner.settle()
 
+    def settle_aside(self, model: str) -> None:
+        """See Runner.settle_aside."""
+        self._runner.settle_aside(model)
+
     def windows(self, text: str) -> list[str]:
         """``[text]`` where it has at most ``window_tokens`` word pieces, else overlapping slices: see WordPieces."""
         return self._pieces.windows(text, limit=self.window_tokens)

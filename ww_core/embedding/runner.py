@@ -12,6 +12,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from ww_core.embedding import selftest
 from ww_core.embedding.backends import Backend, domain_error, unit
 from ww_core.embedding.errors import EncodingFailed, OutOfMemory
 from ww_core.embedding.onnx_backend import OnnxBackend, usable_cores
@@ -28,6 +29,8 @@ logger = logging.getLogger(__name__)
 BATCH_ROWS = {"cuda": 64, "mps": 64, "cpu": 8}  # texts of one forward pass where the setting is silent
 # Padded word pieces of one forward pass: bounds its memory. On a CPU its activations should stay in the cache.
 _DEVICE_TOKENS = {"cuda": 16_384, "mps": 8_192}
+# Of these, padding: with more, another pass costs a CPU less. A GPU is idle while a pass is launched.
+_CPU_PADDING = 8
 _CPU_TOKENS_PER_THREAD, _MIN_CPU_TOKENS, _MAX_CPU_TOKENS = 256, 512, 4_096
 
 
@@ -63,7 +66,7 @@ class Runner:
     # -- which path
 
     def settle(self) -> Choice:
-        """Find the fastest path, where no process did so before on this machine: a few seconds, once.
+        """Find the fastest path here and now, where no process did so before on this machine: seconds, once.
 
         Others go on embedding meanwhile; a second caller does not wait.
         """
@@ -76,6 +79,24 @@ class Runner:
         finally:
             self._settling.release()
         return self.choice
+
+    def settle_aside(self, model: str) -> None:
+        """Have another process find it, once; ``model`` is the setting's value. Returns at once."""
+        if self._settled or not self._settling.acquire(blocking=False):
+            return
+        if self._settled:
+            self._settling.release()
+        else:
+            selftest.start(model, self.options.threads, self._adopt)
+
+    def _adopt(self) -> None:
+        """Use what the other process found; where it found nothing, this process asks no more."""
+        try:
+            if self._memory.recall(self.source, self.options.threads) is not None:
+                self.choice, self.backend = self._begin()
+            self._settled = True
+        finally:
+            self._settling.release()
 
     def _begin(self) -> tuple[Choice, Backend]:
         """What earlier processes found best here, else what is there soonest; the reference where that fails."""
@@ -176,7 +197,8 @@ class Runner:
         under_way: deque[tuple[int, ...]] = deque()
 
         def feed() -> Iterator[Batch]:
-            for batch in self.pieces.batches(pieces, rows=rows, tokens=tokens):
+            padding = _CPU_PADDING if self.device == "cpu" else None
+            for batch in self.pieces.batches(pieces, rows=rows, tokens=tokens, padding=padding):
                 under_way.append(batch.rows)
                 yield batch
 

@@ -114,7 +114,7 @@ class EmbeddingService:
     def settle(self) -> Choice:
         """Find this machine's fastest way of running the model now, if it was not found before (seconds, once).
 
-        Otherwise bulk work does it, once it has come to ``BULK`` texts; a query never waits for it.
+        Otherwise a process of its own does it once bulk work has come to ``BULK`` texts; nobody waits for it.
         """
         return self._encoder().settle()
 
@@ -147,7 +147,7 @@ class EmbeddingService:
         with self._bulk:
             self._bulk_texts += len(missing)
             if self._bulk_texts >= BULK:
-                self.settle()
+                self._encoder().settle_aside(self._settings.embedding_model)
             made = dict(zip(missing, self._encode(missing, "document"), strict=True)) if missing else {}
         return [
             made[text] if text in made else known[key][np.newaxis].copy() for text, key in zip(texts, keys, strict=True)

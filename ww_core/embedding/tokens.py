@@ -111,16 +111,24 @@ class WordPieces:
             yield left, spans[end][0]
             start = max(start + 1, _word_start(opens, end - overlap, lowest=start + 1))
 
-    def batches(self, ids: Sequence[Sequence[int]], *, rows: int, tokens: int) -> Iterator[Batch]:
+    def batches(
+        self, ids: Sequence[Sequence[int]], *, rows: int, tokens: int, padding: int | None = None
+    ) -> Iterator[Batch]:
         """Batches of like length, longest first: at most ``rows`` texts and ``tokens`` padded word pieces each.
 
-        Texts beyond the model's window are cut to it.
+        ``padding``: how many of a batch's word pieces may be padding; None for any number. Texts beyond the model's
+        window are cut to it.
         """
         order = sorted(range(len(ids)), key=lambda i: -len(ids[i]))
         taken = 0
         while taken < len(order):
             width = min(len(ids[order[taken]]), self.max_tokens)
-            count = max(1, min(rows, tokens // max(1, width)))
+            most = min(max(1, min(rows, tokens // max(1, width))), len(order) - taken)
+            count, padded = 1, 0
+            while count < most and (padding is None or padded <= padding):
+                padded += max(0, width - len(ids[order[taken + count]]))
+                if padding is None or padded <= padding:
+                    count += 1
             yield self._batch(ids, tuple(order[taken : taken + count]), width)
             taken += count
 

@@ -297,11 +297,11 @@ def _receipt(episode: Episode, added: AddResult) -> Receipt | Exception:
             return Receipt(episode.episode_id, added.state, duplicate=True)
         case Added.CONFLICT:
             return EpisodeConflict(
-                f"episode {validate.shown(episode.episode_id)} exists with other content",
+                f"episode {validate.shown(episode.episode_id)} exists with other content or in another session",
                 hint="choose another episode_id, or change the episode with update",
             )
         case Added.ERASED:
             return EpisodeConflict(
                 f"episode {validate.shown(episode.episode_id)} was forgotten for good",
-                hint="store it under another episode_id",
+                hint="to store it again, give it an episode_id of its own (that of an ingested line is made of its text)",
             )

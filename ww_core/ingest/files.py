@@ -186,10 +186,12 @@ def _json_object(text: str) -> Parsed:
     except RecursionError:
         return InvalidInput("the line is not JSON that can be read: nested too deeply")
     except ValueError as error:
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else "a number is too long"
+        reason = "a number is too long"
+        if isinstance(error, json.JSONDecodeError):
+            reason = f"{error.msg.removesuffix(' at')} at column {error.colno}"
         return InvalidInput(f"the line is not JSON: {reason}")
     if not isinstance(value, dict):
-        return InvalidInput(f"the line is a JSON {type(value).__name__}, not an object with a content")
+        return InvalidInput(f"the line is {_JSON_NAMES[type(value)]}, not an object with a content")
     return value
 
 
@@ -214,6 +216,14 @@ def _csv(stream: IO[bytes]) -> Iterator[tuple[Record, Parsed]]:
     return rows(lines(stream), decode)
 
 
+_JSON_NAMES: Mapping[type, str] = {
+    list: "a JSON array",
+    str: "a JSON string",
+    int: "a JSON number",
+    float: "a JSON number",
+    bool: "a JSON boolean",
+    type(None): "JSON's null",
+}
 _FORMATS: Mapping[str, _Format] = {
     ".jsonl": json_lines,
     ".ndjson": json_lines,

@@ -191,7 +191,8 @@ def context(value: object) -> dict[str, Any]:
 def limit(value: object, *, most: int = 100) -> int:
     """How many results: 1 to ``most``."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-        raise InvalidInput(f"limit must be a whole number from 1 to {most}, not {shown(value)}")
+        bounds = f"from 1 to {most}" if most < 2**53 else "of at least 1"
+        raise InvalidInput(f"limit must be a whole number {bounds}, not {shown(value)}")
     return value
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from ww_core.consolidation.leftovers import read_leftovers, write_leftovers
 from ww_core.errors import ConfigurationError, Unavailable
 from ww_core.maintenance import scrub
 from ww_core.models import Erased
@@ -28,7 +29,7 @@ def erase(
     ids, memberships = graph.tombstone(episode_ids=episode_ids, session_id=session_id)
     removed = sum(finish(graph, vectors, ids[start : start + STEP]) for start in range(0, len(ids), STEP))
     if session_id is not None:
-        vectors.drop_centroids(session_id, keep_runs=())
+        finish_session(graph, vectors, session_id)
     if ids:  # a sweep that runs just now sees the tombstones too, and may have been quicker
         removed = max(removed, points)
     log.info("erased", extra={"action": "erase", "episodes": len(ids), "vectors": removed})
@@ -54,3 +55,12 @@ def finish(graph: GraphStore, vectors: VectorStore, episode_ids: Sequence[str]) 
         scrub.note(graph)
     graph.finish_tombstones(episode_ids)
     return removed
+
+
+def finish_session(graph: GraphStore, vectors: VectorStore, session_id: str) -> None:
+    """Remove the centroids of a session erased whole, then its name; where it lives again, what its run of now made
+    stays."""
+    vectors.drop_centroids(session_id, keep_runs=list(graph.current_runs([session_id]).values()))
+    if read_leftovers(graph, session_id):
+        write_leftovers(graph, session_id, ())
+    graph.finish_session(session_id)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from ww_core.errors import ConfigurationError, Unavailable
 from ww_core.maintenance.drain import never
-from ww_core.maintenance.erase import STEP, finish
+from ww_core.maintenance.erase import STEP, finish, finish_session
 from ww_core.maintenance.scrub import note, scrub_if_due
 from ww_core.models import Episode, Run, State
 from ww_core.stores.ports import Dirty, GraphStore, VectorStore, Where
@@ -112,6 +112,10 @@ def _finish_tombstones(graph: GraphStore, vectors: VectorStore, should_stop: Cal
     while not should_stop() and (ids := graph.unfinished_tombstones(STEP)):
         finish(graph, vectors, ids)
         done += len(ids)
+    # behind their episodes: a session whose erasure was cut off halfway is not among them
+    while not should_stop() and (sessions := graph.unfinished_sessions(STEP)):
+        for session_id in sessions:
+            finish_session(graph, vectors, session_id)
     return done
 
 

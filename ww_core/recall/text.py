@@ -29,8 +29,8 @@ def as_text(recall: Recall, *, max_tokens: int = 1000, order: Literal["time", "r
     The most relevant results are taken until the budget of about ``max_tokens`` is spent; the last one is cut rather
     than left out where something of it still fits. ``order`` says how the lines are sorted, not what is taken.
     """
-    if max_tokens < 1:
-        raise InvalidInput(f"max_tokens is {max_tokens}; it must be at least 1")
+    if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1:
+        raise InvalidInput(f"max_tokens must be a whole number of at least 1, not {max_tokens!r}")
     taken: list[tuple[Recollection, str]] = []
     for result in folded(recall.results):
         text = _one_line(result.content)

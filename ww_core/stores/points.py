@@ -128,6 +128,18 @@ def changed_payload(change: PointChange) -> dict[str, Any]:
     return changed
 
 
+def by_payload(changes: Iterable[PointChange]) -> list[tuple[dict[str, Any], list[str]]]:
+    """The payload fields to set, each with the ids of all episodes that get the same."""
+    groups: dict[Any, tuple[dict[str, Any], list[str]]] = {}
+    for change in changes:
+        context = None if change.context is None else tuple(sorted(change.context.items()))
+        key = (change.timestamp, change.outcome, context, change.importance, change.cells, change.archived)
+        if key not in groups:
+            groups[key] = (changed_payload(change), [])
+        groups[key][1].append(change.episode_id)
+    return [group for group in groups.values() if group[0]]
+
+
 def centroid_payload(centroid: Centroid) -> dict[str, Any]:
     """Fields of its own, so that no filter on episodes ever meets a centroid."""
     return {
@@ -243,15 +255,14 @@ def mean_vectors(episode_ids: Sequence[str], owners: Sequence[str], rows: Vector
 
     ``owners`` names the episode of each row of ``rows`` float32 (n, d).
     """
-    of: dict[str, list[int]] = {}
-    for row, owner in enumerate(owners):
-        of.setdefault(owner, []).append(row)
-    found = []
-    for episode_id in episode_ids:
-        index = of.get(episode_id)
-        if index is None:
-            continue
-        vector = rows[index[0]] if len(index) == 1 else rows[index].mean(axis=0, dtype=np.float32)
-        length = float(np.linalg.norm(vector))
-        found.append(StoredVector(episode_id, vector / np.float32(length) if length > 0 else vector))
-    return found
+    if len(set(owners)) == len(owners):
+        means, of = rows, {owner: row for row, owner in enumerate(owners)}
+    else:
+        of = {}
+        place = np.array([of.setdefault(owner, len(of)) for owner in owners])
+        means = np.zeros((len(of), rows.shape[1]), np.float32)
+        np.add.at(means, place, rows)
+        means /= np.bincount(place)[:, None].astype(np.float32)
+    lengths = np.linalg.norm(means, axis=1, keepdims=True)
+    means = (means / np.where(lengths > 0, lengths, 1)).astype(np.float32, copy=False)
+    return [StoredVector(name, means[of[name]]) for name in episode_ids if name in of]

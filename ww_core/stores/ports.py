@@ -88,6 +88,17 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Fresh:
+    """What a run has to know of an embedded episode that no run has looked at: there may be a million of them."""
+
+    episode_id: str
+    content: str
+    timestamp: datetime
+    position: int
+    stored_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Membership:
     """Where a run puts an episode. ``cluster_id`` None: unclustered; ``nearest`` routes it all the same."""
 
@@ -266,12 +277,20 @@ class GraphStore(Protocol):
     def tombstone(self, *, episode_ids: Sequence[str] = (), session_id: str | None = None) -> tuple[list[str], int]:
         """Erase content, context, memberships, dead letters, labels and medoids made of the episodes; leave a permanent
         tombstone whose vectors are still to be removed. A run of their sessions that is under way has read them: its
-        token is void, and it is ``requested`` again. Returns the ids erased now and the memberships removed."""
+        token is void, and it is ``requested`` again; of a session that is left without episodes all runs go. Returns
+        the ids erased now and the memberships removed."""
 
     def unfinished_tombstones(self, limit: int) -> list[str]:
         """Erased ids whose vectors may still exist."""
 
     def finish_tombstones(self, episode_ids: Sequence[str]) -> None: ...
+
+    def unfinished_sessions(self, limit: int) -> list[str]:
+        """Sessions erased whole whose centroids may still exist."""
+
+    def finish_session(self, session_id: str) -> None:
+        """Forget the name of a session erased whole: its tombstones are counted, and belong to none that anybody can
+        ask for. Where something was stored in it since, it lives on and keeps its name."""
 
     # -- consolidation
 
@@ -306,7 +325,7 @@ class GraphStore(Protocol):
 
     def unconsolidated(
         self, session_id: str, *, limit: int, after: tuple[datetime, int, str] | None = None
-    ) -> list[Episode]:
+    ) -> list[Fresh]:
         """Embedded episodes of the session that the current run has no membership for, in session order."""
 
     def count_unconsolidated(self, session_id: str | None = None) -> dict[str, int]:
@@ -584,6 +603,7 @@ __all__ = [
     "Doorbell",
     "Encoder",
     "Fingerprint",
+    "Fresh",
     "GraphStore",
     "Hit",
     "Membership",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ww_core.consolidation import duplicates
-from ww_core.consolidation.duplicates import fingerprint, fold
+from ww_core.consolidation.duplicates import Texts, fold
 
 
 def unit(rows: list[list[float]]) -> np.ndarray:
@@ -15,7 +15,7 @@ def unit(rows: list[list[float]]) -> np.ndarray:
 
 
 def folded(texts: list[str], rows: list[list[float]], threshold: float) -> list[int]:
-    return fold(unit(rows), [fingerprint(text) for text in texts], threshold=threshold)
+    return fold(unit(rows), Texts.of(texts), threshold=threshold).tolist()
 
 
 def test_exact_copies_are_folded_into_the_first_whatever_their_vectors() -> None:

@@ -107,7 +107,7 @@ def test_the_fast_path_gives_the_vectors_of_the_reference(tiny_model: Callable[.
     assert runner.backend.name == "onnx"
     expected = SentenceTransformer(str(directory), device="cpu").encode(TEXTS, normalize_embeddings=True)
     found = runner.embed(runner.pieces.ids(TEXTS), rows=2)
-    np.testing.assert_allclose(found, expected, atol=2e-5)
+    assert (found * expected).sum(axis=1).min() > 0.99999
 
 
 def test_the_default_model_agrees_with_sentence_transformers_on_every_sample() -> None:
@@ -168,7 +168,7 @@ def test_a_fast_path_that_fails_at_work_gives_way_to_the_reference(tiny_model: C
     pieces = runner.pieces.ids(TEXTS)
     before = runner.embed(pieces)
     failing(runner, RuntimeError("kernel not found"))
-    np.testing.assert_allclose(runner.embed(pieces), before, atol=2e-5)
+    assert (runner.embed(pieces) * before).sum(axis=1).min() > 0.99999
     assert runner.backend.name == "torch"
     assert "kernel not found" in runner.choice.reason
 

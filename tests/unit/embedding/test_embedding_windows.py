@@ -85,6 +85,14 @@ def test_batches_hold_like_lengths_within_both_bounds(pieces: WordPieces) -> Non
             assert batch.ids[line, : int(batch.mask[line].sum())].tolist() == ids[row]
 
 
+def test_padding_is_bounded_where_another_pass_costs_less(pieces: WordPieces) -> None:
+    ids = [[101, *range(1000, 1000 + n % 97), 102] for n in range(500)]
+    batches = list(pieces.batches(ids, rows=16, tokens=512, padding=8))
+    assert sorted(row for batch in batches for row in batch.rows) == list(range(500))
+    assert max(batch.ids.size - batch.tokens for batch in batches) <= 8
+    assert sum(batch.ids.size for batch in batches) <= 1.02 * sum(map(len, ids))
+
+
 def test_a_text_beyond_the_window_is_cut_with_its_closing_token(pieces: WordPieces) -> None:
     [ids] = pieces.ids([PROSE])
     [batch] = pieces.batches([ids], rows=1, tokens=10)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.unit.maintenance.conftest import Bench
+from ww_core.consolidation.leftovers import read_leftovers, write_leftovers
 from ww_core.embedding.sparse import SparseEncoder
 from ww_core.errors import StoreUnavailable
 from ww_core.maintenance.erase import erase
 from ww_core.maintenance.sweep import sweep
 from ww_core.models import State
-from ww_core.stores.ports import BM25_CONTEXT, CONTEXT, Dirty, Search, Where
+from ww_core.stores.ports import BM25_CONTEXT, CONTEXT, Centroid, Dirty, Search, Where
 
 TEXTS = [f"sentence {i} about topic {i % 5}" for i in range(30)]
 
@@ -127,6 +129,39 @@ def test_erasing_without_the_vector_store_is_finished_by_the_sweep(bench: Bench)
     assert bench.graph.get(ids[:1]) == {}
     assert sweep(bench.graph, bench.vectors, max_attempts=3).tombstones == 1
     assert bench.verify().ok
+
+
+def test_a_session_erased_without_the_vector_store_is_forgotten_by_the_sweep(bench: Bench, quick_path: Path) -> None:
+    from tests.unit.maintenance.test_drain import FailingVectors
+
+    name = "quuxelby"
+    bench.store(*TEXTS, session=name)
+    assert bench.drain().run().embedded == 30
+    row = bench.vectors.vectors(["e0"])[0].vector
+    bench.vectors.put_centroids([Centroid("c", name, "r", row, 0.2), Centroid("c", "other", "r", row, 0.2)])
+    write_leftovers(bench.graph, name, ["e1"])
+    assert holding(name, quick_path)
+
+    with pytest.raises(StoreUnavailable):
+        erase(bench.graph, FailingVectors(bench.vectors, "drop_centroids", [StoreUnavailable("away")]), session_id=name)  # type: ignore[arg-type]
+    assert bench.graph.sessions() == []
+    assert bench.graph.unfinished_sessions(9) == [name]
+    assert len(bench.vectors.centroids(name, "r")) == 1
+
+    sweep(bench.graph, bench.vectors, max_attempts=3)
+
+    assert bench.graph.unfinished_sessions(9) == []
+    assert bench.vectors.centroids(name, "r") == []
+    assert len(bench.vectors.centroids("other", "r")) == 1
+    assert read_leftovers(bench.graph, name) == []
+    assert holding(name, quick_path) == []
+    counts = bench.graph.counts()
+    assert (counts.acknowledged, counts.erased, bench.verify().ok) == (30, 30, True)
+
+
+def holding(name: str, directory: Path) -> list[str]:
+    """The files that hold the name, byte by byte."""
+    return [file.name for file in directory.rglob("*") if file.is_file() and name.encode() in file.read_bytes()]
 
 
 def test_verify_sees_a_point_too_many(bench: Bench) -> None:

@@ -16,6 +16,9 @@ STEP = 1000
 """Episodes of one transaction."""
 _UNWIPED = "erasure.unwiped"
 """Set while the write-ahead log may still hold what was erased."""
+_NAMELESS = "\x1f"
+"""What the name of an erased session is replaced with, and its number: no name of a living one has such a character."""
+_EMPTY = "NOT EXISTS (SELECT 1 FROM episode e WHERE e.session = s.session AND e.at IS NOT NULL)"
 _VOID_RUNS = """UPDATE run SET status = 'requested', token = NULL WHERE status = 'running' AND session IN
   (SELECT e.session FROM json_each(?) j CROSS JOIN episode e ON e.seq = j.value)"""
 
@@ -36,7 +39,10 @@ class Erasure(Part):
                 names, removed = _erase(db, seqs[start : start + STEP])
             erased += names
             memberships += removed
-        if erased:
+        if session_id is not None:
+            with self._db.write() as db:
+                _leave(db, session_id)
+        if erased or session_id is not None:
             self._wipe()
         return erased, memberships
 
@@ -60,6 +66,22 @@ class Erasure(Part):
                 (as_list(episode_ids),),
             )
 
+    def unfinished_sessions(self, limit: int) -> list[str]:
+        """See GraphStore."""
+        query = "SELECT s.session_id FROM unfinished_session u JOIN session s ON s.session = u.session LIMIT ?"
+        with self._db.read() as db:
+            return [name for (name,) in db.execute(query, (limit,))]
+
+    def finish_session(self, session_id: str) -> None:
+        """See GraphStore. The row stays, under a name that says nothing: tombstones refer to its number."""
+        with self._db.write() as db:
+            session = session_key(db, session_id)
+            db.execute("DELETE FROM unfinished_session WHERE session = ?", (session,))
+            query = f"UPDATE session AS s SET session_id = ? || s.session WHERE s.session = ? AND {_EMPTY}"
+            db.execute(query, (_NAMELESS, session))
+            db.execute("INSERT OR REPLACE INTO counter VALUES (?, 1)", (_UNWIPED,))
+        self._wipe()
+
     def _wipe(self) -> None:
         if self._db.wipe():
             with self._db.write() as db:
@@ -77,6 +99,18 @@ def _living(db: sqlite3.Connection, episode_ids: Sequence[str], session_id: str 
         query = "SELECT seq FROM episode WHERE session = ? AND at IS NOT NULL"
         seqs.update(seq for (seq,) in db.execute(query, (session_key(db, session_id),)))
     return sorted(seqs)
+
+
+def _leave(db: sqlite3.Connection, session_id: str) -> None:
+    """Take leave of a session without episodes: its runs and what they found go at once, its name when the vectors have
+    gone."""
+    query = f"SELECT s.session FROM session s WHERE s.session_id = ? AND {_EMPTY}"
+    for (session,) in db.execute(query, (session_id,)).fetchall():
+        labels.drop_clusters(db, "session = ?", (session,))
+        db.execute("DELETE FROM run WHERE session = ?", (session,))
+        db.execute("UPDATE session SET current = 0, leftovers = 0 WHERE session = ?", (session,))
+        db.execute("INSERT OR IGNORE INTO unfinished_session VALUES (?)", (session,))
+        db.execute("INSERT OR REPLACE INTO counter VALUES (?, 1)", (_UNWIPED,))
 
 
 def _erase(db: sqlite3.Connection, candidates: Sequence[int]) -> tuple[list[str], int]:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from ww_core.models import Episode
 from ww_core.stores.embedded.graph import labels
 from ww_core.stores.embedded.graph.leftovers import clear_idle_leftovers
 from ww_core.stores.embedded.graph.rows import (
@@ -16,12 +15,11 @@ from ww_core.stores.embedded.graph.rows import (
     VISIBLE,
     Part,
     as_list,
-    selecting,
     session_key,
-    to_episode,
+    to_time,
     to_us,
 )
-from ww_core.stores.ports import Membership
+from ww_core.stores.ports import Fresh, Membership
 
 # A row of a version that ended with the run being staged is still the one to compare with.
 _STANDING = """SELECT j.value, m.from_version, m.cluster, m.nearest, m.distance, m.duplicate_of, m.to_version, e.seq
@@ -74,18 +72,18 @@ class Memberships(Part):
 
     def unconsolidated(
         self, session_id: str, *, limit: int, after: tuple[datetime, int, str] | None = None
-    ) -> list[Episode]:
+    ) -> list[Fresh]:
         """See GraphStore."""
         clear_idle_leftovers(self._db, session_id)
         start = (to_us(after[0]), after[1], after[2]) if after is not None else (-(2**62), 0, "")
-        query = selecting(
-            f"""(SELECT f.seq FROM fresh f WHERE f.session = ? AND (f.at, f.position, f.episode_id) > (?, ?, ?)
-              AND {_UNSEEN} ORDER BY f.at, f.position, f.episode_id LIMIT ?) g CROSS JOIN episode e ON e.seq = g.seq"""
-        )
+        query = f"""SELECT g.episode_id, b.content, g.at, g.position, e.stored_at
+          FROM (SELECT * FROM fresh f WHERE f.session = ? AND (f.at, f.position, f.episode_id) > (?, ?, ?)
+            AND {_UNSEEN} ORDER BY f.at, f.position, f.episode_id LIMIT ?) g
+          CROSS JOIN episode e ON e.seq = g.seq CROSS JOIN body b ON b.body = e.body
+          ORDER BY g.at, g.position, g.episode_id"""
         with self._db.read() as db:
-            key = session_key(db, session_id)
-            rows = db.execute(f"{query} ORDER BY e.at, e.position, e.episode_id", (key, *start, limit))
-            return [to_episode(row) for row in rows]
+            rows = db.execute(query, (session_key(db, session_id), *start, limit))
+            return [Fresh(name, text, to_time(at), place, to_time(stored)) for name, text, at, place, stored in rows]
 
     def count_unconsolidated(self, session_id: str | None = None) -> dict[str, int]:
         """See GraphStore. Sessions with nothing new are left out."""

@@ -9,10 +9,12 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from typing import TypeVar
+from pathlib import Path
+from ssl import PROTOCOL_TLS_CLIENT, SSLContext
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from neo4j import READ_ACCESS, WRITE_ACCESS, Driver, GraphDatabase, Transaction
+from neo4j import READ_ACCESS, WRITE_ACCESS, Driver, GraphDatabase, Transaction, TrustCustomCAs
 from neo4j.api import BookmarkManager
 from neo4j.exceptions import DriverError, Neo4jError
 
@@ -139,9 +141,14 @@ class Server:
 
     def _open(self) -> Driver:
         s = self._settings
+        uri, trust = self._uri, {}
+        if s.neo4j_ca_certs is not None:
+            # the driver's own "+s" always means the system's authorities
+            uri, trust = uri.replace("+s://", "://", 1), _trusting(s.neo4j_ca_certs)
         try:
             driver = GraphDatabase.driver(
-                self._uri,
+                uri,
+                **trust,
                 auth=self._auth,
                 max_connection_pool_size=s.neo4j_pool_size,
                 connection_acquisition_timeout=s.neo4j_acquisition_timeout,
@@ -158,6 +165,17 @@ class Server:
         # in a cluster, what one transaction wrote is seen by the next even where another member answers it
         self._bookmarks = GraphDatabase.bookmark_manager() if self._uri.startswith("neo4j") else None
         return driver
+
+
+def _trusting(authorities: Path) -> dict[str, Any]:
+    try:
+        SSLContext(PROTOCOL_TLS_CLIENT).load_verify_locations(authorities)
+    except OSError as error:  # SSLError is one
+        raise ConfigurationError(
+            f"neo4j_ca_certs {authorities} cannot be used: {error.strerror or error}",
+            hint="name a readable file of certificates (PEM)",
+        ) from error
+    return {"encrypted": True, "trusted_certificates": TrustCustomCAs(str(authorities))}
 
 
 def _credentials(settings: Settings, userinfo: str) -> tuple[str, str] | None:

@@ -22,7 +22,8 @@ SHARDS = 16
 SALT_BITS = 10
 
 # The count of what was acknowledged is kept apart from the rows, so that a row that vanishes shows; it is kept in
-# shards chosen at random, so that concurrent stores of one session seldom write to the same node. A row's `t` orders
+# shards chosen at random, so that concurrent stores of one session seldom write to the same node. The session comes
+# behind its counter: an erasure that removes both has locked every counter of the session first. A row's `t` orders
 # the outbox; it ends in random bits of this attempt, which tell what it made from what was there, be it from an attempt
 # before. What every new row would have alike (generation 0, no deliveries) is left out: fewer properties, more rows.
 ADD = f"""{NOW}
@@ -38,12 +39,12 @@ WITH session, max(t) AS last, sum(CASE WHEN made THEN 1 ELSE 0 END) AS created,
 ORDER BY session
 CALL (session, last, created) {{
   WITH * WHERE created > 0
-  MERGE (s:Session {{ns: $ns, id: session}})
-    ON CREATE SET s.current = 0, s.last_version = 0, s.oldest_version = 0, s.leftovers = false
   MERGE (c:Counter {{ns: $ns, session: session, shard: $shard}})
     ON CREATE SET c.acknowledged = 0, c.last = 0
   SET c.lock = true
   SET c.acknowledged = c.acknowledged + created, c.last = CASE WHEN c.last > last THEN c.last ELSE last END
+  MERGE (s:Session {{ns: $ns, id: session}})
+    ON CREATE SET s.current = 0, s.last_version = 0, s.oldest_version = 0, s.leftovers = false
 }}
 WITH known WHERE size(known) > 0
 UNWIND known AS item

@@ -8,8 +8,9 @@ from neo4j import Transaction
 
 from ww_core.stores.ports import Dirty
 from ww_core.stores.servers.neo4j import dirt, labels, runs
+from ww_core.stores.servers.neo4j.episodes import SHARDS
 from ww_core.stores.servers.neo4j.membership import forget_memberships
-from ww_core.stores.servers.neo4j.rows import Part, usable
+from ww_core.stores.servers.neo4j.rows import Part, usable, value
 
 STEP = 1000
 """Episodes of one transaction."""
@@ -39,6 +40,28 @@ RETURN e.id ORDER BY e.ns, e.seq LIMIT $limit"""
 _FINISH = """UNWIND $ids AS id MATCH (e:Episode {ns: $ns, id: id}) WHERE e:Unfinished
 REMOVE e:Unfinished SET e.old_place = null"""
 
+NAMELESS = ""
+"""The session of the tombstones whose session was erased whole: no living one has an empty name."""
+_LIVES = "EXISTS { MATCH (e:Episode) WHERE e.ns = $ns AND e.session = $session AND e.place > '' }"
+_LEAVE = f"""MATCH (s:Session {{ns: $ns, id: $session}}) WHERE NOT {_LIVES}
+SET s:Leaving, s.current = 0, s.leftovers = false RETURN s.id"""
+_DROP_RUNS = "MATCH (r:Run) WHERE r.ns = $ns AND r.session = $session AND r.seq > 0 DETACH DELETE r"
+_DROP_CLUSTERS = "MATCH (c:Cluster) WHERE c.ns = $ns AND c.session = $session DETACH DELETE c"
+_LEAVING = "MATCH (s:Leaving) WHERE s.ns = $ns AND s.id > '' RETURN s.id ORDER BY s.ns, s.id LIMIT $limit"
+_STAY = "MATCH (s:Session {ns: $ns, id: $session}) REMOVE s:Leaving"
+_LOCK_COUNTERS = f"""UNWIND range(0, {SHARDS - 1}) AS shard
+MERGE (c:Counter {{ns: $ns, session: $session, shard: shard}})
+  ON CREATE SET c.acknowledged = 0, c.last = 0
+SET c.lock = true RETURN sum(c.acknowledged), max(c.last)"""
+_TOMBSTONES = "MATCH (e:Erased) WHERE e.ns = $ns AND e.session = $session RETURN e.id LIMIT $limit"
+_UNNAME = "UNWIND $ids AS id MATCH (e:Episode {ns: $ns, id: id}) SET e.session = $nameless"
+_COUNT_OUT = "MATCH (c:Counter {ns: $ns, session: $session, shard: 0}) SET c.acknowledged = c.acknowledged - $number"
+_COUNT_IN = """MERGE (c:Counter {ns: $ns, session: $nameless, shard: 0}) ON CREATE SET c.acknowledged = 0, c.last = 0
+SET c.lock = true
+SET c.acknowledged = c.acknowledged + $number, c.last = CASE WHEN c.last > $last THEN c.last ELSE $last END"""
+_DROP_SESSION = """MATCH (c:Counter) WHERE c.ns = $ns AND c.session = $session AND c.shard >= 0 DELETE c
+WITH DISTINCT true AS done MATCH (s:Session {ns: $ns, id: $session}) DETACH DELETE s"""
+
 
 class Erasure(Part):
     """Tombstones."""
@@ -61,6 +84,8 @@ class Erasure(Part):
             names, removed = self._server.write(lambda tx, step=step: self._erase(tx, step))  # type: ignore[misc]
             erased += names
             memberships += removed
+        if session_id is not None and usable([session_id]):
+            self._server.write(lambda tx: self._leave(tx, session_id), again=True)
         return erased, memberships
 
     def unfinished_tombstones(self, limit: int) -> list[str]:
@@ -73,6 +98,46 @@ class Erasure(Part):
         ids = usable(episode_ids)
         if ids:
             self._server.write(lambda tx: tx.run(_FINISH, ns=self._ns, ids=ids).consume(), again=True)
+
+    def unfinished_sessions(self, limit: int) -> list[str]:
+        """See GraphStore."""
+        rows = self._server.read(lambda tx: list(tx.run(_LEAVING, ns=self._ns, limit=limit)))
+        return [row[0] for row in rows]
+
+    def finish_session(self, session_id: str) -> None:
+        """See GraphStore. In steps, each of which moves so many tombstones and their share of the count."""
+        more = bool(usable([session_id]))
+        while more:
+            more = self._server.write(lambda tx: self._unname(tx, session_id))
+
+    def _leave(self, tx: Transaction, session: str) -> None:
+        """Take leave of a session without episodes: its runs and what they found go at once, its name when the vectors
+        have gone."""
+        tx.run(runs.LOCK_SESSION, ns=self._ns, session=session).consume()
+        if value(tx, _LEAVE, ns=self._ns, session=session) is not None:
+            for query in (_DROP_RUNS, _DROP_CLUSTERS):
+                tx.run(query, ns=self._ns, session=session).consume()
+
+    def _unname(self, tx: Transaction, session: str) -> bool:
+        """Whether there is more to do."""
+        name = {"ns": self._ns, "session": session}
+        if tx.run(runs.LOCK_SESSION, name).single() is None:
+            return False
+        # who stores in the session waits for one of these, and finds either the session or that it has gone
+        count, last = tx.run(_LOCK_COUNTERS, name).single(strict=True)
+        if value(tx, f"RETURN {_LIVES}", **name):
+            tx.run(_STAY, name).consume()
+            return False
+        ids = sorted(row[0] for row in tx.run(_TOMBSTONES, name, limit=STEP))
+        tx.run(_UNNAME, ns=self._ns, ids=ids, nameless=NAMELESS).consume()
+        more = len(ids) == STEP
+        # the last step takes the whole count, lest a row that vanished stops showing
+        number = len(ids) if more else count
+        tx.run(_COUNT_OUT, name, number=number).consume()
+        tx.run(_COUNT_IN, ns=self._ns, nameless=NAMELESS, number=number, last=last).consume()
+        if not more:
+            tx.run(_DROP_SESSION, name).consume()
+        return more
 
     def _erase(self, tx: Transaction, candidates: Sequence[str]) -> tuple[list[str], int]:
         # a run that is under way has read the texts, and would publish labels made of them: it begins anew

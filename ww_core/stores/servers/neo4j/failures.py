@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ssl import SSLCertVerificationError
+
 from neo4j import exceptions as neo4j_errors
 from neo4j.exceptions import DriverError, Neo4jError
 
@@ -55,10 +57,27 @@ def translated(error: DriverError | Neo4jError, place: str, user: str) -> WorldW
                 f"no connection to {where} became free in time",
                 hint="raise neo4j_pool_size or neo4j_acquisition_timeout",
             )
+        case neo4j_errors.ServiceUnavailable() if (untrusted := _certificate_error(error)) is not None:
+            return StoreUnavailable(
+                f"{where} shows a certificate that is not trusted: {untrusted.verify_message}",
+                hint="name the file of its authorities in neo4j_ca_certs",
+            )
+        case neo4j_errors.ServiceUnavailable() if "routing information" in str(error):
+            return StoreUnavailable(
+                f"{where} does not say where to go: {_line(error)}",
+                hint="is the server running, and for neo4j+s:// its certificate trusted (neo4j_ca_certs)?",
+            )
         case neo4j_errors.ServiceUnavailable() | neo4j_errors.SessionExpired():
             return StoreUnavailable(f"{where} cannot be reached: {_line(error)}", hint="is the server running?")
         case _:
             return StoreUnavailable(f"{where} failed: {_line(error)}", hint="see the server's log")
+
+
+def _certificate_error(error: BaseException | None) -> SSLCertVerificationError | None:
+    """What the error came from, where it came from a certificate."""
+    while error is not None and not isinstance(error, SSLCertVerificationError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _line(error: DriverError | Neo4jError) -> str:

@@ -13,19 +13,17 @@ from typing import Any
 
 from neo4j import Transaction
 
-from ww_core.models import Episode
-from ww_core.stores.ports import Membership
+from ww_core.stores.ports import Fresh, Membership
 from ww_core.stores.servers.neo4j import labels
 from ww_core.stores.servers.neo4j.leftovers import clear_idle_leftovers
 from ww_core.stores.servers.neo4j.rows import (
     CLUSTER_OF,
-    EPISODE,
     NEAREST_OF,
     ORIGINAL_OF,
     VISIBLE,
     Part,
     place_after,
-    to_episode,
+    to_time,
     usable,
     value,
 )
@@ -66,7 +64,8 @@ _PLACE_OF = "MATCH (e:Episode {ns: $ns, id: $id}) RETURN coalesce(e.place, e.old
 _UNSEEN = f"""NOT EXISTS {{ MATCH (s:Session {{ns: $ns, id: e.session}})
   MATCH (e)-[m:MEMBER_OF|NEAR]->() WHERE {VISIBLE} }}"""
 _FRESH = f"""MATCH (e:Fresh) WHERE e.ns = $ns AND e.session = $session AND e.place > $place AND {_UNSEEN}
-WITH e ORDER BY e.ns, e.session, e.place LIMIT $limit {EPISODE}"""
+WITH e ORDER BY e.ns, e.session, e.place LIMIT $limit
+RETURN e.id, e.content, e.at, e.position, e.stored_at, e.place"""
 _COUNT_FRESH = f"""MATCH (e:Fresh) WHERE e.ns = $ns AND e.session {{of}} AND e.place > '' AND {_UNSEEN}
 RETURN e.session, count(e)"""
 
@@ -110,13 +109,16 @@ class Memberships(Part):
 
     def unconsolidated(
         self, session_id: str, *, limit: int, after: tuple[datetime, int, str] | None = None
-    ) -> list[Episode]:
+    ) -> list[Fresh]:
         """See GraphStore."""
         clear_idle_leftovers(self._server, self._ns, session_id)
         place = "" if after is None else place_after(after)
         parameters = {"ns": self._ns, "session": session_id, "place": place, "limit": limit}
         rows = self._server.read(lambda tx: list(tx.run(_FRESH, parameters)))
-        return [to_episode(row) for row in sorted(rows, key=lambda row: row["e"]["place"])]
+        rows.sort(key=lambda row: row["e.place"])
+        return [
+            Fresh(name, text, to_time(at), position, to_time(stored)) for name, text, at, position, stored, _ in rows
+        ]
 
     def count_unconsolidated(self, session_id: str | None = None) -> dict[str, int]:
         """See GraphStore. Sessions with nothing new are left out."""

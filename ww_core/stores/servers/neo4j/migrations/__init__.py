@@ -6,12 +6,14 @@ from functools import cache
 from importlib import resources
 
 from neo4j import Session
+from neo4j.exceptions import ClientError
 
 from ww_core.errors import ConfigurationError
 
 _VERSION = "MATCH (s:Schema {name: 'world-weaver'}) RETURN s.version"
 _REACHED = """MERGE (s:Schema {name: 'world-weaver'})
   SET s.version = CASE WHEN coalesce(s.version, 0) < $version THEN $version ELSE s.version END"""
+_THERE_ALREADY = "Neo.ClientError.Schema.EquivalentSchemaRuleAlreadyExists"
 INDEX_SECONDS = 300
 """How long indexes may take to be filled."""
 
@@ -36,9 +38,18 @@ def migrate(session: Session, place: str) -> None:
         )
     for number in range(version, len(scripts())):
         for statement in scripts()[number]:
-            session.run(statement).consume()
+            _apply(session, statement)
         session.run("CALL db.awaitIndexes($seconds)", seconds=INDEX_SECONDS).consume()
         session.run(_REACHED, version=number + 1).consume()
+
+
+def _apply(session: Session, statement: str) -> None:
+    try:
+        session.run(statement).consume()
+    except ClientError as error:
+        # for all its IF NOT EXISTS, where two processes make the same one at the same moment
+        if error.code != _THERE_ALREADY:
+            raise
 
 
 def _version(session: Session) -> int:
