@@ -158,7 +158,7 @@ def test_a_killed_run_leaves_the_state_before_it_and_is_done_later(quick_path: P
     world.close()
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "neo4j"])
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("neo4j", marks=pytest.mark.full)])
 def test_splits_merges_folding_and_decay_are_taken_back_run_by_run(
     kind: str, quick_path: Path, request: pytest.FixtureRequest
 ) -> None:
