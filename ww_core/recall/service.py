@@ -48,7 +48,7 @@ from ww_core.stores.ports import (
 log = logging.getLogger(__name__)
 
 FLAT, HIERARCHICAL, LEXICAL = "flat", "hierarchical", "bm25"
-MANY = 200_000
+MANY = 50_000
 """Vectors from which scans are dear enough that signals of little weight do without one of their own."""
 
 
