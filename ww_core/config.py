@@ -190,10 +190,13 @@ class Settings(BaseSettings):
         0.0, ge=0, le=10, description="weight of late interaction; 1 finds most and encodes candidates word by word"
     )
     late_interaction_candidates: int = Field(
-        20, ge=2, le=1000, description="best candidates that late interaction reads again"
+        100, ge=2, le=1000, description="best candidates that late interaction reads again"
     )
     late_interaction_kept: int = Field(
         20_000, ge=1, le=10_000_000, description="episodes whose word pieces stay in memory, about 1.5 KB each"
+    )
+    late_interaction_stored: bool = Field(
+        True, description="where late interaction is on, keep word pieces with the vectors: about 2 KB an episode"
     )
     recall_weight_cluster: float = Field(
         0.0, ge=0, le=10, description="weight of the query's similarity to the episode's cluster"

@@ -64,7 +64,10 @@ class Jobs:
 
     @cached_property
     def _drain(self) -> Drain:
+        from ww_core.recall.pieces import reader
+
         parts = self.deployment
+        kept = parts.settings.late_interaction_stored and parts.settings.recall_weight_late > 0
         return Drain(
             parts.graph,
             parts.vectors,
@@ -72,6 +75,7 @@ class Jobs:
             parts.settings,
             parts.metrics,
             sparse=parts.sparse,
+            pieces=reader(parts.embedding) if kept else None,
             interruptions=self._interruptions,
             retry_seconds=self._retry_seconds,
         )

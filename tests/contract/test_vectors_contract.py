@@ -405,6 +405,19 @@ def test_vectors_are_the_unit_mean_of_windows_in_the_order_asked(store: VectorSt
     assert found[1].vector.dtype == np.float32
 
 
+def test_word_pieces_live_and_die_with_the_point(store: VectorStore) -> None:
+    kept = bytes(range(256))
+    store.upsert([point("a", pieces=kept), point("b", window=1, windows=2), point("b", pieces=b"old")])
+    assert store.pieces(["a", "b", "c"]) == {"a": kept, "b": b"old"}
+    assert store.pieces([]) == {}
+    store.change([PointChange("a", cells=("c1",), dense={CONTEXT: unit(1)})])
+    store.upsert([point("b", generation=2, pieces=b"new")])
+    assert store.pieces(["a", "b"]) == {"a": kept, "b": b"new"}
+    store.upsert([point("b", generation=3)])
+    store.delete(["a"])
+    assert store.pieces(["a", "b"]) == {}
+
+
 @pytest.mark.parametrize("limit", [1, 7, 1000])
 def test_walk_sees_every_point_once(store: VectorStore, limit: int) -> None:
     expected = {(f"e{i}", w) for i in range(10) for w in range(2)}

@@ -64,6 +64,7 @@ def point(
     context: Mapping[str, str] | None = None,
     cells: tuple[str, ...] = (),
     archived: bool = False,
+    pieces: bytes = b"",
 ) -> Point:
     content = unit(1.0) if vector is None else vector
     terms = words(t1=1.0) if bm25 is None else bm25
@@ -79,6 +80,7 @@ def point(
         outcome=outcome,
         context=context or {},
         cells=cells,
+        pieces=pieces,
         archived=archived,
     )
 

@@ -70,6 +70,9 @@ class WordEncoder:
         self.encoded += len(texts)
         return np.stack([self._one(text) for text in texts])
 
+    def word_pieces(self, texts: Sequence[str]) -> list[list[int]]:
+        return [WordTokens(text.lower().split(), self._one).ids.tolist() for text in texts]
+
     def token_vectors(self, texts: Sequence[str], *, kind: str) -> list[WordTokens]:
         """Words as word pieces, between two that stand for nothing."""
         self.encoded += len(texts)

@@ -49,7 +49,8 @@ def test_a_marker_is_nowhere_after_forget_nor_after_a_rollback(
     start_worker: Callable[..., Worker], redis_server: RedisServer, tmp_path: Path
 ) -> None:
     data = tmp_path / "data"
-    start_worker(data, "-c", "1", T4DM_CONSOLIDATION_MIN_CLUSTER_SIZE="3", T4DM_CONSOLIDATION_MIN_SAMPLES="1")
+    more = {"T4DM_CONSOLIDATION_MIN_CLUSTER_SIZE": "3", "T4DM_CONSOLIDATION_MIN_SAMPLES": "1"}
+    start_worker(data, "-c", "1", T4DM_RECALL_WEIGHT_LATE="1", **more)
     options = {"data_dir": data, "redis_url": redis_server.url, "session_id": "s"}
     with EpisodicMemory(**options) as memory:
         texts = [f"{CONTENT} broke, {CONTENT} was mended, {CONTENT} broke {i}" for i in range(8)]
@@ -74,6 +75,8 @@ def test_a_marker_is_nowhere_after_forget_nor_after_a_rollback(
         marked = [e.episode_id for e in memory.sync.list(session_id="s") if CONTENT in e.content or e.context]
         assert by_message in marked
         assert {receipt.episode_id for receipt in batch.accepted} < set(marked)
+        vectors = memory.core.deployment.vectors
+        assert set(vectors.pieces(marked)) == set(marked), "word pieces are kept of each"
         for episode_id in marked:
             memory.sync.forget(episode_id)
         until(lambda: nowhere(redis_server, data, tmp_path), what=f"gone: {in_files(data, tmp_path)}")
@@ -83,5 +86,6 @@ def test_a_marker_is_nowhere_after_forget_nor_after_a_rollback(
         assert not any(CONTENT in cluster.label.lower() for cluster in memory.core.clusters("s"))
         scrub(parts.graph, parts.vectors, now=parts.clock())
         assert nowhere(redis_server, data, tmp_path)
+        assert vectors.pieces(marked) == {}
         assert memory.sync.verify().ok
         app.close()

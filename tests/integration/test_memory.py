@@ -465,3 +465,25 @@ def test_an_embedded_process_loads_the_hooks_that_the_setting_lists(
         assert memory.sync.get(memory.sync.store("quiet").episode_id).content == "QUIET"
     with pytest.raises(errors.ConfigurationError, match="no_such_hooks"):
         EpisodicMemory(data_dir=tmp_path / "data", hooks=["no_such_hooks"]).sync.counts()
+
+
+@pytest.mark.parametrize(
+    ("settings", "kept"),
+    [
+        ({"recall_weight_late": 1.0}, True),
+        ({"recall_weight_late": 1.0, "late_interaction_stored": False}, False),
+        ({}, False),
+    ],
+    ids=["on", "on-but-not-stored", "off"],
+)
+def test_word_pieces_are_kept_where_the_settings_ask_for_it_until_the_episode_is_forgotten(
+    tmp_path: Path, settings: dict[str, Any], kept: bool
+) -> None:
+    with EpisodicMemory(data_dir=tmp_path, **settings) as memory:
+        stored = memory.sync.store("the lighthouse keeper paints the gallery").episode_id
+        memory.sync.flush(timeout=60)
+        vectors = memory.core.deployment.vectors
+        assert (stored in vectors.pieces([stored])) is kept
+        assert [hit.episode_id for hit in memory.sync.recall("who paints the gallery")] == [stored]
+        memory.sync.forget(stored)
+        assert vectors.pieces([stored]) == {}

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import traceback
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -351,15 +352,18 @@ def holding(directory: Path, *needles: bytes) -> set[bytes]:
     return {needle for needle in needles if any(needle in content for content in contents)}
 
 
+PIECES = b"what late interaction keeps"
+
+
 def test_nothing_of_a_deleted_episode_is_left_after_a_scrub(store: EdgeVectorStore, quick_path: Path) -> None:
     store.ensure(MODEL)
     rng = np.random.default_rng(3)
     secret = unit(*rng.standard_normal(8))
     kept = unit(*rng.standard_normal(8))
-    marked = point("marker-episode", secret, session="marker-session", context={"k": "marker-value"})
+    marked = point("marker-episode", secret, session="marker-session", context={"k": "marker-value"}, pieces=PIECES)
     store.upsert([marked, point("kept-episode", kept), *(point(f"filler-{i}") for i in range(50))])
     store.put_centroids([Centroid("c", "marker-session", "r", unit(1), 0.5)])
-    needles = (b"marker-episode", secret.tobytes())
+    needles = (b"marker-episode", secret.tobytes(), b64encode(PIECES))
     assert holding(quick_path, *needles, b"kept-episode") == {*needles, b"kept-episode"}
     assert holding(quick_path, b"marker-session", b"marker-value") == set(), "these are kept as digests only"
     store.delete(["marker-episode"])

@@ -9,7 +9,9 @@ import pytest
 
 from tests.integration.recalling import WordEncoder
 from ww_core.models import Episode
-from ww_core.recall.late import LateInteraction, Signs, best_matches
+from ww_core.recall.late import LateInteraction, best_matches
+from ww_core.recall.pieces import Signs, reader
+from ww_core.recall.profile import Frequency
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 
@@ -45,7 +47,7 @@ def test_the_episode_that_has_every_word_wins() -> None:
         turn(2, "nothing of that"),
         turn(3, "red apple"),
     ]
-    part = late.part("red apple", episodes, np.array([1, 1, 1, -9], np.float32), {})
+    part = late.part("red apple", episodes, np.array([1, 1, 1, -9], np.float32), {}, Frequency())
     assert part.argmax() == 0
     assert part[3] == part[:3].min()
 
@@ -57,20 +59,37 @@ def test_a_neighbours_word_counts_for_the_episode_beside_it_within_the_stretch()
     far = [turn(0, "an apple", 99), turn(1, "yes indeed", 99), turn(2, "no never", 99)]
 
     def part(episodes: list[Episode]) -> np.ndarray:
-        return LateInteraction(WordEncoder(), candidates=3, kept=9).part(query, episodes, total, around)
+        return LateInteraction(WordEncoder(), candidates=3, kept=9).part(query, episodes, total, around, Frequency())
 
     assert part(near)[1] > part(far)[1]
 
 
 def test_rare_words_decide_once_enough_texts_were_read() -> None:
-    late = LateInteraction(WordEncoder(), candidates=100, kept=1000)
-    episodes = [turn(i, f"common word{i}") for i in range(60)]
-    late.part("common", episodes, np.zeros(60, np.float32), {})
+    encoder = WordEncoder()
+    late = LateInteraction(encoder, candidates=100, kept=1000)
+    frequency = Frequency.of(encoder.word_pieces([f"common word{i}" for i in range(60)]))
     rivals = [turn(100, "common thing"), turn(101, "rare thing")]
-    part = late.part("common rare", rivals, np.zeros(2, np.float32), {})
+    part = late.part("common rare", rivals, np.zeros(2, np.float32), {}, frequency)
     assert part[1] > part[0]
 
 
 def test_a_single_candidate_needs_no_second_reading() -> None:
     late = LateInteraction(WordEncoder(), candidates=5, kept=9)
-    assert late.part("apple", [turn(0, "an apple")], np.zeros(1, np.float32), {}).tolist() == [0]
+    assert late.part("apple", [turn(0, "an apple")], np.zeros(1, np.float32), {}, Frequency()).tolist() == [0]
+
+
+def test_what_is_stored_is_read_instead_of_encoded_and_never_for_another_text() -> None:
+    encoder = WordEncoder()
+    episodes = [turn(0, "an apple"), turn(1, "a pear"), turn(2, "a plum")]
+    kept = dict(zip(("e0", "e1"), reader(encoder)(["an apple", "a fig"]), strict=True))
+    total = np.zeros(3, np.float32)
+    plain = LateInteraction(encoder, candidates=3, kept=9).part("an apple", episodes, total, {}, Frequency())
+    encoder.encoded = 0
+    late = LateInteraction(encoder, candidates=3, kept=9, stored=lambda ids: {i: kept[i] for i in ids if i in kept})
+    part = late.part("an apple", episodes, total, {}, Frequency())
+    assert part.tolist() == plain.tolist()
+    assert encoder.encoded == 1 + 2, "the query, the episode that nothing is stored of, and the one that changed"
+
+
+def test_texts_without_word_pieces_leave_nothing_to_store() -> None:
+    assert reader(WordEncoder())([""]) == [b""]

@@ -119,6 +119,10 @@ class ByNumber:
     def encode(self, texts: Sequence[str]) -> Vector:
         return np.stack([self.encode_query(text) for text in texts])
 
+    def word_pieces(self, texts: Sequence[str]) -> list[list[int]]:
+        """None."""
+        return [[] for _ in texts]
+
     def token_vectors(self, texts: Sequence[str], *, kind: Kind = "document") -> list[TokenVectors]:
         """Each text as one word piece."""
         return [TokenVectors(np.zeros(1, np.int64), self.encode_query(text)[None]) for text in texts]

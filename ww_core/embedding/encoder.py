@@ -103,6 +103,10 @@ class TextEncoder:
         }
         return [found[row] for row in range(len(texts))]
 
+    def word_pieces(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each text's word pieces, special tokens at both ends, never cut."""
+        return self._prompted(texts, "document")
+
     def _encode_chunk(self, texts: Sequence[str], kind: Kind, rows: int | None) -> list[Vector]:
         pieces: list[list[int]] = []
         counts: list[int] = []

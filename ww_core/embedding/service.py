@@ -162,6 +162,11 @@ class EmbeddingService:
         _check(texts)
         return self._encoder().token_vectors(texts, kind=kind)
 
+    def word_pieces(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each text's word pieces, special tokens at both ends; the model is not run."""
+        _check(texts)
+        return self._encoder().word_pieces(texts)
+
     def cache_stats(self) -> Mapping[str, float]:
         """``hits``, ``misses``, ``total``, ``hit_rate`` and more, as EmbeddingCache.stats describes them."""
         return self._cache.stats()

@@ -100,6 +100,7 @@ class Drain:
         metrics: Metrics,
         *,
         sparse: Sparse | None = None,
+        pieces: Callable[[Sequence[str]], list[bytes]] | None = None,
         interruptions: tuple[type[BaseException], ...] = (),
         breaker: CircuitBreaker | None = None,
         pace: Pace | None = None,
@@ -112,6 +113,7 @@ class Drain:
         self.settings = settings
         self.metrics = metrics
         self.sparse = sparse
+        self.pieces = pieces
         self.interruptions = interruptions
         self.breaker = breaker or CircuitBreaker()
         self.pace = pace or Pace()
@@ -189,7 +191,13 @@ class _Shift:
         self._failed = self._dead = 0
         self._last_step = 0.0
         self._writer = Writer(
-            drain.graph, drain.vectors, drain.sparse, drain.metrics, refuse=self._refuse, clock=drain.clock
+            drain.graph,
+            drain.vectors,
+            drain.sparse,
+            drain.metrics,
+            refuse=self._refuse,
+            pieces=drain.pieces,
+            clock=drain.clock,
         )
 
     def work(self) -> DrainReport:

@@ -16,8 +16,9 @@ class Sparse(Protocol):
         """``average_length``: terms of the texts it is compared with, where they are not single episodes."""
 
 
-def points(claim: Claim, rows: Vector, sparse: Sparse | None) -> list[Point]:
-    """One point for each window; ``rows`` is float32 (windows, d). The words of the whole text are on the first one.
+def points(claim: Claim, rows: Vector, sparse: Sparse | None, pieces: bytes = b"") -> list[Point]:
+    """One point for each window; ``rows`` is float32 (windows, d). The words of the whole text are on the first one,
+    and so are its ``pieces``.
 
     Until its surroundings are known an episode is its own context: without any it would lose against episodes whose
     context is there already.
@@ -47,6 +48,7 @@ def points(claim: Claim, rows: Vector, sparse: Sparse | None) -> list[Point]:
                 importance=episode.importance,
                 cells=cells,
                 archived=episode.archived,
+                pieces=pieces if window == 0 else b"",
             )
         )
     return made

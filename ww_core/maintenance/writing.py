@@ -74,6 +74,7 @@ class Writer:
         metrics: Metrics,
         *,
         refuse: Callable[[Lease, Claim, Exception], None],
+        pieces: Callable[[Sequence[str]], list[bytes]] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._graph = graph
@@ -81,6 +82,7 @@ class Writer:
         self._sparse = sparse
         self._metrics = metrics
         self._refuse = refuse
+        self._pieces = pieces
         self._clock = clock
         self._waiting: list[_Job] = []
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
@@ -146,8 +148,13 @@ class Writer:
             if self._clock() - lease.renewed > lease.seconds / 2 and not self._renewed(lease):
                 return
             with self._metrics.timer("embed.points"):
+                pieces = [b""] * len(claims)
+                if self._pieces is not None:
+                    pieces = self._pieces([claim.episode.content for claim in claims])
                 batch = [
-                    point for claim, row in zip(claims, rows, strict=True) for point in points(claim, row, self._sparse)
+                    point
+                    for claim, row, read in zip(claims, rows, pieces, strict=True)
+                    for point in points(claim, row, self._sparse, read)
                 ]
             with self._metrics.timer("embed.upsert"):
                 self._vectors.upsert(batch)

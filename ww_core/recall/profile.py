@@ -8,9 +8,9 @@ shows in a sample of it: in a coherent one neighbours are more alike than strang
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import groupby, pairwise
 
 import numpy as np
@@ -30,12 +30,26 @@ _MAX_KEPT = 1000
 
 
 @dataclass(frozen=True, slots=True)
+class Frequency:
+    """How many of ``texts`` texts have each word piece; ``having`` by its id."""
+
+    texts: int = 0
+    having: Mapping[int, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, texts: Sequence[Sequence[int]]) -> Frequency:
+        """From the word pieces of each text."""
+        return cls(len(texts), Counter(piece for pieces in texts for piece in set(pieces)))
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """``coherence`` between 0 (neighbours are strangers) and 1; ``points`` is how many vectors a full scan reads."""
 
     speakers: frozenset[str] = frozenset()
     coherence: float = 0.0
     points: int = 0
+    frequency: Frequency = field(default_factory=Frequency)
 
 
 def coherence(neighbours: Vector, strangers: Vector) -> float:
@@ -76,13 +90,27 @@ def profile_of(sample: Sequence[Episode], vectors: Mapping[str, Vector]) -> Prof
 class Profiles:
     """Profiles of sessions, each from a sample read once in a while. Thread-safe and bounded."""
 
-    def __init__(self, graph: GraphStore, vectors: VectorStore, *, max_age: float = 60.0) -> None:
-        """``max_age``: seconds after which a session is sampled again."""
+    def __init__(
+        self,
+        graph: GraphStore,
+        vectors: VectorStore,
+        *,
+        pieces: Callable[[Sequence[str]], Sequence[Sequence[int]]] | None = None,
+        max_age: float = 60.0,
+    ) -> None:
+        """``pieces`` takes texts apart where their frequency is wanted; ``max_age``: seconds after which a session is
+        sampled again."""
+        self._pieces = pieces
         self._graph = graph
         self._vectors = vectors
         self._max_age = max_age
         self._lock = threading.Lock()
         self._known: OrderedDict[tuple[str, ...], tuple[float, Profile]] = OrderedDict()
+
+    def forget(self) -> None:
+        """Keep nothing: some of what was sampled may have been erased."""
+        with self._lock:
+            self._known.clear()
 
     def of(self, sessions: tuple[str, ...], now: float) -> Profile:
         """Of the sessions (of the latest episodes of all where none is named); ``now`` is monotonic seconds."""
@@ -94,7 +122,8 @@ class Profiles:
         sample = self._graph.page(Where(sessions=sessions), limit=SAMPLE, newest_first=True)[::-1]
         stored = self._vectors.vectors([episode.episode_id for episode in sample])
         shown = profile_of(sample, {vector.episode_id: vector.vector for vector in stored})
-        profile = replace(shown, points=self._vectors.count())
+        pieces = self._pieces([episode.content for episode in sample]) if self._pieces and sample else ()
+        profile = replace(shown, points=self._vectors.count(), frequency=Frequency.of(pieces))
         with self._lock:
             self._known[sessions] = (now, profile)
             while len(self._known) > _MAX_KEPT:

@@ -25,8 +25,9 @@ from ww_core.recall.filters import findable, matches
 from ww_core.recall.fusion import Fused, Scores, fuse
 from ww_core.recall.hierarchy import Gap, Route, Router, within
 from ww_core.recall.labels import Labels
-from ww_core.recall.late import LateInteraction, TokenEncoder
-from ww_core.recall.profile import Profiles
+from ww_core.recall.late import LateInteraction
+from ww_core.recall.pieces import TokenEncoder
+from ww_core.recall.profile import Frequency, Profiles
 from ww_core.recall.query import QueryReading, read_query
 from ww_core.recall.recent import RecentEpisodes, RecentVectors, TextEncoder, cosines, on_scale, overlap
 from ww_core.recall.request import MAX_LIMIT, RecallRequest
@@ -47,8 +48,8 @@ from ww_core.stores.ports import (
 log = logging.getLogger(__name__)
 
 FLAT, HIERARCHICAL, LEXICAL = "flat", "hierarchical", "bm25"
-MANY = 200_000
-"""Vectors from which a scan of everything is dear enough that signals of little weight do without."""
+MANY = 50_000
+"""Vectors from which scans are dear enough that signals of little weight do without one of their own."""
 
 
 class RecallEncoder(TextEncoder, TokenEncoder, Protocol):
@@ -66,6 +67,7 @@ class _Query:
     coherent: bool
     points: int
     """Vectors that a scan of everything reads."""
+    frequency: Frequency
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +114,13 @@ class Recaller:
         self._weights = Weights.of(settings)
         self._router = Router(graph, vectors)
         self._labels = Labels(graph)
-        self._profiles = Profiles(graph, vectors)
+        self._profiles = Profiles(graph, vectors, pieces=embedding.word_pieces if self._weights.parts[LATE] else None)
         self._recent = RecentVectors()
         self._late = LateInteraction(
-            embedding, candidates=settings.late_interaction_candidates, kept=settings.late_interaction_kept
+            embedding,
+            candidates=settings.late_interaction_candidates,
+            kept=settings.late_interaction_kept,
+            stored=vectors.pieces,
         )
         self.gap = Gap()
 
@@ -140,6 +145,8 @@ class Recaller:
     def forget(self) -> None:
         """Keep no text and no vector of episodes: some were erased."""
         self._recent.forget()
+        self._late.forget()
+        self._profiles.forget()
 
     # -- the query
 
@@ -162,6 +169,7 @@ class Recaller:
             weights=weights,
             coherent=profile.coherence > 0,
             points=profile.points,
+            frequency=profile.frequency,
         )
 
     # -- flat or by clusters
@@ -244,7 +252,7 @@ class Recaller:
             vectors.update({name: query.sparse for name in SPARSE_NAMES if weights.get(name)})
         if not vectors:
             return Pool(ids=(), scores={})
-        named = list(vectors) if where.cells or query.points < MANY else proposing(vectors, weights)
+        named = list(vectors) if query.points < MANY else proposing(vectors, weights)
         found = self._vectors.search([Search(n, vectors[n], where, limit) for n in named])
         hits = dict(zip(named, found, strict=True))
         pool = gather(hits, limit=limit)
@@ -324,7 +332,8 @@ class Recaller:
         around = self._graph.around([e.episode_id for e in episodes], reach=len(rerank.NEIGHBOUR_STEPS))
         if weights[LATE]:
             try:
-                late = self._late.part(query.reading.topic, episodes, fused.total, around if query.coherent else {})
+                near = around if query.coherent else {}
+                late = self._late.part(query.reading.topic, episodes, fused.total, near, query.frequency)
                 fused = fused.plus(LATE, np.float32(weights[LATE]) * late)
             except ModelUnavailable:
                 log.debug("no late interaction without a model", extra={"action": "recall.without_model"})

@@ -17,6 +17,8 @@ _STAND_IN = 0.2
 """Share of the weight of the surroundings' words that falls to the episode's own words where they say nothing."""
 
 
+_BESIDE_LATE = 0.3
+"""Share of the neighbours' weight that stays beside late interaction, which reads their words already."""
 _PROPOSES = 0.25
 """Share of the heaviest signal's weight from which a signal looks for candidates of its own; a lighter one only scores
 those of the others, at a tenth of the cost."""
@@ -56,6 +58,8 @@ class Weights:
         for name in (CONTEXT, BM25_CONTEXT, NEIGHBOURS):
             parts[name] *= coherence
         parts[BM25] += _STAND_IN * (surroundings - parts[BM25_CONTEXT])
+        if parts[LATE] and not lexical:
+            parts[NEIGHBOURS] *= _BESIDE_LATE
         if lexical:
             parts.update({CONTENT: 0.0, CONTEXT: 0.0, "cluster": 0.0, LATE: 0.0, BM25: 1.0, BM25_CONTEXT: coherence})
         return parts

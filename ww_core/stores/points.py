@@ -6,6 +6,7 @@ ever compared, and a digest has a bounded length and says nothing to who reads t
 
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,6 +31,7 @@ IMPORTANCE = "importance"
 CELLS = "cells"
 STATE = "state"
 KIND = "kind"
+PIECES = "pieces"
 
 LIVE, ARCHIVED = "live", "archived"
 """Values of STATE. A keyword, because both engines filter on a boolean a hundred times slower."""
@@ -102,7 +104,7 @@ def _cells(cells: Sequence[str]) -> list[str]:
 
 def payload(point: Point) -> dict[str, Any]:
     """What a new point carries beside its vectors."""
-    return {
+    made: dict[str, Any] = {
         EPISODE: point.episode_id,
         WINDOW: point.window,
         WINDOWS: point.windows,
@@ -115,6 +117,14 @@ def payload(point: Point) -> dict[str, Any]:
         CELLS: _cells(point.cells),
         STATE: ARCHIVED if point.archived else LIVE,
     }
+    if point.pieces:
+        made[PIECES] = b64encode(point.pieces).decode("ascii")
+    return made
+
+
+def pieces(payload: Mapping[str, Any] | None) -> bytes:
+    """``Point.pieces`` from a payload, empty where it has none."""
+    return b64decode((payload or {}).get(PIECES, ""))
 
 
 def changed_payload(change: PointChange) -> dict[str, Any]:

@@ -434,6 +434,8 @@ class Point:
     importance: float = 0.5
     cells: tuple[str, ...] = ()
     archived: bool = False
+    pieces: bytes = b""
+    """What late interaction reads of the episode, where that is kept (ww_core.recall.pieces); on window 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -521,6 +523,9 @@ class VectorStore(Protocol):
 
     def vectors(self, episode_ids: Sequence[str]) -> list[StoredVector]:
         """In the order asked; ids without points are left out."""
+
+    def pieces(self, episode_ids: Sequence[str]) -> dict[str, bytes]:
+        """What was written as ``Point.pieces`` of each episode that has any."""
 
     def walk(self, *, after: str | None = None, limit: int = 1000) -> tuple[list[tuple[str, int]], str | None]:
         """A page of (episode id, window) over all points and the cursor of the next page, None at the end."""

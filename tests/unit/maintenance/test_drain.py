@@ -269,3 +269,11 @@ def test_progress_says_how_far_it_came(bench: Bench) -> None:
     bench.drain().run(on_progress=lambda report: seen.append(report.embedded))
     assert seen == sorted(seen)
     assert seen[-1] == 40
+
+
+def test_word_pieces_are_written_with_the_points_where_they_are_wanted(bench: Bench) -> None:
+    (plain,) = bench.store("not read")
+    bench.drain().run()
+    (read,) = bench.store("read word by word")
+    bench.drain(pieces=lambda texts: [text.encode() for text in texts]).run()
+    assert bench.vectors.pieces([plain, read]) == {read: b"read word by word"}

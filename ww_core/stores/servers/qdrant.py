@@ -237,6 +237,18 @@ class QdrantVectorStore:
                     rows.append(vector)
         return p.mean_vectors(episode_ids, owners, np.array(rows, np.float32)) if rows else []
 
+    def pieces(self, episode_ids: Sequence[str]) -> dict[str, bytes]:
+        found: dict[str, bytes] = {}
+        with self._using("reading word pieces") as client:
+            name = self._find(client)
+            if name is None or not episode_ids:
+                return found
+            these = models.Filter(must=[shapes.any_of(p.EPISODE, list(dict.fromkeys(episode_ids)))])
+            for record in collection.scroll(client, name, these, [p.EPISODE, p.PIECES], False):
+                if kept := p.pieces(record.payload):
+                    found[str((record.payload or {})[p.EPISODE])] = kept
+        return found
+
     def walk(self, *, after: str | None = None, limit: int = 1000) -> tuple[list[tuple[str, int]], str | None]:
         with self._using("reading points") as client:
             name = self._find(client)

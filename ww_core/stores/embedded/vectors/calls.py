@@ -60,6 +60,10 @@ CALLS: Mapping[str, Call] = {
         lambda answer, _: {key: (generation, points) for key, (generation, points) in answer.items()},
     ),
     "vectors": Call(_vectors, codec.unpack_vectors),
+    "pieces": Call(
+        lambda store, packed, _, __: codec.pack_pieces(store.pieces(packed)),
+        lambda answer, _: codec.unpack_pieces(answer),
+    ),
     "walk": Call(_walk, lambda answer, _: ([(key, window) for key, window in answer[0]], answer[1])),
     "count": Call(lambda store, packed, _, __: store.count(codec.unpack_where(packed))),
     "put_centroids": Call(_put_centroids),

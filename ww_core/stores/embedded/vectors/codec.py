@@ -6,6 +6,7 @@ because thousands of small arrays cost more than the write itself.
 
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -93,7 +94,7 @@ def pack_points(points: Sequence[Point], arrays: Arrays) -> Any:
     rows = [
         [
             *(p.episode_id, p.window, p.windows, p.generation, p.session_id, p.timestamp.isoformat(), p.outcome),
-            *(dict(p.context), p.importance, p.cells, p.archived),
+            *(dict(p.context), p.importance, p.cells, p.archived, b64encode(p.pieces).decode("ascii")),
         ]
         for p in points
     ]
@@ -104,7 +105,20 @@ def unpack_points(packed: Any, arrays: Arrays) -> list[Point]:
     dense, sparse = _unpack_vectors(packed["vectors"], len(packed["rows"]), arrays)
     points = []
     for row, named, terms in zip(packed["rows"], dense, sparse, strict=True):
-        episode_id, window, windows, generation, session_id, timestamp, outcome, context, importance, cells, gone = row
+        (
+            episode_id,
+            window,
+            windows,
+            generation,
+            session_id,
+            timestamp,
+            outcome,
+            context,
+            importance,
+            cells,
+            gone,
+            signs,
+        ) = row
         points.append(
             Point(
                 episode_id=episode_id,
@@ -120,6 +134,7 @@ def unpack_points(packed: Any, arrays: Arrays) -> list[Point]:
                 importance=importance,
                 cells=tuple(cells),
                 archived=gone,
+                pieces=b64decode(signs),
             )
         )
     return points
@@ -219,6 +234,14 @@ def unpack_vectors(packed: Any, arrays: Arrays) -> list[StoredVector]:
         return []
     ids, at = packed
     return [StoredVector(episode_id, vector) for episode_id, vector in zip(ids, arrays[at], strict=True)]
+
+
+def pack_pieces(kept: Mapping[str, bytes]) -> Any:
+    return {episode_id: b64encode(signs).decode("ascii") for episode_id, signs in kept.items()}
+
+
+def unpack_pieces(packed: Any) -> dict[str, bytes]:
+    return {episode_id: b64decode(signs) for episode_id, signs in packed.items()}
 
 
 def pack_centroids(centroids: Sequence[Centroid], arrays: Arrays) -> Any:

@@ -240,6 +240,14 @@ class Shard:
             matrix = np.frombuffer(b"".join(rows), np.float32).reshape(len(rows), dimension)
         return p.mean_vectors(episode_ids, owners, matrix)
 
+    def pieces(self, episode_ids: Sequence[str]) -> dict[str, bytes]:
+        if not episode_ids:
+            return {}
+        with translated("reading word pieces"):
+            records = self._scroll(list(episode_ids), [p.EPISODE, p.PIECES], False)
+        found = {engine.text(record.payload, p.EPISODE): p.pieces(record.payload) for record in records}
+        return {episode_id: kept for episode_id, kept in found.items() if kept}
+
     def walk(self, *, after: str | None = None, limit: int = 1000) -> tuple[list[tuple[str, int]], str | None]:
         shard = self._readable()
         if shard is None:

@@ -132,6 +132,9 @@ class EdgeVectorStore:
     def vectors(self, episode_ids: Sequence[str]) -> list[StoredVector]:
         return self._call("vectors", lambda shard: shard.vectors(episode_ids), lambda _: list(episode_ids))
 
+    def pieces(self, episode_ids: Sequence[str]) -> dict[str, bytes]:
+        return self._call("pieces", lambda shard: shard.pieces(episode_ids), lambda _: list(episode_ids))
+
     def walk(self, *, after: str | None = None, limit: int = 1000) -> tuple[list[tuple[str, int]], str | None]:
         return self._call("walk", lambda shard: shard.walk(after=after, limit=limit), lambda _: [after, limit])
 
