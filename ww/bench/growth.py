@@ -116,6 +116,7 @@ def _fill(settings: Settings, base: Vector, start: int, count: int) -> None:
 
 def _consolidate(settings: Settings) -> Cost:
     deployment = Deployment(settings)
+    deployment.vectors.ping()  # a worker has them open
     requested = deployment.graph.request_run(SESSION)
     done = deployment.consolidator.run(requested.run_id, token=HOLDER)
     deployment.close()
