@@ -20,6 +20,20 @@ QUICK_BYTES = 1 << 30
 """Free memory from which tests use it as a disk: an opened shard takes 200 MB of it, holes and all."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--scale", default="quick", choices=["quick", "full"], help="full: at the stated sizes, in much more time"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--scale", default="quick") == "full":
+        return
+    for item in items:
+        if item.get_closest_marker("full"):
+            item.add_marker(pytest.mark.skip(reason="needs --scale full"))
+
+
 @pytest.fixture
 def quick_path(tmp_path: Path) -> Iterator[Path]:
     """A directory in memory where the machine has one: for tests that are about logic, not about disks."""

@@ -115,6 +115,7 @@ def _fill(settings: Settings, base: Vector, start: int, count: int) -> None:
 
 def _consolidate(settings: Settings) -> Cost:
     deployment = Deployment(settings)
+    deployment.vectors.ping()  # a worker has them open
     done = consolidate(deployment)
     deployment.close()
     return Cost(done.seconds, _most_resident(), done)
