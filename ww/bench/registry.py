@@ -20,6 +20,7 @@ BENCHMARKS: Mapping[str, tuple[str, str, str]] = {
     "consolidation": ("ww.bench.clustering", "time_taken", "the time to cluster a sample"),
     "clusters": ("ww.bench.clustering", "quality", "agreement of clusters with true labels"),
     "locomo": ("ww.bench.conversations", "run", "evidence found in long conversations"),
+    "capacity": ("ww.bench.capacity", "run", "disk and memory, beside what ww plan says"),
 }
 """Name -> module, function and what is measured. Modules are imported when they are asked for."""
 
