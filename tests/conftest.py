@@ -21,9 +21,7 @@ QUICK_BYTES = 1 << 30
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--scale", default="quick", choices=["quick", "full"], help="full: at the stated sizes, in much more time"
-    )
+    parser.addoption("--scale", default="quick", choices=["quick", "full"], help="full: at the stated sizes")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

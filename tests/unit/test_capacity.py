@@ -1,0 +1,51 @@
+"""A plan grows with what is asked for, refuses nonsense, and names where its constants come from."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ww.cli.run import run
+from ww_core.capacity import Demand, constants, plan, tier
+from ww_core.errors import InvalidInput
+from ww_core.presets import PRESETS
+
+
+def test_a_plan_grows_with_what_is_asked_for() -> None:
+    small, large = plan(Demand(10_000, rate=100)), plan(Demand(1_000_000_000, rate=5_000))
+    assert large.graph_disk > small.graph_disk
+    assert large.vectors_memory > 1_000 * small.vectors_memory
+    assert (small.shards, small.preset, large.preset) == (1, "small", "very-large")
+    assert large.shards > 1
+    assert large.cpu_cores > small.cpu_cores >= 1
+    assert plan(Demand(10_000, windows=3)).vectors_disk > small.vectors_disk
+    assert plan(Demand(10_000, characters=500)).graph_disk > small.graph_disk
+    assert plan(Demand(10_000)).cpu_cores == 0
+
+
+def test_every_tier_is_a_preset() -> None:
+    assert [tier(n) for n in (10_000, 100_000, 1_000_000, 1_000_001)] == list(PRESETS)
+
+
+def test_every_constant_says_when_where_and_how_it_was_measured() -> None:
+    for name, section in constants().items():
+        assert {"date", "machine", "command"} < set(section), name
+
+
+@pytest.mark.parametrize("demand", [Demand(-3), Demand(0), Demand(10, rate=-1), Demand(10, rate=float("nan"))])
+def test_nonsense_is_refused(demand: Demand) -> None:
+    with pytest.raises(InvalidInput, match="out of range"):
+        plan(demand)
+
+
+def test_the_command_answers_people_and_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["plan", "--episodes", "1e9", "--rate", "5000", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["demand"]["episodes"] == 1_000_000_000
+    assert found["plan"]["cpu_cores"] > 0
+    assert run(["plan", "--episodes", "1e5"]) == 0
+    assert "MiB" in capsys.readouterr().out
+    for episodes in ("-3", "nan", "many"):
+        assert run(["plan", "--episodes", episodes, "--json"]) == 2
+        assert json.loads(capsys.readouterr().out)["error"]["message"]

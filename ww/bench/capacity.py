@@ -1,0 +1,72 @@
+"""What episodes take on disk and in memory, beside what ``ww plan`` says: the constants of ww_core/capacity.yaml."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from ww.bench.figure import Bench, Figure
+from ww.bench.spread import Spread, stored
+from ww_core.capacity import Demand, plan
+from ww_core.deployment import GRAPH_FILE
+
+WITHIN = 0.3
+"""Share by which the plan may be wrong."""
+_RECALLS = 20
+
+_READER = """
+import sys
+from pathlib import Path
+import psutil
+from ww.bench.spread import SESSION, Spread, recaller
+from ww_core.config import Settings
+from ww_core.deployment import Deployment
+from ww_core.recall.request import RecallRequest
+from ww_core.stores.ports import Where
+count = int(sys.argv[2])
+deployment = Deployment(Settings(data_dir=Path(sys.argv[1])))
+recall = recaller(deployment, Spread(8, count))
+for i in range(count):
+    recall.recall(RecallRequest(f"subject{i} {i}", where=Where(sessions=(SESSION,)), limit=10, mode="flat"))
+print(psutil.Process().memory_info().rss)
+deployment.close()
+"""
+
+
+def run(bench: Bench) -> list[Figure]:
+    """The measured share of what was planned; met where each is within 30%."""
+    size = bench.scale.searched
+    settings = bench.place("capacity")
+    with stored(Spread(size, 1), settings):
+        pass
+    disk = _disk(settings.data_dir)
+    graph = _blocks(settings.data_dir / GRAPH_FILE)
+    wanted = plan(Demand(size))
+    measured = (
+        ("capacity_graph_disk", graph, wanted.graph_disk),
+        ("capacity_vectors_disk", disk - graph, wanted.vectors_disk),
+        ("capacity_memory", _resident(settings.data_dir), wanted.vectors_memory),
+    )
+    return [_figure(name, found, planned, size) for name, found, planned in measured]
+
+
+def _figure(name: str, found: int, planned: int, size: int) -> Figure:
+    off = abs(found / planned - 1)
+    note = f"{size:,} episodes: {found / 2**20:,.1f} MiB measured, {planned / 2**20:,.1f} planned"
+    return Figure(name, off, "share off the plan", WITHIN, low_is_good=True, note=note)
+
+
+def _resident(directory: Path) -> int:
+    """Of a fresh process that has answered a few recalls."""
+    command = [sys.executable, "-c", _READER, str(directory), str(_RECALLS)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
+    return int(done.stdout)
+
+
+def _disk(directory: Path) -> int:
+    return sum(_blocks(path) for path in directory.rglob("*") if path.is_file())
+
+
+def _blocks(path: Path) -> int:
+    return path.stat().st_blocks * 512
