@@ -6,8 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from ww.bench.corpus import drawn
 from ww.bench.figure import Bench, Figure
-from ww.bench.spread import Spread, stored
+from ww.bench.filled import consolidate, filled
 from ww_core.capacity import Demand, plan
 from ww_core.deployment import GRAPH_FILE
 
@@ -19,16 +20,17 @@ _READER = """
 import sys
 from pathlib import Path
 import psutil
-from ww.bench.spread import SESSION, Spread, recaller
+from ww.bench.filled import SESSION, recaller
+from ww.bench.spread import Spread
 from ww_core.config import Settings
 from ww_core.deployment import Deployment
 from ww_core.recall.request import RecallRequest
 from ww_core.stores.ports import Where
 count = int(sys.argv[2])
 deployment = Deployment(Settings(data_dir=Path(sys.argv[1])))
-recall = recaller(deployment, Spread(8, count))
+recall = recaller(deployment, Spread(count).matrix)
 for i in range(count):
-    recall.recall(RecallRequest(f"subject{i} {i}", where=Where(sessions=(SESSION,)), limit=10, mode="flat"))
+    recall.recall(RecallRequest(f"what was said {i}", where=Where(sessions=(SESSION,)), limit=10, mode="flat"))
 print(psutil.Process().memory_info().rss)
 deployment.close()
 """
@@ -37,23 +39,28 @@ deployment.close()
 def run(bench: Bench) -> list[Figure]:
     """The measured share of what was planned; met where each is within 30%."""
     size = bench.scale.searched
-    settings = bench.place("capacity")
-    with stored(Spread(size, 1), settings):
-        pass
-    disk = _disk(settings.data_dir)
-    graph = _blocks(settings.data_dir / GRAPH_FILE)
-    wanted = plan(Demand(size))
+    corpus = drawn(bench, size)
+    with filled(corpus, bench, "capacity") as deployment:
+        consolidate(deployment)
+        directory = deployment.settings.data_dir
+    disk = _disk(directory)
+    graph = _blocks(directory / GRAPH_FILE)
+    characters = round(sum(map(len, corpus.words(0, min(size, 5000)))) / min(size, 5000))
+    wanted = plan(Demand(size, characters=characters))
     measured = (
         ("capacity_graph_disk", graph, wanted.graph_disk),
         ("capacity_vectors_disk", disk - graph, wanted.vectors_disk),
-        ("capacity_memory", _resident(settings.data_dir), wanted.vectors_memory),
+        ("capacity_memory", _resident(directory), wanted.vectors_memory),
     )
-    return [_figure(name, found, planned, size) for name, found, planned in measured]
+    return [
+        _figure(name, found, planned, f"{size:,} episodes of {characters} characters")
+        for name, found, planned in measured
+    ]
 
 
-def _figure(name: str, found: int, planned: int, size: int) -> Figure:
+def _figure(name: str, found: int, planned: int, what: str) -> Figure:
     off = abs(found / planned - 1)
-    note = f"{size:,} episodes: {found / 2**20:,.1f} MiB measured, {planned / 2**20:,.1f} planned"
+    note = f"{what}: {found / 2**20:,.1f} MiB measured, {planned / 2**20:,.1f} planned"
     return Figure(name, off, "share off the plan", WITHIN, low_is_good=True, note=note)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ww.bench import data, locomo
+from ww.bench.figure import Bench
 from ww_core.embedding.encoder import Kind, TokenVectors
 from ww_core.models import Vector
 from ww_core.stores.ports import Fingerprint
@@ -98,6 +99,20 @@ class Corpus:
             for q, found in enumerate(best):
                 found += [(float(similarity[i, q]), low + int(i)) for i in top[:, q]]
         return [[self.name(i) for _, i in sorted(found, key=lambda row: (-row[0], row[1]))[:k]] for found in best]
+
+
+def drawn(bench: Bench, size: int) -> Corpus:
+    """A corpus over real texts, which are embedded for it."""
+    from ww_core.embedding import EmbeddingService
+
+    real = texts(min(size // 4, 8000))
+    bench.say(f"  embedding {len(real):,} real texts")
+    service = EmbeddingService(bench.settings)
+    try:
+        base = service.encode(real)
+    finally:
+        service.close()
+    return Corpus.of(size, bench.scale.queries, real, base)
 
 
 def fingerprint(dimension: int) -> Fingerprint:

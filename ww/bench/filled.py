@@ -69,10 +69,10 @@ def consolidate(deployment: Deployment) -> Run:
     return deployment.consolidator.run(requested.run_id, token=uuid4().hex)
 
 
-def recaller(deployment: Deployment, corpus: Corpus, **changes: object) -> Recaller:
-    """Recall over the stored episodes; no gap is measured."""
+def recaller(deployment: Deployment, queries: Vector, **changes: object) -> Recaller:
+    """Recall over the stored episodes with these queries (q, d); no gap is measured."""
     settings: Settings = deployment.settings.replace(hierarchical_gap_sample=0, **changes)
-    encoder = ByNumber(corpus.queries)
+    encoder = ByNumber(queries)
     return Recaller(deployment.graph, deployment.vectors, encoder, settings, deployment.hooks, deployment.metrics)
 
 

@@ -10,11 +10,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ww.bench.corpus import Corpus, texts
+from ww.bench.corpus import Corpus, drawn
 from ww.bench.figure import Bench, Figure, p95, skipped
 from ww.bench.filled import SESSION, consolidate, filled, recaller
 from ww_core.deployment import Deployment
-from ww_core.embedding import EmbeddingService
 from ww_core.models import Run
 from ww_core.recall.hierarchy import Router
 from ww_core.recall.request import Mode, RecallRequest
@@ -42,7 +41,7 @@ NO_TARGET = math.nan
 
 def run(bench: Bench) -> list[Figure]:
     """At 10 000 episodes; at full scale 100 000, and a million where there is memory for it."""
-    corpus = _corpus(bench, bench.scale.searched)
+    corpus = drawn(bench, bench.scale.searched)
     with filled(corpus, bench, "recall") as deployment:
         made = consolidate(deployment)
         figures = [*_latency(corpus, deployment, bench), *_by_clusters(corpus, deployment, made, bench)]
@@ -51,19 +50,8 @@ def run(bench: Bench) -> list[Figure]:
     return figures
 
 
-def _corpus(bench: Bench, size: int) -> Corpus:
-    real = texts(min(size // 4, 8000))
-    bench.say(f"  embedding {len(real):,} real texts")
-    service = EmbeddingService(bench.settings)
-    try:
-        base = service.encode(real)
-    finally:
-        service.close()
-    return Corpus.of(size, bench.scale.queries, real, base)
-
-
 def _latency(corpus: Corpus, deployment: Deployment, bench: Bench) -> list[Figure]:
-    everything = recaller(deployment, corpus)
+    everything = recaller(deployment, corpus.queries)
     scanned, _ = _timed(_scan(corpus), len(corpus.queries))
     figures = []
     modes: tuple[tuple[Mode, str], ...] = (("flat", "recall_p95"), ("auto", "recall_auto_p95"))
@@ -79,7 +67,7 @@ def _latency(corpus: Corpus, deployment: Deployment, bench: Bench) -> list[Figur
 def _by_clusters(corpus: Corpus, deployment: Deployment, made: Run, bench: Bench) -> list[Figure]:
     n, size = len(corpus.queries), f"{corpus.size:,} episodes"
     judged = bench.scale.full
-    dense = recaller(deployment, corpus, cluster_selection_k=SELECTED, **DENSE_ONLY)
+    dense = recaller(deployment, corpus.queries, cluster_selection_k=SELECTED, **DENSE_ONLY)
     scanned, exact = _timed(_scan(corpus), n)
     _, flat = _timed(_ask(dense, corpus, "flat"), n)
     clustered, found = _timed(_ask(dense, corpus, "hierarchical"), n)
@@ -111,7 +99,7 @@ def _million(bench: Bench, small: Corpus) -> list[Figure]:
     corpus = Corpus.of(MILLION, len(small.queries), small.real, small.base)
     with filled(corpus, bench, "million") as deployment:
         made = consolidate(deployment)
-        everything, figures = recaller(deployment, corpus), []
+        everything, figures = recaller(deployment, corpus.queries), []
         modes: tuple[tuple[Mode, str, float], ...] = (
             ("auto", name, MILLION_TARGET),
             ("flat", "recall_million_flat_p95", NO_TARGET),
