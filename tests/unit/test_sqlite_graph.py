@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import random
 import resource
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,12 +57,34 @@ def in_child(work: Callable[[], None]) -> int:
     return os.waitpid(pid, 0)[1]
 
 
+def _open_at_once(directory: Path, together: Any, failures: Any) -> None:
+    for turn in range(25):
+        together.wait(60)
+        store = SqliteGraphStore(directory / f"{turn}.db")
+        try:
+            store.ping()
+        except StoreUnavailable as error:
+            failures.put(str(error))
+        store.close()
+
+
 class TestTheFile:
+    def test_several_processes_may_be_the_first_to_open_it(self, tmp_path: Path) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        together, failures = spawn.Barrier(4), spawn.Queue()
+        processes = [spawn.Process(target=_open_at_once, args=(tmp_path, together, failures)) for _ in range(4)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(60)
+        assert [process.exitcode for process in processes] == [0] * 4
+        assert failures.empty(), failures.get()
+
     def test_a_newer_version_is_refused(self, graph: SqliteGraphStore, path: Path) -> None:
         graph.ping()
         graph.close()
         _sql(path, f"PRAGMA user_version = {len(scripts()) + 1}")
-        with pytest.raises(ConfigurationError, match=r"graph\.db has schema version 2.*\(upgrade"):
+        with pytest.raises(ConfigurationError, match=rf"graph\.db has schema version {len(scripts()) + 1};.*\(upgrade"):
             SqliteGraphStore(path).ping()
 
     def test_another_programs_file_is_refused_and_left_alone(self, path: Path) -> None:

@@ -161,7 +161,8 @@ class Database:
             self.path, timeout=self._lock_timeout, isolation_level=None, check_same_thread=False, cached_statements=256
         )
         try:
-            connection.execute("PRAGMA journal_mode = WAL")
+            # the first of several processes changes the file's mode, and SQLite lets the others not wait for that
+            self._patiently(connection, "PRAGMA journal_mode = WAL")
             connection.execute(f"PRAGMA synchronous = {SYNC}")
             connection.execute("PRAGMA secure_delete = ON")
             connection.execute("PRAGMA temp_store = MEMORY")
@@ -179,13 +180,16 @@ class Database:
     # -- transactions
 
     def _begin(self, connection: sqlite3.Connection) -> None:
-        """BEGIN IMMEDIATE, looking often: SQLite's own busy handler sleeps up to 100 ms between two looks."""
+        self._patiently(connection, "BEGIN IMMEDIATE")
+
+    def _patiently(self, connection: sqlite3.Connection, statement: str) -> None:
+        """Execute once nobody holds the lock, looking often: SQLite's own handler may sleep for 100 ms."""
         deadline = time.monotonic() + self._lock_timeout
         connection.execute("PRAGMA busy_timeout = 0")
         try:
             while True:
                 try:
-                    connection.execute("BEGIN IMMEDIATE")
+                    connection.execute(statement)
                     return
                 except sqlite3.OperationalError as error:
                     if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
