@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -63,13 +65,11 @@ def status_of(deployment: Deployment) -> Status:
 
 
 def _size(folder: Path, pattern: str) -> int:
-    """Bytes on disk of the files that match, below the folder; files may go while we look."""
+    """Bytes on disk of the files that match, below the folder; files and folders may go while we look."""
     total = 0
-    for path in folder.rglob(pattern):
-        try:
-            found = path.lstat()
-        except FileNotFoundError:
-            continue
-        # Blocks, as a shard's files are preallocated and mostly holes.
-        total += found.st_blocks * 512 if os.path.isfile(path) else 0
+    for inside, _, names in os.walk(folder):
+        for name in fnmatch.filter(names, pattern):
+            with suppress(FileNotFoundError):
+                # Blocks, as a shard's files are preallocated and mostly holes.
+                total += os.lstat(os.path.join(inside, name)).st_blocks * 512
     return total

@@ -289,7 +289,12 @@ def test_ctrl_c_says_what_was_kept(cli: Cli, tmp_path: Path) -> None:
         text=True,
     )
     graph = cli.data_dir / "graph.sqlite3"
-    until(lambda: graph.exists() and cli("status")["episodes"]["acknowledged"] == 4000, what="all are stored")
+
+    def under_way() -> bool:
+        counts = cli("status")["episodes"] if graph.exists() else {}
+        return counts.get("acknowledged") == 4000 and counts["pending"] < 4000
+
+    until(under_way, what="all are stored, and the first of them claimed")
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=90)
     answer = json.loads(out)
