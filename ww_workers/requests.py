@@ -24,6 +24,10 @@ class QuietRequest(Request):  # type: ignore[misc]  # Celery has no types
         self._argsrepr = f"({', '.join(size(value) for value in self._args)})"
         self._kwargsrepr = shown(self._kwargs)
 
+    def info(self, safe: bool = False) -> Any:
+        """What ``inspect`` answers: with the arguments as they are shown, never as they are."""
+        return super().info(safe=True)
+
 
 def shown(arguments: Mapping[str, Any]) -> str:
     """``{session_id='ops', content=<27 characters>}``; what is not given is left out."""

@@ -148,9 +148,7 @@ class Writer:
             if self._clock() - lease.renewed > lease.seconds / 2 and not self._renewed(lease):
                 return
             with self._metrics.timer("embed.points"):
-                pieces = [b""] * len(claims)
-                if self._pieces is not None:
-                    pieces = self._pieces([claim.episode.content for claim in claims])
+                pieces = self._read(claims)
                 batch = [
                     point
                     for claim, row, read in zip(claims, rows, pieces, strict=True)
@@ -178,6 +176,17 @@ class Writer:
         process_tracing().episodes(UPSERT, marked, since=since, around=task)
         if len(marked) < len(windows):
             self._fence([name for name in windows if name not in marked])
+
+    def _read(self, claims: Sequence[Claim]) -> Sequence[bytes]:
+        """What late interaction reads of each text. It makes for itself what it does not find, so nothing fails here."""
+        unread = [b""] * len(claims)
+        if self._pieces is None:
+            return unread
+        try:
+            return self._pieces([claim.episode.content for claim in claims])
+        except Exception as error:  # whatever a tokeniser or a model may raise
+            log.warning("word pieces are left out: %s", type(error).__name__, extra={"action": "drain.pieces"})
+            return unread
 
     def _renewed(self, lease: Lease) -> bool:
         # a worker that was frozen past its lease writes nothing that another one has to clean up

@@ -15,6 +15,7 @@ from itertools import groupby, pairwise
 
 import numpy as np
 
+from ww_core.errors import ModelUnavailable
 from ww_core.models import Episode, Vector
 from ww_core.recall.context import stretches
 from ww_core.recall.speakers import speakers_of
@@ -122,7 +123,12 @@ class Profiles:
         sample = self._graph.page(Where(sessions=sessions), limit=SAMPLE, newest_first=True)[::-1]
         stored = self._vectors.vectors([episode.episode_id for episode in sample])
         shown = profile_of(sample, {vector.episode_id: vector.vector for vector in stored})
-        pieces = self._pieces([episode.content for episode in sample]) if self._pieces and sample else ()
+        pieces: Sequence[Sequence[int]] = ()
+        try:
+            if self._pieces and sample:
+                pieces = self._pieces([episode.content for episode in sample])
+        except ModelUnavailable:  # then words alone decide, and nobody asks how rare a word piece is
+            return replace(shown, points=self._vectors.count())
         profile = replace(shown, points=self._vectors.count(), frequency=Frequency.of(pieces))
         with self._lock:
             self._known[sessions] = (now, profile)

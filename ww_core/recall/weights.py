@@ -11,7 +11,8 @@ from ww_core.stores.ports import BM25, BM25_CONTEXT, CONTENT, CONTEXT
 
 NEIGHBOURS = "neighbours"
 LATE = "late"
-_SEARCHED = (CONTENT, CONTEXT, BM25, BM25_CONTEXT)
+_WORDS = (BM25, BM25_CONTEXT)
+_SEARCHED = (CONTENT, CONTEXT, *_WORDS)
 _OTHERS = ("speaker", "date", "recency", "outcome", "importance", "cluster", NEIGHBOURS, LATE)
 _STAND_IN = 0.2
 """Share of the weight of the surroundings' words that falls to the episode's own words where they say nothing."""
@@ -25,9 +26,13 @@ those of the others, at a tenth of the cost."""
 
 
 def proposing(names: Collection[str], weights: Mapping[str, float]) -> list[str]:
-    """Those of the signals ``names`` that look for candidates."""
+    """Those of the signals ``names`` that look for candidates.
+
+    One that reads words is always among them: a name or a number is often known to the words alone.
+    """
     heaviest = max((weights.get(name, 0.0) for name in names), default=0.0)
-    return [name for name in names if weights.get(name, 0.0) >= _PROPOSES * heaviest]
+    words = max((name for name in names if name in _WORDS), key=lambda name: weights.get(name, 0.0), default=None)
+    return [name for name in names if name == words or weights.get(name, 0.0) >= _PROPOSES * heaviest]
 
 
 @dataclass(frozen=True, slots=True)

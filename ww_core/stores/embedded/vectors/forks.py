@@ -39,7 +39,8 @@ def close_files_below(directory: Path) -> None:
 
     For a child: the engine locks its log as well, and a lock lives until the last copy of its handle is closed.
     """
-    inside = {(status.st_dev, status.st_ino) for path in directory.rglob("*") if (status := _status(path))}
+    paths = (os.path.join(folder, name) for folder, below, names in os.walk(directory) for name in (*below, *names))
+    inside = {(status.st_dev, status.st_ino) for path in paths if (status := _status(path))}
     for name in os.listdir("/dev/fd"):
         with contextlib.suppress(OSError):  # the listing's own handle is gone by now
             status = os.fstat(int(name))
@@ -47,9 +48,9 @@ def close_files_below(directory: Path) -> None:
                 os.close(int(name))
 
 
-def _status(path: Path) -> os.stat_result | None:
+def _status(path: str) -> os.stat_result | None:
     try:
-        return path.stat()
+        return os.stat(path)
     except OSError:
         return None
 
