@@ -19,6 +19,8 @@ from ww_core.stores.servers import qdrant_shapes as shapes
 
 PAGE = 1000
 """Points read in one scroll."""
+OLDEST = (1, 16)
+"""The oldest server that knows conditional upserts and metadata: an older one ignores both in silence."""
 
 S = TypeVar("S", Point, Centroid)
 T = TypeVar("T")
@@ -26,6 +28,21 @@ T = TypeVar("T")
 
 def is_local(settings: Settings) -> bool:
     return settings.qdrant_url is not None and settings.qdrant_url.get_secret_value() == ":memory:"
+
+
+def version(client: QdrantClient) -> str:
+    """What the server says it is. The driver's own comparison is off: it warns of servers that do what is needed."""
+    return str(client.info().version)
+
+
+def check_version(client: QdrantClient, place: str) -> None:
+    """Raise ConfigurationError where the server is too old."""
+    found = version(client)
+    numbers = re.match(r"(\d+)\.(\d+)", found)
+    if numbers is not None and tuple(map(int, numbers.groups())) < OLDEST:
+        raise ConfigurationError(
+            f"the server at {place} is Qdrant {found}", hint=f"Qdrant {'.'.join(map(str, OLDEST))} or newer is needed"
+        )
 
 
 def name(namespace: str, fingerprint: Fingerprint) -> str:
