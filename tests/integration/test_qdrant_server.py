@@ -202,6 +202,7 @@ def test_session_sharding_without_a_cluster_is_said(server: QdrantServer) -> Non
         pytest.raises(ConfigurationError, match="cluster mode"),
     ):
         store.ensure(MODEL)
+    assert server.get("/collections")["collections"] == [], "nothing half-made stays behind"
 
 
 def test_what_was_deleted_stops_counting_when_the_optimiser_has_run(server: QdrantServer) -> None:

@@ -19,6 +19,16 @@ from ww_core.stores.servers import qdrant_collection
 from ww_core.stores.servers.qdrant import QdrantVectorStore
 
 
+CLUSTER = {
+    "status": "enabled",
+    "peer_id": 1,
+    "peers": {"1": {"uri": "http://127.0.0.1:6335/"}},
+    "raft_info": {"term": 1, "commit": 1, "pending_operations": 0, "leader": 1, "role": "Leader", "is_voter": True},
+    "consensus_thread_status": {"consensus_thread_status": "working", "last_update": "2026-01-01T00:00:00Z"},
+    "message_send_failures": {},
+}
+
+
 class Listener:
     """An HTTP server that records requests and answers as an empty Qdrant would."""
 
@@ -67,6 +77,8 @@ class Listener:
     def result(self, path: str) -> Any:
         if path == "/collections":
             return {"collections": [{"name": name} for name in self.collections]}
+        if path == "/cluster":
+            return CLUSTER
         if path.endswith("/exists"):
             return {"exists": False}
         if path.endswith("/shards"):

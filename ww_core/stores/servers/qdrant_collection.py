@@ -65,6 +65,8 @@ def create(client: QdrantClient, settings: Settings, fingerprint: Fingerprint) -
     collection = name(settings.namespace, fingerprint)
     local = is_local(settings)
     if not client.collection_exists(collection):
+        if settings.qdrant_session_sharding and not local:
+            _check_cluster(client)
         layout: dict[str, Any] = {}
         if not local:
             layout = {
@@ -95,6 +97,15 @@ def create(client: QdrantClient, settings: Settings, fingerprint: Fingerprint) -
         for key in shard_keys(settings):
             if key not in existing:
                 client.create_shard_key(collection, key)
+
+
+def _check_cluster(client: QdrantClient) -> None:
+    """Before a collection is made: a server alone takes the sharding method, and only then refuses every shard key."""
+    if client.cluster_status().status == "disabled":
+        raise ConfigurationError(
+            "qdrant_session_sharding = true, and the Qdrant server is not in cluster mode",
+            hint="start it with QDRANT__CLUSTER__ENABLED=true and --uri, or set qdrant_session_sharding to false",
+        )
 
 
 def shard_keys(settings: Settings) -> list[str]:
