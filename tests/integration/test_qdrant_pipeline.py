@@ -26,15 +26,16 @@ EVERYTHING = ("data directory", "graph store", "vector store", "model", "account
 
 @pytest.fixture(params=[True, False], ids=["grpc", "http"])
 def qdrant(request: pytest.FixtureRequest) -> Iterator[dict[str, object]]:
-    """Settings of a namespace on the server, which is removed afterwards."""
+    """Settings of a namespace on the server, which is removed afterwards, as is another of its name and a ``b``."""
     url = os.environ.get("QDRANT_URL")
     if not url:
         pytest.skip("QDRANT_URL is not set: no Qdrant server to test")
     settings = {"qdrant_url": url, "qdrant_grpc": request.param, "namespace": f"t{uuid4().hex[:12]}"}
     yield settings
-    store = QdrantVectorStore(Settings(**settings))
-    store.drop()
-    store.close()
+    for namespace in (settings["namespace"], f"{settings['namespace']}b"):
+        store = QdrantVectorStore(Settings(**{**settings, "namespace": namespace}))
+        store.drop()
+        store.close()
 
 
 def environment(monkeypatch: pytest.MonkeyPatch, settings: dict[str, object]) -> None:
@@ -70,12 +71,12 @@ async def test_from_text_to_clusters_and_out_of_the_world_again(
 
     environment(monkeypatch, qdrant)
     assert cli("verify", "--repair")["ok"]
-    found = {finding["name"]: finding for finding in cli("doctor")["findings"]}
+    found = {finding["name"]: finding for finding in cli("doctor")["checks"]}
     assert set(EVERYTHING) == found.keys()
     assert all(finding["ok"] for finding in found.values()), found
     assert "qdrant 1." in found["vector store"]["message"]
     assert "answers" in found["vector store"]["message"]
-    assert cli("status")["vectors"]["backend"] == "qdrant"
+    assert cli("status")["stores"]["vectors"]["kind"] == "qdrant"
     assert cli("metrics")["qdrant_queue_depth"] == 0
 
     lines = tmp_path / "out.jsonl"
@@ -83,10 +84,9 @@ async def test_from_text_to_clusters_and_out_of_the_world_again(
     assert all("vector" in json.loads(line) for line in lines.read_text("utf-8").splitlines())
     other = Cli(tmp_path / "other", cli.capsys)
     monkeypatch.setenv("T4DM_NAMESPACE", f"{qdrant['namespace']}b")
-    assert other("import", str(lines))["created"] == len(TEXTS) - 1
+    assert other("import", str(lines))["accepted"] == len(TEXTS) - 1
     other("flush")
     assert other("verify")["ok"]
-    QdrantVectorStore(Settings(**{**qdrant, "namespace": f"{qdrant['namespace']}b"})).drop()
 
     async with EpisodicMemory("notes", data_dir=cli.data_dir, **qdrant) as memory:
         assert (await memory.forget(session_id="notes")).vectors == len(TEXTS) - 1

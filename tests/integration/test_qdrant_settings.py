@@ -18,7 +18,6 @@ from ww_core.errors import ConfigurationError, StoreUnavailable
 from ww_core.stores.servers import qdrant_collection
 from ww_core.stores.servers.qdrant import QdrantVectorStore
 
-
 CLUSTER = {
     "status": "enabled",
     "peer_id": 1,
