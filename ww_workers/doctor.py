@@ -101,8 +101,9 @@ def _graph(parts: Deployment) -> Finding:
 def _vectors(parts: Deployment) -> Finding:
     parts.vectors.ping()
     parts.vectors.ensure(parts.embedding.fingerprint)
-    kind = "qdrant-edge" if parts.embedded_vectors else "qdrant answers"
-    return Finding("vector store", True, f"{kind}, {parts.vectors.count()} points of this model")
+    facts = parts.vectors.info()
+    kind = "qdrant-edge" if parts.embedded_vectors else f"qdrant {facts['version']} answers"
+    return Finding("vector store", True, f"{kind}, {facts['points']} points of this model")
 
 
 def _model(parts: Deployment) -> Finding:

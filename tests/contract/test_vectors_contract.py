@@ -18,6 +18,7 @@ from tests.contract.vector_stores import (
     MODEL,
     NOON,
     OTHER_MODEL,
+    SERVERS,
     OwnerProcess,
     opened,
     point,
@@ -50,7 +51,7 @@ def owner() -> Iterator[OwnerProcess]:
 @pytest.fixture(params=ADAPTERS)
 def bare(request: pytest.FixtureRequest, quick_path: Path, owner: OwnerProcess) -> Iterator[VectorStore]:
     """A store without a collection."""
-    if request.param == "qdrant-server" and not os.environ.get("QDRANT_URL"):
+    if request.param in SERVERS and not os.environ.get("QDRANT_URL"):
         pytest.skip("QDRANT_URL is not set: no Qdrant server to test")
     with opened(request.param, quick_path, owner) as store:
         yield store
@@ -153,7 +154,9 @@ def test_bm25_scores_carry_the_idf_of_the_collection(store: VectorStore) -> None
     assert found["c"] == pytest.approx(idf(3) * 0.25, rel=1e-4)
 
 
-def test_idf_follows_deletions(store: VectorStore) -> None:
+def test_idf_follows_deletions(store: VectorStore, request: pytest.FixtureRequest) -> None:
+    if request.node.callspec.params["bare"] in SERVERS:
+        pytest.skip("a server counts what was deleted until its optimiser runs: see test_qdrant_server.py")
     store.upsert([point(name, bm25=words(t1=1.0)) for name in "abcd"])
     store.delete(["c", "d"])
     store.scrub()

@@ -30,7 +30,9 @@ MODEL = Fingerprint("first-model", "1", DIMENSION, "mean", True)
 OTHER_MODEL = Fingerprint("second-model", "1", DIMENSION, "mean", True)
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 
-ADAPTERS = ("edge-owner", "edge-client", "qdrant-memory", "qdrant-server")
+SERVERS = ("qdrant-grpc", "qdrant-http")
+"""A server of ``QDRANT_URL``, over each of its two channels."""
+ADAPTERS = ("edge-owner", "edge-client", "qdrant-memory", *SERVERS)
 
 
 def unit(*numbers: float) -> np.ndarray:
@@ -112,7 +114,7 @@ class OwnerProcess:
         self.process.stdout.close()
 
 
-def qdrant(**settings: str) -> VectorStore:
+def qdrant(**settings: object) -> VectorStore:
     # Imported late: processes that only need the embedded store start a second sooner.
     from ww_core.config import Settings
     from ww_core.stores.servers.qdrant import QdrantVectorStore
@@ -133,13 +135,17 @@ def opened(adapter: str, data_dir: Path, owner: OwnerProcess | None = None) -> I
             store = EdgeVectorStore.open(data_dir, namespace="ww")
         case "qdrant-memory":
             store = qdrant(qdrant_url=":memory:")
-        case "qdrant-server":
-            store = qdrant(qdrant_url=os.environ["QDRANT_URL"], namespace=f"t{uuid.uuid4().hex[:12]}")
+        case "qdrant-grpc" | "qdrant-http":
+            store = qdrant(
+                qdrant_url=os.environ["QDRANT_URL"],
+                qdrant_grpc=adapter == "qdrant-grpc",
+                namespace=f"t{uuid.uuid4().hex[:12]}",
+            )
         case _:
             raise ValueError(adapter)
     try:
         yield store
     finally:
-        if adapter == "qdrant-server":
+        if adapter in SERVERS:
             store.drop()  # type: ignore[attr-defined]
         store.close()

@@ -323,6 +323,8 @@ def test_a_recall_without_the_model_says_so(cli: Cli, monkeypatch: pytest.Monkey
     assert "the kettle is descaled" in cli.text("recall", "who descaled the kettle")
     assert cli.code == 0
     assert "words alone" in cli.err
+    monkeypatch.setenv("T4DM_RECALL_WEIGHT_LATE", "1")
+    assert cli("recall", "who descaled the kettle")["results"], "late interaction needs the model, and is left out"
 
 
 def test_vectors_that_a_backup_lacks_are_made_again(cli: Cli, tmp_path: Path) -> None:

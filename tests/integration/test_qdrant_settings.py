@@ -18,6 +18,15 @@ from ww_core.errors import ConfigurationError, StoreUnavailable
 from ww_core.stores.servers import qdrant_collection
 from ww_core.stores.servers.qdrant import QdrantVectorStore
 
+CLUSTER = {
+    "status": "enabled",
+    "peer_id": 1,
+    "peers": {"1": {"uri": "http://127.0.0.1:6335/"}},
+    "raft_info": {"term": 1, "commit": 1, "pending_operations": 0, "leader": 1, "role": "Leader", "is_voter": True},
+    "consensus_thread_status": {"consensus_thread_status": "working", "last_update": "2026-01-01T00:00:00Z"},
+    "message_send_failures": {},
+}
+
 
 class Listener:
     """An HTTP server that records requests and answers as an empty Qdrant would."""
@@ -27,6 +36,7 @@ class Listener:
         self.headers: list[dict[str, str]] = []
         self.collections: list[str] = []
         self.status = 200
+        self.version = "1.18.1"
         self.hold: threading.Event | None = None
         listener = self
 
@@ -43,7 +53,9 @@ class Listener:
                 listener.headers.append({key.lower(): value for key, value in self.headers.items()})
                 if listener.hold is not None:
                     listener.hold.wait(30)
-                text = json.dumps({"status": "ok", "time": 0, "result": listener.result(path)}).encode()
+                about = {"title": "qdrant", "version": listener.version}
+                nod = {"status": "ok", "time": 0, "result": listener.result(path)}
+                text = json.dumps(about if path == "/" else nod).encode()
                 self.send_response(listener.status)
                 self.send_header("content-type", "application/json")
                 self.send_header("content-length", str(len(text)))
@@ -64,6 +76,8 @@ class Listener:
     def result(self, path: str) -> Any:
         if path == "/collections":
             return {"collections": [{"name": name} for name in self.collections]}
+        if path == "/cluster":
+            return CLUSTER
         if path.endswith("/exists"):
             return {"exists": False}
         if path.endswith("/shards"):
@@ -184,6 +198,19 @@ def test_api_key_is_sent_and_its_refusal_is_a_configuration_error(listener: List
         store.ping()
     assert "s3cret" not in str(caught.value)
     store.close()
+
+
+@pytest.mark.parametrize("version", ["1.16.0", "1.18.3-dev", "2.0.0", "unknown"])
+def test_a_server_of_another_version_than_the_driver_is_taken(listener: Listener, version: str) -> None:
+    listener.version = version
+    assert created(listener)
+
+
+def test_a_server_that_is_too_old_is_refused(listener: Listener) -> None:
+    listener.version = "1.15.5"
+    with pytest.raises(ConfigurationError, match=r"is Qdrant 1\.15\.5.*Qdrant 1\.16 or newer is needed"):
+        created(listener)
+    assert listener.sent("PUT", "") == [], "it makes nothing there"
 
 
 def test_timeout_bounds_a_request(listener: Listener) -> None:

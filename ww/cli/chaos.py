@@ -28,6 +28,9 @@ def chaos(
     neo4j: Path | None = typer.Option(
         None, "--neo4j", metavar="HOME", help="Keep the record on a Neo4j server of its own, installed here."
     ),
+    qdrant: Path | None = typer.Option(
+        None, "--qdrant", metavar="PROGRAM", help="Keep the vectors on a Qdrant server of its own: this program."
+    ),
     keep: bool = typer.Option(False, "--keep", help="Keep the scratch directory with its stores, ledgers and logs."),
 ) -> None:
     """Kill, freeze, flush and poison a deployment of its own, then prove that nothing is lost. Never touches yours."""
@@ -41,7 +44,9 @@ def chaos(
     directory = trial.scratch(parent, settings)
     whole = False
     try:
-        report = trial.run(directory, minutes=minutes, seed=seed, settings=settings, neo4j=neo4j, say=note)
+        report = trial.run(
+            directory, minutes=minutes, seed=seed, settings=settings, neo4j=neo4j, qdrant=qdrant, say=note
+        )
         whole = report.whole
     finally:
         if keep or not whole:

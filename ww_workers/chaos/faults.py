@@ -15,7 +15,7 @@ from kombu.exceptions import OperationalError
 
 from ww_core.stores.ports import Queue
 from ww_workers.chaos.ledger import Ledger
-from ww_workers.chaos.scene import LEASE_SECONDS, Scene
+from ww_workers.chaos.scene import LEASE_SECONDS, Process, Scene
 from ww_workers.chaos.texts import text
 
 FROZEN_REDIS_SECONDS = 3.0
@@ -38,13 +38,21 @@ class Faults:
     def next(self) -> str:
         """Make the next fault: every kind once in random order, then again. Its kind, or "" where it was impossible."""
         if not self._round:
-            self._round = sorted(kind for kind in KINDS if self._scene.neo4j is not None or "neo4j" not in kind)
+            self._round = sorted(kind for kind in KINDS if self._possible(kind))
             self._rng.shuffle(self._round)
         kind = self._round.pop()
         if not KINDS[kind](self):
             return ""
         self.done[kind] += 1
         return kind
+
+    def _possible(self, kind: str) -> bool:
+        """Whether the trial has what the fault is done to: vectors on a server have no owner."""
+        scene = self._scene
+        server = kind.partition("_")[0]
+        if server in ("neo4j", "qdrant"):
+            return getattr(scene, server) is not None
+        return kind != "vector_owner_killed" or scene.qdrant is None
 
     def close(self) -> None:
         self._ledger.close()
@@ -107,11 +115,24 @@ class Faults:
         self._scene.redis.signal(signal.SIGCONT)
         return True
 
-    # -- the record, where it is on a server
+    # -- the record and the vectors, where they are on servers
 
     def _neo4j_stopped(self) -> bool:
-        """Killed, away for a while, and started again; stores fail meanwhile, and say so."""
-        server = self._scene.neo4j
+        """Stores fail meanwhile, and say so."""
+        return self._stopped(self._scene.neo4j)
+
+    def _neo4j_frozen(self) -> bool:
+        return self._frozen(self._scene.neo4j)
+
+    def _qdrant_stopped(self) -> bool:
+        """Stores go on meanwhile, and are embedded later."""
+        return self._stopped(self._scene.qdrant)
+
+    def _qdrant_frozen(self) -> bool:
+        return self._frozen(self._scene.qdrant)
+
+    def _stopped(self, server: Process | None) -> bool:
+        """Killed, away for a while, and started again."""
         if server is None:
             return False
         server.kill()
@@ -119,8 +140,7 @@ class Faults:
         server.start()
         return True
 
-    def _neo4j_frozen(self) -> bool:
-        server = self._scene.neo4j
+    def _frozen(self, server: Process | None) -> bool:
         if server is None:
             return False
         server.signal(signal.SIGSTOP)
@@ -184,6 +204,8 @@ KINDS: Mapping[str, Callable[[Faults], bool]] = {
     "redis_frozen": Faults._redis_frozen,
     "neo4j_stopped": Faults._neo4j_stopped,
     "neo4j_frozen": Faults._neo4j_frozen,
+    "qdrant_stopped": Faults._qdrant_stopped,
+    "qdrant_frozen": Faults._qdrant_frozen,
     "delivered_twice": Faults._delivered_twice,
     "poisoned": Faults._poisoned,
 }

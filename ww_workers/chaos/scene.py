@@ -97,8 +97,10 @@ class Scene:
         producers: int,
         model: Mapping[str, object],
         neo4j: Path | None = None,
+        qdrant: Path | None = None,
     ) -> None:
-        """``neo4j``: the home of a Neo4j server, or a directory of its jars, to keep the graph on; else SQLite."""
+        """``neo4j``: the home of a Neo4j server, or a directory of its jars, to keep the graph on; else SQLite.
+        ``qdrant``: the program of a Qdrant server, to keep the vectors on; else qdrant-edge."""
         binary = shutil.which("redis-server")
         if binary is None:
             raise ConfigurationError(
@@ -125,6 +127,11 @@ class Scene:
             bolt = free_port(0)
             settings |= {"neo4j_uri": f"bolt://127.0.0.1:{bolt}", "neo4j_acquisition_timeout": 5}
             self.neo4j = _neo4j(neo4j, directory / "neo4j", bolt)
+        self.qdrant: Process | None = None
+        if qdrant is not None:
+            http, grpc = free_port(0), free_port(0)
+            settings |= {"qdrant_url": f"http://127.0.0.1:{http}", "qdrant_grpc_port": grpc, "qdrant_timeout": 5}
+            self.qdrant = _qdrant(qdrant, directory / "qdrant", http, grpc)
         self.config.write_text(yaml.safe_dump(settings), "utf-8")
         self._seed = seed
         self._generation = 0
@@ -158,7 +165,7 @@ class Scene:
 
     @property
     def servers(self) -> list[Process]:
-        return [self.redis] if self.neo4j is None else [self.redis, self.neo4j]
+        return [server for server in (self.redis, self.neo4j, self.qdrant) if server is not None]
 
     def start(self, graph_answers: Callable[[], object]) -> None:
         """Raises Unavailable where something does not come up."""
@@ -240,6 +247,25 @@ def _neo4j(place: Path, home: Path, port: int) -> Process:
     options = ["-Xms512m", "-Xmx512m", "-XX:+UseParallelGC", "-cp", f"{jars.absolute()}/*"]
     entry = ["org.neo4j.server.CommunityEntryPoint", f"--home-dir={home}", f"--config-dir={home}/conf"]
     return Process("neo4j", [java, *options, *entry], home.parent, _environment())
+
+
+def _qdrant(program: Path, home: Path, http: int, grpc: int) -> Process:
+    """A server on loopback, without a key: nothing else uses it, and it goes with the directory."""
+    found = shutil.which(program)
+    if found is None:
+        raise ConfigurationError(
+            f"{str(program)!r} is no program", hint="--qdrant takes the program of a Qdrant server, 1.16 or newer"
+        )
+    home.mkdir(mode=0o700)
+    settings = {
+        "QDRANT__STORAGE__STORAGE_PATH": str(home / "storage"),
+        "QDRANT__STORAGE__SNAPSHOTS_PATH": str(home / "snapshots"),
+        "QDRANT__SERVICE__HOST": "127.0.0.1",
+        "QDRANT__SERVICE__HTTP_PORT": str(http),
+        "QDRANT__SERVICE__GRPC_PORT": str(grpc),
+        "QDRANT__TELEMETRY_DISABLED": "true",
+    }
+    return Process("qdrant", [str(Path(found).absolute())], home.parent, _environment(**settings))
 
 
 def _environment(**more: str) -> dict[str, str]:

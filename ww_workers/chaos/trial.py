@@ -98,14 +98,17 @@ def run(
     seed: int,
     settings: Settings,
     neo4j: Path | None = None,
+    qdrant: Path | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Report:
     """Make faults for so many minutes in ``directory`` (of ``scratch``). Raises Unavailable where it cannot start.
 
-    ``neo4j``: where a Neo4j server is installed, to keep the record on one of its own.
+    ``neo4j``: where a Neo4j server is installed, to keep the record on one of its own. ``qdrant``: the program of a
+    Qdrant server, to keep the vectors on one of its own.
     """
     model = {"embedding_model": settings.embedding_model, "embedding_device": settings.embedding_device}
-    scene = Scene(directory, seed=seed, workers=WORKERS, producers=PRODUCERS, model=model, neo4j=neo4j)
+    servers = {"neo4j": neo4j, "qdrant": qdrant}
+    scene = Scene(directory, seed=seed, workers=WORKERS, producers=PRODUCERS, model=model, **servers)
     rng = random.Random(seed)
     faults = Faults(scene, rng)
     with _ended(scene, faults), _opened(scene) as deployment:

@@ -29,6 +29,16 @@ def test_what_is_pending_becomes_embedded_and_findable(bench: Bench) -> None:
     assert bench.verify().ok
 
 
+def test_word_pieces_that_cannot_be_read_hold_nothing_up(bench: Bench) -> None:
+    def pieces(texts: Sequence[str]) -> list[bytes]:
+        raise RuntimeError("the model does not take this")
+
+    bench.store(*TEXTS[:5])
+    report = bench.drain(pieces=pieces).run()
+    assert (report.embedded, report.failed, report.outage) == (5, 0, "")
+    assert bench.verify().ok
+
+
 def test_an_empty_outbox_costs_no_model(bench: Bench) -> None:
     def fail(texts: Sequence[str]) -> None:
         raise AssertionError("the model was loaded")

@@ -71,6 +71,8 @@ class QdrantVectorStore:
 
     def ensure(self, fingerprint: Fingerprint) -> None:
         with self._using("preparing the collection") as client:
+            if not self._local:
+                collection.check_version(client, self._place)
             wanted = collection.name(self._namespace, fingerprint)
             found = collection.find(client, self._namespace)
             if found is not None and found[0] != wanted:
@@ -277,6 +279,7 @@ class QdrantVectorStore:
     def info(self) -> Mapping[str, Any]:
         facts: dict[str, Any] = {"backend": "qdrant", "points": self.count()}
         with self._using("reading its state") as client:
+            facts["version"] = collection.version(client)
             name = self._find(client)
             if name is not None:
                 state = client.get_collection(name)

@@ -19,6 +19,8 @@ from ww_core.stores.servers import qdrant_shapes as shapes
 
 PAGE = 1000
 """Points read in one scroll."""
+OLDEST = (1, 16)
+"""The oldest server that knows conditional upserts and metadata: an older one ignores both in silence."""
 
 S = TypeVar("S", Point, Centroid)
 T = TypeVar("T")
@@ -26,6 +28,21 @@ T = TypeVar("T")
 
 def is_local(settings: Settings) -> bool:
     return settings.qdrant_url is not None and settings.qdrant_url.get_secret_value() == ":memory:"
+
+
+def version(client: QdrantClient) -> str:
+    """What the server says it is. The driver's own comparison is off: it warns of servers that do what is needed."""
+    return str(client.info().version)
+
+
+def check_version(client: QdrantClient, place: str) -> None:
+    """Raise ConfigurationError where the server is too old."""
+    found = version(client)
+    numbers = re.match(r"(\d+)\.(\d+)", found)
+    if numbers is not None and tuple(map(int, numbers.groups())) < OLDEST:
+        raise ConfigurationError(
+            f"the server at {place} is Qdrant {found}", hint=f"Qdrant {'.'.join(map(str, OLDEST))} or newer is needed"
+        )
 
 
 def name(namespace: str, fingerprint: Fingerprint) -> str:
@@ -48,6 +65,8 @@ def create(client: QdrantClient, settings: Settings, fingerprint: Fingerprint) -
     collection = name(settings.namespace, fingerprint)
     local = is_local(settings)
     if not client.collection_exists(collection):
+        if settings.qdrant_session_sharding and not local:
+            _check_cluster(client)
         layout: dict[str, Any] = {}
         if not local:
             layout = {
@@ -78,6 +97,15 @@ def create(client: QdrantClient, settings: Settings, fingerprint: Fingerprint) -
         for key in shard_keys(settings):
             if key not in existing:
                 client.create_shard_key(collection, key)
+
+
+def _check_cluster(client: QdrantClient) -> None:
+    """Before a collection is made: a server alone takes the sharding method, and only then refuses every shard key."""
+    if client.cluster_status().status == "disabled":
+        raise ConfigurationError(
+            "qdrant_session_sharding = true, and the Qdrant server is not in cluster mode",
+            hint="start it with QDRANT__CLUSTER__ENABLED=true and --uri, or set qdrant_session_sharding to false",
+        )
 
 
 def shard_keys(settings: Settings) -> list[str]:
