@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ww.bench import BENCHMARKS, Figure, Scale, measure
+from ww.bench.gain import gain, verdict
 from ww.cli.bench import FIELDS
 from ww.cli.run import run
 from ww_core.config import Settings
@@ -43,6 +44,13 @@ def test_a_figure_is_judged_in_the_direction_that_is_good() -> None:
     assert Figure("rate", 10, "1/s", target=2, peer=6, judged="ratio").met is False
     assert Figure("rate", 10, "1/s").met is None
     assert Figure("rate", math.nan, "1/s", target=1).met is None
+
+
+def test_a_gain_is_how_much_longer_it_took_before() -> None:
+    turns: list[int] = []
+    found = gain("less", lambda _: sum(range(200_000)), turns.append, 4, peer="more", note="a sum")
+    assert (found.ratio > 10, found.note, turns) == (True, "a sum: helps", [0, 0, 1, 2, 3])
+    assert [verdict(ratio) for ratio in (1.3, 1.0, 0.7)] == ["helps", "does not help here", "costs time here"]
 
 
 def test_an_unknown_name_says_which_there_are(tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ from ww.bench.corpus import ByNumber, Corpus, fingerprint
 from ww.bench.figure import Bench
 from ww_core.config import Settings
 from ww_core.deployment import Deployment
+from ww_core.hooks import Hooks
 from ww_core.models import Episode, Run, Vector
 from ww_core.recall.context import LEXICAL_TERMS
-from ww_core.recall.service import Recaller
+from ww_core.recall.service import RecallEncoder, Recaller
 from ww_core.stores.ports import BM25, BM25_CONTEXT, CONTENT, CONTEXT, Claim, Point
 
 START = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -24,9 +25,9 @@ LEASE_SECONDS = 600.0
 
 
 @contextmanager
-def filled(corpus: Corpus, bench: Bench, name: str) -> Iterator[Deployment]:
+def filled(corpus: Corpus, bench: Bench, name: str, **changes: object) -> Iterator[Deployment]:
     """A deployment that holds the episodes of ``corpus``, embedded, not yet clustered."""
-    deployment = Deployment(bench.place(name))
+    deployment = Deployment(bench.place(name, **changes))
     try:
         deployment.vectors.ensure(fingerprint(corpus.queries.shape[1]))
         started = time.perf_counter()
@@ -69,11 +70,27 @@ def consolidate(deployment: Deployment) -> Run:
     return deployment.consolidator.run(requested.run_id, token=uuid4().hex)
 
 
-def recaller(deployment: Deployment, queries: Vector, **changes: object) -> Recaller:
-    """Recall over the stored episodes with these queries (q, d); no gap is measured."""
+def recaller(
+    deployment: Deployment,
+    queries: Vector,
+    encoder: RecallEncoder | None = None,
+    hooks: Hooks | None = None,
+    /,
+    **changes: object,
+) -> Recaller:
+    """Recall over the stored episodes with these queries (q, d), or with ``encoder``; no gap is measured.
+
+    ``changes`` are settings, ``hooks`` by default the deployment's.
+    """
     settings: Settings = deployment.settings.replace(hierarchical_gap_sample=0, **changes)
-    encoder = ByNumber(queries)
-    return Recaller(deployment.graph, deployment.vectors, encoder, settings, deployment.hooks, deployment.metrics)
+    return Recaller(
+        deployment.graph,
+        deployment.vectors,
+        encoder or ByNumber(queries),
+        settings,
+        hooks or deployment.hooks,
+        deployment.metrics,
+    )
 
 
 def _point(claim: Claim, row: Vector, deployment: Deployment) -> Point:

@@ -56,7 +56,7 @@ def _latency(corpus: Corpus, deployment: Deployment, bench: Bench) -> list[Figur
     figures = []
     modes: tuple[tuple[Mode, str], ...] = (("flat", "recall_p95"), ("auto", "recall_auto_p95"))
     for mode, name in modes:
-        seconds, _ = _timed(_ask(everything, corpus, mode), len(corpus.queries))
+        seconds, _ = _timed(ask(everything, corpus, mode), len(corpus.queries))
         figures.append(
             Figure(name, p95(seconds), "ms", P95_TARGET, p95(scanned), "an exact scan with numpy", low_is_good=True,
                    note=f"{corpus.size:,} episodes, cached query, all parts, {mode}")
@@ -69,8 +69,8 @@ def _by_clusters(corpus: Corpus, deployment: Deployment, made: Run, bench: Bench
     judged = bench.scale.full
     dense = recaller(deployment, corpus.queries, cluster_selection_k=SELECTED, **DENSE_ONLY)
     scanned, exact = _timed(_scan(corpus), n)
-    _, flat = _timed(_ask(dense, corpus, "flat"), n)
-    clustered, found = _timed(_ask(dense, corpus, "hierarchical"), n)
+    _, flat = _timed(ask(dense, corpus, "flat"), n)
+    clustered, found = _timed(ask(dense, corpus, "hierarchical"), n)
     alone, _ = _timed(_routed(corpus, deployment), n)
     shares = _shares(corpus, deployment)
     clusters = len(made.clusters)
@@ -78,10 +78,10 @@ def _by_clusters(corpus: Corpus, deployment: Deployment, made: Run, bench: Bench
     note = f"{size}, {SELECTED} of K = {clusters} clusters, {made.assigned / corpus.size:.0%} clustered"
     speed = (SPEED_TARGET if judged else NO_TARGET, 1000 * float(np.median(scanned)), "an exact scan with numpy")
     return [
-        Figure("recall_at_10", _agreement(flat, exact), "share of the exact ten", RECALL_TARGET, note=f"{size}, flat"),
-        Figure("hierarchical_recall_at_10", _agreement(found, exact), "share of the exact ten", RECALL_TARGET,
+        Figure("recall_at_10", agreement(flat, exact), "share of the exact ten", RECALL_TARGET, note=f"{size}, flat"),
+        Figure("hierarchical_recall_at_10", agreement(found, exact), "share of the exact ten", RECALL_TARGET,
                note=note),
-        Figure("hierarchical_recall_unclustered", _agreement(found, loose), "share of the exact ten",
+        Figure("hierarchical_recall_unclustered", agreement(found, loose), "share of the exact ten",
                note=f"{size}, answers without a cluster alone ({sum(map(len, loose))})"),
         Figure("hierarchical_scanned", float(np.mean(shares)), "share of the points", SCANNED_TARGET,
                low_is_good=True, note=f"{size}, at most {max(shares, default=0):.0%}"),
@@ -105,7 +105,7 @@ def _million(bench: Bench, small: Corpus) -> list[Figure]:
             ("flat", "recall_million_flat_p95", NO_TARGET),
         )
         for mode, figure, target in modes:
-            seconds, _ = _timed(_ask(everything, corpus, mode), len(corpus.queries))
+            seconds, _ = _timed(ask(everything, corpus, mode), len(corpus.queries))
             figures.append(
                 Figure(figure, p95(seconds), "ms", target, low_is_good=True,
                        note=f"{MILLION:,} episodes in K = {len(made.clusters)} clusters, cached query, {mode}")
@@ -130,7 +130,9 @@ def _free_gib() -> float:
 # -- ways to answer the query of a number
 
 
-def _ask(recall: Recaller, corpus: Corpus, mode: Mode) -> Callable[[int], list[str]]:
+def ask(recall: Recaller, corpus: Corpus, mode: Mode) -> Callable[[int], list[str]]:
+    """The best ``K`` of the query of a number."""
+
     def one(i: int) -> list[str]:
         where = Where(sessions=(SESSION,))
         return [r.episode_id for r in recall.recall(RecallRequest(corpus.asked[i], where=where, limit=K, mode=mode))]
@@ -189,7 +191,7 @@ def _timed(work: Callable[[int], list[str]], n: int) -> tuple[list[float], list[
     return seconds, answers
 
 
-def _agreement(found: Sequence[Sequence[str]], true: Sequence[Sequence[str]]) -> float:
+def agreement(found: Sequence[Sequence[str]], true: Sequence[Sequence[str]]) -> float:
     """Mean share of the true answers that were found, over the queries that have any; nan without one."""
     shares = [len(set(f) & set(t)) / len(t) for f, t in zip(found, true, strict=True) if t]
     return float(np.mean(shares)) if shares else math.nan

@@ -1,0 +1,151 @@
+"""What each optimisation of the performance page gains: the same work before and after it, turn by turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from ww.bench import servers
+from ww.bench.corpus import Corpus, drawn
+from ww.bench.embedding import prose
+from ww.bench.figure import Bench, Figure, skipped
+from ww.bench.filled import consolidate, filled, recaller
+from ww.bench.gain import Work, gain
+from ww.bench.searching import DENSE_ONLY, SELECTED, K, agreement, ask
+from ww.bench.store import texts
+from ww_core.deployment import Deployment
+from ww_core.embedding import EmbeddingService
+from ww_core.hooks import Hooks, Point
+from ww_core.ingest.core import Ingest
+
+ROUNDS = 3
+"""Turns of what takes long."""
+HOOKS = 5
+"""Registered at each point; they do nothing."""
+HOOKED = f"{2 * HOOKS} hooks that do nothing"
+FEW = 20
+"""Candidates, in the place of 100."""
+ON_SERVER = 2000
+"""Episodes on a server, at most."""
+
+RECALL: Sequence[tuple[str, str, Mapping[str, object]]] = (
+    ("recall_components", "all parts", DENSE_ONLY),
+    ("rerank_candidates", "100", {"rerank_candidates": FEW}),
+    ("recall_candidates", "100", {"recall_candidates": FEW}),
+)
+"""Figure, what stands before it, and the settings after."""
+EMBEDDING: Sequence[tuple[str, str, Mapping[str, object], Mapping[str, object]]] = (
+    ("embedding_batch_size", "1 a pass", {"embedding_batch_size": 1}, {"embedding_batch_size": 8}),
+    ("embedding_batch_size_small", "32 a pass", {"embedding_batch_size": 32}, {"embedding_batch_size": 8}),
+    ("embedding_threads", "one thread", {"embedding_threads": 1}, {}),
+    ("embedding_device", "the CPU", {}, {"embedding_device": "cuda"}),
+    (
+        *("embedding_fp16", "float32", {"embedding_device": "cuda"}),
+        {"embedding_device": "cuda", "embedding_fp16": True},
+    ),
+)
+"""Figure, what stands before it, settings before and after; the device is the CPU unless they say otherwise."""
+
+
+def run(bench: Bench) -> Iterator[Figure]:
+    """Storing, recall, embedding, and servers where there are some."""
+    yield from _storing(bench)
+    corpus = drawn(bench, bench.scale.searched)
+    with filled(corpus, bench, "guide") as deployment:
+        consolidate(deployment)
+        yield from _recalling(corpus, deployment, bench)
+    yield from _embedding(bench)
+    small = Corpus.of(min(corpus.size, ON_SERVER), len(corpus.queries), corpus.real, corpus.base)
+    yield from servers.qdrant(small, bench)
+    yield from servers.neo4j(small, bench)
+
+
+def _storing(bench: Bench) -> Iterator[Figure]:
+    contents = texts(max(1, bench.scale.singles // ROUNDS))
+    deployment = Deployment(bench.place("storing"))
+    plain, hooked = (_ingest(deployment, hooks) for hooks in (Hooks(), _hooks("before_store", "after_store")))
+
+    def loop(_: int) -> None:
+        for text in contents:
+            plain.store(text)
+
+    def batch(_: int) -> None:
+        plain.store_batch(contents)
+
+    try:
+        note = f"{len(contents)} episodes"
+        yield gain("store_batch", loop, batch, ROUNDS, peer="store in a loop", note=note)
+        before, after = (_stores(ingest) for ingest in (hooked, plain))
+        yield gain("store_without_hooks", before, after, bench.scale.singles, peer=HOOKED, note="a single store")
+    finally:
+        deployment.close()
+
+
+def _recalling(corpus: Corpus, deployment: Deployment, bench: Bench) -> Iterator[Figure]:
+    n, queries = len(corpus.queries), corpus.queries
+    services = [EmbeddingService(bench.settings.replace(embedding_cache_size=size)) for size in (0, 1000)]
+    anew, cached = (_again(ask(recaller(deployment, queries, one), corpus, "flat")) for one in services)
+    yield gain("embedding_cache", anew, cached, n, peer="no cache", note="a recall, the query asked again")
+    hooks = _hooks("before_recall", "after_recall")
+    plain, hooked = (ask(recaller(deployment, queries, None, h), corpus, "flat") for h in (Hooks(), hooks))
+    yield gain("recall_without_hooks", hooked, plain, n, peer=HOOKED, note="a recall")
+    for name, peer, changes in RECALL:
+        yield _changed(name, plain, ask(recaller(deployment, queries, **changes), corpus, "flat"), corpus, peer)
+    clusters = recaller(deployment, queries, cluster_selection_k=SELECTED)
+    yield _changed("hierarchical_search", plain, ask(clusters, corpus, "hierarchical"), corpus, "flat")
+
+
+def _changed(
+    name: str, before: Callable[[int], list[str]], after: Callable[[int], list[str]], corpus: Corpus, peer: str
+) -> Figure:
+    """Of two recalls that may answer differently, with how much of the answer stays."""
+    numbers = range(len(corpus.queries))
+    share = agreement([after(i) for i in numbers], [before(i) for i in numbers])
+    note = f"{corpus.size:,} episodes, {share:.0%} of the best {K} stay"
+    return gain(name, before, after, len(numbers), peer=peer, note=note)
+
+
+def _embedding(bench: Bench) -> Iterator[Figure]:
+    import torch
+
+    contents = prose(max(1, bench.scale.encoded // 2))
+    base = bench.settings.replace(embedding_cache_size=0, embedding_device="cpu", embedding_fp16=False)
+    for name, peer, *ways in EMBEDDING:
+        if not torch.cuda.is_available() and any("embedding_device" in way for way in ways):
+            yield skipped(name, "ms", "there is no CUDA device")
+            continue
+        before, after = (_embeds(EmbeddingService(base.replace(**way)), contents) for way in ways)
+        yield gain(name, before, after, ROUNDS, peer=peer, note=f"{len(contents)} paragraphs")
+
+
+# -- ways to work
+
+
+def _ingest(deployment: Deployment, hooks: Hooks) -> Ingest:
+    return Ingest(
+        deployment.graph,
+        hooks=hooks,
+        metrics=deployment.metrics,
+        buffers=deployment.buffers,
+        ring=deployment.doorbell.ring,
+        clock=deployment.clock,
+    )
+
+
+def _hooks(*points: Point) -> Hooks:
+    registry = Hooks()
+    for point in points:
+        for _ in range(HOOKS):
+            registry.add(point, lambda *_: None)
+    return registry
+
+
+def _stores(ingest: Ingest) -> Work:
+    return lambda i: ingest.store(f"note {i}")
+
+
+def _again(work: Work) -> Work:
+    return lambda _: work(0)
+
+
+def _embeds(service: EmbeddingService, contents: Sequence[str]) -> Work:
+    return lambda _: service.embed_windows(contents)
