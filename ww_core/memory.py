@@ -180,7 +180,9 @@ class MemoryCore:
         limit = validate.limit(limit, most=MAX_LIMIT)
         cluster = next((one for one in self.clusters() if one.cluster_id == cluster_id), None)
         if cluster is None:
-            raise NotFound(f"no cluster {validate.shown(cluster_id)}", hint="clusters() shows what there is")
+            raise NotFound(
+                f"no cluster {validate.shown(cluster_id)}", hint="clusters() or `ww clusters` shows what there is"
+            )
         nearest = heapq.nsmallest(limit, self._members(cluster), key=lambda m: (m.distance, m.episode_id))
         rows = self.deployment.graph.get([one.episode_id for one in nearest])
         results = tuple(
@@ -247,7 +249,9 @@ class MemoryCore:
         if ids and not rows:
             raise _no_episode(ids[0])
         if session is not None and parts.graph.counts(session).acknowledged == 0:
-            raise NotFound(f"no session {validate.shown(session)}", hint="sessions() lists what there is")
+            raise NotFound(
+                f"no session {validate.shown(session)}", hint="sessions() or `ww sessions` lists what there is"
+            )
         try:
             return erase(parts.graph, parts.vectors, episode_ids=ids, session_id=session)
         finally:  # also where the vectors cannot be reached: the record is erased by then
@@ -373,4 +377,4 @@ def _several(value: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def _no_episode(episode_id: str) -> NotFound:
-    return NotFound(f"no episode {validate.shown(episode_id)}", hint="list() shows what there is")
+    return NotFound(f"no episode {validate.shown(episode_id)}", hint="list() or `ww list` shows what there is")

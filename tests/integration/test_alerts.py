@@ -5,11 +5,25 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+from neo4j import Transaction
+
+from tests.contract.graphs import neo4j_settings
 from tests.processes import ROOT, clean_environment, until
+from tests.unit.maintenance.conftest import NOON, Bench
 from tests.unit.observability.test_alerts import Listener
+from ww_core.deployment import Deployment
+from ww_core.observability import Metrics
+from ww_core.observability.alerts import AlertWatch
+from ww_core.observability.metrics import SLICES, WINDOW_SECONDS
+from ww_core.observability.watch import figures_of
+from ww_core.stores.servers.neo4j import Neo4jGraphStore
 
 APPLICATION = """
 import sys, threading
@@ -94,3 +108,71 @@ def test_slow_recalls_of_an_application_turn_alerts_critical_elsewhere_and_ok_ag
         application.stdout.close()
         listener.close()
     assert application.returncode == 0
+
+
+def test_poison_texts_turn_the_error_rate_critical_until_the_window_has_passed(quick_path: Path) -> None:
+    bench = Bench(quick_path)
+    bench.metrics = Metrics(clock=bench.clock)
+    watch = AlertWatch(
+        bench.graph,
+        bench.settings.replace(alert_min_samples=10),
+        read=bench.metrics.snapshot,
+        clock=lambda: NOON + timedelta(seconds=bench.seconds),
+    )
+
+    def poison(texts: list[str]) -> None:
+        if any(text.startswith("poison") for text in texts):
+            raise ValueError("this text cannot be embedded")
+
+    def level() -> str:
+        return {alert.name: alert.level.value for alert in watch.check()}["error_rate"]
+
+    bench.embedder.before = poison
+    bench.store(*(f"fine {n}" for n in range(20)), *(f"poison {n}" for n in range(5)))
+    bench.drain().run(max_seconds=30)
+    assert level() == "critical"
+    bench.seconds += WINDOW_SECONDS * (1 + 1 / SLICES)
+    assert level() == "unknown"
+    for n in range(20):
+        with bench.metrics.operation("store"):
+            bench.store(f"good {n}")
+    bench.drain().run(max_seconds=30)
+    assert level() == "ok"
+    assert [c.level for c in watch.history() if c.name == "error_rate"] == ["critical", "unknown", "ok"]
+    bench.close()
+
+
+def test_open_transactions_turn_the_pool_utilization_critical_until_they_end(
+    neo4j_server: tuple[str, str], tmp_path: Path
+) -> None:
+    settings = neo4j_settings(
+        f"{neo4j_server[0]} {neo4j_server[1]} t{uuid4().hex[:12]}", neo4j_pool_size=4, data_dir=tmp_path
+    )
+    busy, watcher = Deployment(settings), Neo4jGraphStore(settings)
+    graph = busy.graph
+    assert isinstance(graph, Neo4jGraphStore)
+    watch = AlertWatch(watcher, settings, read=lambda: figures_of(busy), clock=lambda: datetime.now(UTC))
+    all_held, release = threading.Barrier(5), threading.Event()
+
+    def hold(tx: Transaction) -> None:
+        tx.run("RETURN 1").consume()
+        all_held.wait(30)
+        assert release.wait(60)
+
+    def level() -> str:
+        return {alert.name: alert.level.value for alert in watch.check()}["pool_utilization"]
+
+    assert level() == "ok"
+    with ThreadPoolExecutor(4) as pool:
+        holders = [pool.submit(graph._server.read, hold) for _ in range(4)]
+        try:
+            all_held.wait(30)
+            assert level() == "critical"
+        finally:
+            release.set()
+        for holder in holders:
+            holder.result()
+    assert level() == "ok"
+    assert [c.level for c in watch.history() if c.name == "pool_utilization"] == ["ok", "critical", "ok"]
+    watcher.close()
+    busy.close()

@@ -120,7 +120,7 @@ def _command(name: str, one: Any, everywhere: set[str]) -> Iterator[str]:
     yield " ".join((one.help or "").split()) + "\n"
     subcommands = getattr(one, "commands", {})
     if not subcommands:
-        yield f"```text\n{re.sub('[{}]', '', ' '.join([name, *usage]))}\n```\n"
+        yield f"```text\n{' '.join([name, *usage])}\n```\n"
     own = [parameter for parameter in _options(one) if _plain(parameter.name) not in everywhere]
     yield from _options_table(own)
     yield ""

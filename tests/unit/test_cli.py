@@ -135,6 +135,7 @@ def test_an_unknown_id_is_exit_code_1(ww: Any) -> None:
     answer = ww("get", "nobody", "--json")
     assert answer.code == 1
     assert answer.json["error"]["type"] == "NotFound"
+    assert "`ww list`" in answer.json["error"]["hint"]
 
 
 def test_a_data_directory_that_is_a_file_is_exit_code_3(ww: Any, elsewhere: Path) -> None:

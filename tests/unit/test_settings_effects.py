@@ -23,6 +23,7 @@ from ww_core.deployment import Deployment
 from ww_core.models import Episode, State
 from ww_core.observability.logs import configure
 from ww_core.observability.metrics import process_metrics
+from ww_core.presets import PRESETS
 from ww_core.stores.ports import CONTENT, Claim, Point
 from ww_core.stores.servers.qdrant import QdrantVectorStore
 from ww_workers.runtime import Runtime
@@ -92,6 +93,11 @@ OBSERVED = {
     "hooks": (MEMORY, "test_an_embedded_process_loads_the_hooks_that_the_setting_lists"),
     "task_max_attempts": (HERE, "test_a_text_is_dead_after_the_attempts_of_the_setting"),
     "result_expires": (WORKERS, "test_results_are_kept_as_long_as_the_setting_says"),
+    "neo4j_pool_size": (
+        "tests/integration/test_neo4j_server.py",
+        "test_no_more_transactions_run_at_once_than_the_pool_has_connections",
+    ),
+    "embedding_mode": ("tests/unit/test_remote_queries.py", "test_recall_goes_by_words_where_no_worker_answers"),
     "neo4j_ca_certs": (TLS, "test_every_scheme_reaches_the_server"),
     "log_format": (HERE, "test_the_log_format_makes_lines_for_people_or_machines"),
     "metrics_port": (PROMETHEUS, "test_the_settings_say_where_figures_are_served"),
@@ -128,7 +134,6 @@ OBSERVED = {
 
 EFFECT_COMES_LATER = {
     "neo4j_user",
-    "neo4j_pool_size",
     "neo4j_database",
     "neo4j_max_transaction_retry",
     "neo4j_acquisition_timeout",
@@ -147,6 +152,11 @@ def test_every_setting_is_observed_by_a_test_that_exists() -> None:
         defined = {one.name for one in ast.walk(ast.parse(source)) if isinstance(one, FUNCTIONS)}
         assert name in defined, f"{path} has no {name}"
         assert key in source or key == "preset", f"{path} does not mention {key}"
+
+
+def test_every_switch_of_a_preset_is_a_setting_whose_effect_is_observed() -> None:
+    switched = {switch.key for preset in PRESETS.values() for switch in preset}
+    assert switched <= OBSERVED.keys()
 
 
 def test_no_setting_is_without_a_test() -> None:

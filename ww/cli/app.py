@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import typer
+from typer.core import TyperCommand
 
 from ww.cli import (
     alerts,
@@ -32,6 +33,13 @@ HELP = """World Weaver: the memory of an AI agent.
 
 `ww demo` shows what it does on real text; `ww ingest FILE` and `ww recall "..."` do it on yours.
 """
+
+
+class _Command(TyperCommand):
+    """Its usage names what must be given as manuals do: without typer's braces."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return [piece.replace("{", "").replace("}", "") for piece in super().collect_usage_pieces(ctx)]
 
 
 def command() -> Any:
@@ -65,6 +73,8 @@ def command() -> Any:
         demo,
     ):
         group.register(app)
+    for one in app.registered_commands:
+        one.cls = _Command
     return typer.main.get_command(app)
 
 

@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
 
 def bench(
     ctx: typer.Context,
-    names: list[str] = typer.Argument(None, metavar="[NAME|all]...", help="Which benchmarks; all by default."),
+    names: list[str] = typer.Argument(None, metavar="NAME|all", help="Which benchmarks; all by default."),
     scale: str = typer.Option("quick", "--scale", help="quick, or full: the sizes that the targets are stated for."),
     known: bool = typer.Option(False, "--list", help="Say which benchmarks there are."),
 ) -> None:

@@ -55,7 +55,7 @@ def list_(ctx: typer.Context) -> None:
 
 def replay(
     ctx: typer.Context,
-    ids: list[str] = typer.Argument(None, metavar="ID...", help="Which; none: all."),
+    ids: list[str] = typer.Argument(None, metavar="ID", help="Which; none: all."),
 ) -> None:
     """Try them again, with fresh attempts."""
     options = globals_of(ctx)
@@ -75,7 +75,7 @@ def replay(
 
 def purge(
     ctx: typer.Context,
-    ids: list[str] = typer.Argument(None, metavar="ID...", help="Which; none: all."),
+    ids: list[str] = typer.Argument(None, metavar="ID", help="Which; none: all."),
 ) -> None:
     """Erase them for good; they count as erased."""
     options = globals_of(ctx)

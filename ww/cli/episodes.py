@@ -162,7 +162,7 @@ def update(
 
 def forget(
     ctx: typer.Context,
-    episode_id: str | None = typer.Argument(None, metavar="[ID]"),
+    episode_id: str | None = typer.Argument(None, metavar="ID"),
 ) -> None:
     """Erase an episode, or with --session a whole session, for good."""
     options = globals_of(ctx)

@@ -68,7 +68,9 @@ def _show(console: Console, found: Status, queues: Mapping[str, int], workers: S
         console.print(f"{name}: {store.kind} at {one_line(store.where)}{size}")
     if found.last_run is not None:
         run = found.last_run
-        console.print(f"last run: {one_line(run.session_id)}, {run.status}, {moment(run.started_at)}")
+        console.print(
+            f"last run: {one_line(run.session_id)}, {run.status}, {moment(run.started_at or run.requested_at)}"
+        )
     for run in found.running:
         console.print(
             f"running: {one_line(run.session_id)}, {run.progress:.0%}, since {moment(run.started_at)}, {run.run_id}"
