@@ -178,7 +178,7 @@ class Writer:
             self._fence([name for name in windows if name not in marked])
 
     def _read(self, claims: Sequence[Claim]) -> Sequence[bytes]:
-        """What late interaction reads of each text; it makes for itself what it does not find, so nothing fails here."""
+        """What late interaction reads of each text. What is missing it makes for itself, so nothing fails here."""
         unread = [b""] * len(claims)
         if self._pieces is None:
             return unread
