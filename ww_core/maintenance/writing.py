@@ -17,7 +17,7 @@ from ww_core.errors import InvalidInput, StoreUnavailable, WorldWeaverError
 from ww_core.maintenance import scrub
 from ww_core.maintenance.points import Sparse, points
 from ww_core.models import Vector
-from ww_core.observability.metrics import Metrics
+from ww_core.observability.metrics import ATTEMPTS, Metrics
 from ww_core.observability.summary import LAG, QUEUE_DEPTH
 from ww_core.observability.tracing import UPSERT, process_tracing
 from ww_core.stores.ports import Claim, GraphStore, VectorStore
@@ -201,6 +201,7 @@ class Writer:
     def _account(self, claims: Sequence[Claim], marked: Collection[str]) -> None:
         self.written += len(marked)
         self._metrics.increment("embedded", len(marked))
+        self._metrics.increment(ATTEMPTS, len(marked))
         now = datetime.now(UTC)
         for claim in claims:
             stored = claim.episode.stored_at

@@ -1,0 +1,45 @@
+"""What is logged at the usual levels: actions, ids and durations, never an episode's text."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.unit.maintenance.conftest import Bench
+from ww.memory.episodic import EpisodicMemory
+
+MARK = "quagga-4711"
+
+
+def test_no_text_of_an_episode_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    with EpisodicMemory(session_id="zoo", data_dir=tmp_path) as memory:
+        kept = memory.sync.store(f"The {MARK} was fed")
+        memory.sync.store_batch([f"The {MARK} slept on day {day}" for day in range(30)])
+        memory.sync.flush(timeout=90)
+        memory.sync.consolidate("zoo")
+        memory.sync.recall(f"where is the {MARK}")
+        memory.sync.update(kept.episode_id, content=f"The {MARK} was fed twice")
+        memory.sync.forget(kept.episode_id)
+    actions = {getattr(record, "action", "") for record in caplog.records}
+    assert "consolidation.done" in actions, "what happens is logged"
+    assert MARK not in str([record.__dict__ for record in caplog.records])
+
+
+def test_a_text_that_fails_is_named_by_its_id_alone(quick_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    bench = Bench(quick_path)
+
+    def refuse(texts: Sequence[str]) -> None:
+        if any(MARK in text for text in texts):
+            raise RuntimeError("a token is not known")
+
+    bench.embedder.before = refuse
+    bench.store(f"The {MARK} cannot be encoded", "The zebra can")
+    bench.drain().run()
+    bench.close()
+    assert any(getattr(record, "action", "") == "drain.text_failed" for record in caplog.records)
+    assert MARK not in str([record.__dict__ for record in caplog.records])
