@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from tests.unit.maintenance.conftest import Bench
-from ww_core.consolidation.leftovers import read_leftovers, write_leftovers
 from ww_core.embedding.sparse import SparseEncoder
 from ww_core.errors import StoreUnavailable
 from ww_core.maintenance.erase import erase
 from ww_core.maintenance.sweep import sweep
 from ww_core.models import State
+from ww_core.stores.leftovers import read_leftovers, write_leftovers
+from ww_core.stores.points import digest
 from ww_core.stores.ports import BM25_CONTEXT, CONTEXT, Centroid, Dirty, Search, Where
 
 TEXTS = [f"sentence {i} about topic {i % 5}" for i in range(30)]
@@ -174,8 +175,14 @@ def test_a_session_erased_without_the_vector_store_is_forgotten_by_the_sweep(ben
 
 
 def holding(name: str, directory: Path) -> list[str]:
-    """The files that hold the name, byte by byte."""
-    return [file.name for file in directory.rglob("*") if file.is_file() and name.encode() in file.read_bytes()]
+    """The files of the record that hold the name or its digest, byte by byte, and others that hold the name."""
+    found = []
+    for file in directory.rglob("*"):
+        if file.is_file():
+            held = file.read_bytes()
+            if name.encode() in held or ("sqlite" in file.name and digest(name).encode() in held):
+                found.append(file.name)
+    return found
 
 
 def test_verify_sees_a_point_too_many(bench: Bench) -> None:
