@@ -150,6 +150,14 @@ def _pages(graph: GraphStore, budget: int) -> Iterator[list[Episode]]:
         budget -= len(page)
 
 
+def _reopen_incomplete(graph: GraphStore, vectors: VectorStore, ids: list[str]) -> None:
+    """Let rows be embedded again that were replayed while their old points were removed: the new ones went too."""
+    embedded = [row for row in graph.get(ids).values() if row.state is State.EMBEDDED]
+    if embedded:
+        found = vectors.generations([row.episode_id for row in embedded])
+        graph.reopen([row.episode_id for row in embedded if not complete(row, found)])
+
+
 def _points_without_rows(graph: GraphStore, vectors: VectorStore, budget: int) -> int:
     orphans = 0
     after = graph.get_fact(POINTS_CURSOR) or None
@@ -161,6 +169,7 @@ def _points_without_rows(graph: GraphStore, vectors: VectorStore, budget: int) -
         if stray:
             vectors.delete(stray)
             note(graph)
+            _reopen_incomplete(graph, vectors, stray)
             orphans += len(stray)
         budget -= len(page)
         if after is None or not page:

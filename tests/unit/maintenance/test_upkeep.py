@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,28 @@ def test_what_a_dead_episode_said_before_it_was_corrected_is_not_found_by(bench:
     assert sweep(bench.graph, bench.vectors, max_attempts=3).orphans == 1
     assert bench.verify().ok
     assert bench.graph.replay(ids[:1]) == 1
+    assert bench.drain().run().embedded == 1
+    assert bench.verify().ok
+
+
+def test_what_is_replayed_while_its_old_points_are_removed_is_embedded_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = embedded(bench)
+    bench.graph.update(ids[0], content="corrected into something that no model takes")
+    bench.graph.claim(1, token="t", lease_seconds=9)
+    bench.graph.fail("t", ids[0], error="E: bad", traceback="", max_attempts=1, delay_seconds=0)
+    delete = bench.vectors.delete
+    embedded_again: list[int] = []
+
+    def replayed_before(names: Sequence[str]) -> int:
+        if not embedded_again and bench.graph.replay(ids[:1]):
+            embedded_again.append(bench.drain().run().embedded)
+        return delete(names)
+
+    monkeypatch.setattr(bench.vectors, "delete", replayed_before)
+    assert sweep(bench.graph, bench.vectors, max_attempts=3).pending
+    assert embedded_again == [1]
     assert bench.drain().run().embedded == 1
     assert bench.verify().ok
 
