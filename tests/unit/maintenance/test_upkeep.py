@@ -12,7 +12,7 @@ from tests.unit.maintenance.conftest import Bench
 from ww_core.embedding.sparse import SparseEncoder
 from ww_core.errors import StoreUnavailable
 from ww_core.maintenance.erase import erase
-from ww_core.maintenance.sweep import sweep
+from ww_core.maintenance.sweep import POINTS_CURSOR, ROWS_CURSOR, repair, sweep
 from ww_core.models import State
 from ww_core.stores.leftovers import read_leftovers, write_leftovers
 from ww_core.stores.points import digest
@@ -104,6 +104,23 @@ def test_what_is_replayed_while_its_old_points_are_removed_is_embedded_again(
     assert sweep(bench.graph, bench.vectors, max_attempts=3).pending
     assert embedded_again == [1]
     assert bench.drain().run().embedded == 1
+    assert bench.verify().ok
+
+
+def test_a_repair_compares_everything_wherever_a_sweep_has_stopped(bench: Bench) -> None:
+    from tests.contract.vector_stores import point
+
+    ids = embedded(bench)
+    bench.vectors.delete([ids[0], ids[29]])
+    bench.vectors.upsert([point("a-stray"), point("z-stray")])
+    sweep(bench.graph, bench.vectors, max_attempts=3, rows=10)
+    stopped = [bench.graph.get_fact(cursor) for cursor in (ROWS_CURSOR, POINTS_CURSOR)]
+    assert all(stopped)
+    bench.drain().run()
+    bench.vectors.delete(ids[:1])
+    repair(bench.graph, bench.vectors)
+    assert [bench.graph.get_fact(cursor) for cursor in (ROWS_CURSOR, POINTS_CURSOR)] == stopped
+    bench.drain().run()
     assert bench.verify().ok
 
 
