@@ -34,8 +34,9 @@ class Program:
 
 
 class _Child:
-    def __init__(self, program: Program, say: Callable[[str, str], None]) -> None:
+    def __init__(self, program: Program, say: Callable[[str, str], None], held: Sequence[int]) -> None:
         self.program = program
+        self._held = held
         self.process: subprocess.Popen[str] | None = None
         self.deaths = 0
         self.started = 0.0
@@ -54,6 +55,7 @@ class _Child:
             text=True,
             errors="replace",
             start_new_session=True,
+            pass_fds=self._held,
         )
         threading.Thread(target=self._read, args=(self.process,), name=f"log-{self.program.name}", daemon=True).start()
 
@@ -85,10 +87,19 @@ class _Child:
 
 
 class Supervisor:
-    """Runs programs until it is told to stop. ``say(name, line)`` gets every line that one of them prints."""
+    """Runs programs until it is told to stop. ``say(name, line)`` gets every line that one of them prints.
 
-    def __init__(self, programs: Sequence[Program], say: Callable[[str, str], None] | None = None) -> None:
-        self._children = [_Child(program, say or _print) for program in programs]
+    They inherit the descriptors ``held``: a lock on one of these is held while any of them lives.
+    """
+
+    def __init__(
+        self,
+        programs: Sequence[Program],
+        say: Callable[[str, str], None] | None = None,
+        *,
+        held: Sequence[int] = (),
+    ) -> None:
+        self._children = [_Child(program, say or _print, held) for program in programs]
         self._stop = threading.Event()
 
     def start(self, names: Sequence[str] = ()) -> None:

@@ -79,8 +79,11 @@ def plan(
 
 
 @contextlib.contextmanager
-def alone(data_dir: Path) -> Iterator[None]:
-    """Be the only system of the data directory: two brokers would write one log. Raises Busy, which names the other."""
+def alone(data_dir: Path) -> Iterator[int]:
+    """Be the only system of the data directory: two brokers would write one log. Raises Busy, which names the other.
+
+    Gives the descriptor that holds the lock: a process that inherits it holds the lock as well, while it lives.
+    """
     path = data_dir / LOCK_FILE
     with path.open("a+", encoding="ascii") as lock:
         try:
@@ -89,12 +92,12 @@ def alone(data_dir: Path) -> Iterator[None]:
             lock.seek(0)
             raise Busy(
                 f"the system of {data_dir} runs already, as process {lock.read().strip() or 'unknown'}",
-                hint="end that one, or give --data-dir",
+                hint=f"end that one (or, where it is gone, what has {LOCK_FILE} open), or give --data-dir",
             ) from None
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
-        yield
+        yield lock.fileno()
 
 
 def await_broker(url: str, *, within: float = 20.0, should_stop: Callable[[], bool] = lambda: False) -> bool:

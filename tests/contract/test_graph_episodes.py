@@ -254,3 +254,6 @@ def test_facts_are_kept(graph: GraphStore) -> None:
     graph.put_fact("k", "v\n\u00fc")
     graph.put_fact("k", "w")
     assert graph.get_fact("k") == "w"
+    graph.drop_fact("k")
+    graph.drop_fact("k")
+    assert graph.get_fact("k") is None

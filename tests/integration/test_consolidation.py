@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -16,7 +17,9 @@ from sklearn.metrics import adjusted_rand_score
 from tests.integration.consolidating import SESSION, World
 from tests.unit.consolidation.blobs import blobs
 from ww_core.errors import Busy, NotFound
+from ww_core.maintenance.erase import erase
 from ww_core.models import Cluster, Run
+from ww_core.stores.points import digest
 from ww_core.stores.ports import Where
 
 TOPICS = ["nightly backup", "open invoice", "coffee machine", "failing test", "holiday request", "slow query"]
@@ -307,6 +310,28 @@ def test_a_run_that_was_taken_over_publishes_nothing(world: World) -> None:
         world.consolidator.run(requested.run_id, token="t", on_progress=take_over)
     assert world.graph.current_run(SESSION) is None
     assert world.graph.run(requested.run_id).status == "running"
+
+
+def test_nothing_of_a_run_stays_where_its_session_is_erased_behind_its_publication(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, truth = blobs(3, 20)
+    world.store(texts(truth), rows)
+    requested = world.graph.request_run(SESSION)
+    publish = world.graph.publish
+
+    def then_erase(run: Run, *, token: str) -> bool:
+        done = publish(run, token=token)
+        erase(world.graph, world.vectors, session_id=SESSION)
+        return done
+
+    monkeypatch.setattr(world.graph, "publish", then_erase)
+    world.consolidator.run(requested.run_id, token="t")
+    with sqlite3.connect(world.settings.data_dir / "graph.sqlite3") as record:
+        facts = [key for (key,) in record.execute("SELECT key FROM fact")]
+    record.close()
+    assert not [key for key in facts if digest(SESSION) in key]
+    assert world.vectors.centroids(SESSION, requested.run_id) == []
 
 
 class Killed(BaseException):

@@ -20,19 +20,50 @@ from tests.support.certificates import skip_without_openssl
 RUN_VARIABLE = "WW_TEST_RUN"
 """The run's own directory: workers of pytest-xdist inherit it from the process that started them."""
 
+PREFIX = "ww-test-run-"
+OWNER = "owner.json"
+
 
 def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
-        os.environ[RUN_VARIABLE] = tempfile.mkdtemp(prefix="ww-test-run-")
+        for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+            if (left / OWNER).exists() and _process(left / OWNER) is None:  # that run was killed
+                _end(left)
+        directory = tempfile.mkdtemp(prefix=PREFIX)
+        half = Path(directory) / "owner"
+        half.write_text(json.dumps(_identity(os.getpid())))
+        half.rename(Path(directory) / OWNER)  # whole or absent for runs that look just now
+        os.environ[RUN_VARIABLE] = directory
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput") and (directory := os.environ.pop(RUN_VARIABLE, None)) is not None:
-        with suppress(OSError, psutil.NoSuchProcess):
-            process = psutil.Process(json.loads((Path(directory) / "neo4j.json").read_text())["pid"])
+        _end(Path(directory))
+
+
+def _end(directory: Path) -> None:
+    """End the server of a run, and remove its directory."""
+    with suppress(psutil.NoSuchProcess):
+        if (process := _process(directory / "neo4j.json")) is not None:
             process.kill()
             process.wait(10)
-        shutil.rmtree(directory, ignore_errors=True)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def _identity(pid: int) -> dict[str, float]:
+    """A pid is given to others later; with the time the process was made it is not."""
+    return {"pid": pid, "created": psutil.Process(pid).create_time()}
+
+
+def _process(file: Path) -> psutil.Process | None:
+    """The process that the file tells of, None where it is gone."""
+    try:
+        known = json.loads(file.read_text())
+        process = psutil.Process(known["pid"])
+        same = abs(process.create_time() - known["created"]) < 1
+    except (OSError, ValueError, psutil.NoSuchProcess):
+        return None
+    return process if same else None
 
 
 @pytest.fixture(scope="session")
@@ -77,7 +108,7 @@ def _of_this_run() -> dict[str, Any]:
             facts = {
                 "uri": started.uri,
                 "password": started.password,
-                "pid": started.pid,
+                **_identity(started.pid),
                 "certificate": str(started.certificate),
             }
             found.write_text(json.dumps(facts))

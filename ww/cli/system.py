@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import typer
@@ -64,8 +65,8 @@ def up(
         flower_port=flower_port if flower else None,
         redis_port=redis_port or None,
     )
-    with system.alone(settings.data_dir):
-        ended_by = _run(ctx, plan, Supervisor(plan.programs, _log))
+    with system.alone(settings.data_dir) as lock:
+        ended_by = _run(ctx, plan, Supervisor(plan.programs, _log, held=[lock]))
     if ended_by == signal.SIGINT:
         raise typer.Exit(INTERRUPTED)
 
@@ -80,7 +81,10 @@ def _run(ctx: typer.Context, plan: Plan, supervisor: Supervisor) -> int:
         came.append(number)
         supervisor.request_stop()
 
-    previous = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup
+        numbers.append(signal.SIGHUP)
+    previous = {number: signal.signal(number, end) for number in numbers}
     try:
         if plan.own_redis:
             supervisor.start(plan.broker)
@@ -89,7 +93,8 @@ def _run(ctx: typer.Context, plan: Plan, supervisor: Supervisor) -> int:
             _announce(ctx, plan)
             supervisor.watch()
     finally:
-        note("stopping: what is in flight is finished or handed back")
+        with suppress(OSError):  # the terminal may be gone
+            note("stopping: what is in flight is finished or handed back")
         supervisor.stop()
         for number, handler in previous.items():
             signal.signal(number, handler)
@@ -113,8 +118,9 @@ def _announce(ctx: typer.Context, plan: Plan) -> None:
 
 
 def _log(name: str, line: str) -> None:
-    sys.stderr.write(f"{name:<12} {harmless(line)}\n")
-    sys.stderr.flush()
+    with suppress(OSError):  # the terminal may be gone, and a child whose lines nobody reads would stand still
+        sys.stderr.write(f"{name:<12} {harmless(line)}\n")
+        sys.stderr.flush()
 
 
 def flower(

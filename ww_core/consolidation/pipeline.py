@@ -16,7 +16,6 @@ from ww_core.consolidation.clustering import centroids as mean_rows
 from ww_core.consolidation.folding import Folding
 from ww_core.consolidation.groups import Group, Groups, new_cluster_id, rows_by_label, shape
 from ww_core.consolidation.identity import Matching, match
-from ww_core.consolidation.leftovers import read_leftovers
 from ww_core.consolidation.naming import Namer, renew_exemplars
 from ww_core.consolidation.restructure import Restructure
 from ww_core.consolidation.sampling import EXEMPLARS_PER_CLUSTER, POOL, draw
@@ -25,6 +24,7 @@ from ww_core.consolidation.sink import Sink
 from ww_core.hooks import Hooks
 from ww_core.models import Cluster, Run, Vector
 from ww_core.observability.metrics import Metrics
+from ww_core.stores.leftovers import read_leftovers
 from ww_core.stores.ports import GraphStore, Membership, VectorStore
 
 LEFTOVER_SHARE = 0.25

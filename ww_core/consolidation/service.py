@@ -8,7 +8,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from ww_core.config import Settings
-from ww_core.consolidation.leftovers import write_leftovers
 from ww_core.consolidation.pipeline import Outcome, Pipeline
 from ww_core.consolidation.progress import LEASE_SECONDS, LeaseLost, OutOfTime, Stopped, Watch
 from ww_core.consolidation.sink import WRITE, Preview, Stage, route
@@ -18,6 +17,7 @@ from ww_core.hooks import Hooks
 from ww_core.maintenance.erase import finish_session
 from ww_core.models import Run, RunStatus, State
 from ww_core.observability.metrics import Metrics
+from ww_core.stores.leftovers import write_leftovers
 from ww_core.stores.ports import Centroid, GraphStore, PointChange, VectorStore, Where
 
 log = logging.getLogger(__name__)
@@ -193,6 +193,10 @@ class Consolidator:
         if not self._graph.publish(done, token=token):
             raise LeaseLost("another worker has taken this run over")
         write_leftovers(self._graph, session, outcome.leftovers)
+        try:
+            self._graph.run(run.run_id)
+        except NotFound:  # its session was erased meanwhile
+            finish_session(self._graph, self._vectors, session)
         self._tidy(session, stage)
         self._observe(done)
         return done

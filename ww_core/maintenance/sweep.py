@@ -25,6 +25,9 @@ RUNS = 100
 ROWS_CURSOR = "sweep.rows"
 POINTS_CURSOR = "sweep.points"
 
+Place = tuple[datetime, int, str]
+"""Of a row in the record's order."""
+
 
 @dataclass(frozen=True, slots=True)
 class SweepReport:
@@ -100,10 +103,9 @@ def sweep(
 def repair(graph: GraphStore, vectors: VectorStore) -> tuple[int, int]:
     """Compare everything at once, as after restoring a backup: embedded rows without their points are pending again,
     points without rows are gone. How many of each. Raises StoreUnavailable."""
-    everything = sys.maxsize
-    # a pass goes on where the last one stopped, so a second one sees what lay before
-    reopened = sum(_rows_without_points(graph, vectors, everything) for _ in range(2))
-    orphans = sum(_points_without_rows(graph, vectors, everything) for _ in range(2))
+    # from the beginning, and beside the cursors: those belong to the sweeps, and one may run just now
+    reopened = sum(_reopen_missing(graph, vectors, page) for page, _ in _row_pages(graph, None, sys.maxsize))
+    orphans = sum(_remove_stray(graph, vectors, ids) for ids, _ in _point_pages(vectors, None, sys.maxsize))
     return reopened, orphans
 
 
@@ -120,13 +122,18 @@ def _finish_tombstones(graph: GraphStore, vectors: VectorStore, should_stop: Cal
 
 
 def _rows_without_points(graph: GraphStore, vectors: VectorStore, budget: int) -> int:
+    """From where the last pass stopped, round and round."""
     reopened = 0
-    for page in _pages(graph, budget):
-        found = vectors.generations([episode.episode_id for episode in page])
-        missing = [episode.episode_id for episode in page if not complete(episode, found)]
-        if missing:
-            reopened += graph.reopen(missing)
+    for page, after in _row_pages(graph, _read_cursor(graph.get_fact(ROWS_CURSOR)), budget):
+        reopened += _reopen_missing(graph, vectors, page)
+        graph.put_fact(ROWS_CURSOR, _write_cursor(after))
     return reopened
+
+
+def _reopen_missing(graph: GraphStore, vectors: VectorStore, page: list[Episode]) -> int:
+    found = vectors.generations([episode.episode_id for episode in page]) if page else {}
+    missing = [episode.episode_id for episode in page if not complete(episode, found)]
+    return graph.reopen(missing) if missing else 0
 
 
 def complete(episode: Episode, found: dict[str, tuple[int, int]]) -> bool:
@@ -135,51 +142,66 @@ def complete(episode: Episode, found: dict[str, tuple[int, int]]) -> bool:
     return number == episode.windows and generation >= episode.generation
 
 
-def _pages(graph: GraphStore, budget: int) -> Iterator[list[Episode]]:
-    """Embedded rows from where the last pass stopped, round and round."""
-    after = _read_cursor(graph.get_fact(ROWS_CURSOR))
+def _row_pages(graph: GraphStore, after: Place | None, budget: int) -> Iterator[tuple[list[Episode], Place | None]]:
+    """Embedded rows behind the cursor, each page with the next one's cursor, None at the end."""
     while budget > 0:
         size = min(PAGE, budget)
         page = graph.page(Where(archived=None), after=after, limit=size, states=(State.EMBEDDED,))
-        if page:
-            yield page
         after = _cursor(page[-1]) if len(page) == size else None
-        graph.put_fact(ROWS_CURSOR, _write_cursor(after))
+        yield page, after
         if after is None:
             return
         budget -= len(page)
 
 
 def _points_without_rows(graph: GraphStore, vectors: VectorStore, budget: int) -> int:
+    """From where the last pass stopped, round and round."""
     orphans = 0
-    after = graph.get_fact(POINTS_CURSOR) or None
-    while budget > 0:
-        page, after = vectors.walk(after=after, limit=min(PAGE, budget))
-        ids = sorted({episode_id for episode_id, _ in page})
-        rows = graph.get(ids) if ids else {}
-        stray = [name for name in ids if (row := rows.get(name)) is None or row.state is State.DEAD]
-        if stray:
-            vectors.delete(stray)
-            note(graph)
-            orphans += len(stray)
-        budget -= len(page)
-        if after is None or not page:
-            after = None
-            break
-    graph.put_fact(POINTS_CURSOR, after or "")
+    for ids, after in _point_pages(vectors, graph.get_fact(POINTS_CURSOR) or None, budget):
+        orphans += _remove_stray(graph, vectors, ids)
+        graph.put_fact(POINTS_CURSOR, after or "")
     return orphans
 
 
-def _cursor(episode: Episode) -> tuple[datetime, int, str]:
+def _point_pages(vectors: VectorStore, after: str | None, budget: int) -> Iterator[tuple[list[str], str | None]]:
+    """Ids of the episodes of the points behind the cursor, each page with the next one's cursor, None at the end."""
+    while budget > 0:
+        page, after = vectors.walk(after=after, limit=min(PAGE, budget))
+        after = after if page else None
+        yield sorted({episode_id for episode_id, _ in page}), after
+        if after is None:
+            return
+        budget -= len(page)
+
+
+def _remove_stray(graph: GraphStore, vectors: VectorStore, ids: list[str]) -> int:
+    rows = graph.get(ids) if ids else {}
+    stray = [name for name in ids if (row := rows.get(name)) is None or row.state is State.DEAD]
+    if stray:
+        vectors.delete(stray)
+        note(graph)
+        _reopen_incomplete(graph, vectors, stray)
+    return len(stray)
+
+
+def _reopen_incomplete(graph: GraphStore, vectors: VectorStore, ids: list[str]) -> None:
+    """Let rows be embedded again that were replayed while their old points were removed: the new ones went too."""
+    embedded = [row for row in graph.get(ids).values() if row.state is State.EMBEDDED]
+    if embedded:
+        found = vectors.generations([row.episode_id for row in embedded])
+        graph.reopen([row.episode_id for row in embedded if not complete(row, found)])
+
+
+def _cursor(episode: Episode) -> Place:
     assert episode.timestamp is not None  # noqa: S101 - every stored episode has one
     return (episode.timestamp, episode.position, episode.episode_id)
 
 
-def _write_cursor(cursor: tuple[datetime, int, str] | None) -> str:
+def _write_cursor(cursor: Place | None) -> str:
     return "" if cursor is None else json.dumps([cursor[0].isoformat(), cursor[1], cursor[2]])
 
 
-def _read_cursor(text: str | None) -> tuple[datetime, int, str] | None:
+def _read_cursor(text: str | None) -> Place | None:
     if not text:
         return None
     at, position, episode_id = json.loads(text)

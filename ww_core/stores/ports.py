@@ -376,6 +376,9 @@ class GraphStore(Protocol):
 
     def put_fact(self, key: str, value: str) -> None: ...
 
+    def drop_fact(self, key: str) -> None:
+        """Forget it, key and value; nothing where there is none."""
+
 
 # ---------------------------------------------------------------------------------------- vector store
 

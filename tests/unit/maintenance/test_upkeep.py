@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.unit.maintenance.conftest import Bench
-from ww_core.consolidation.leftovers import read_leftovers, write_leftovers
 from ww_core.embedding.sparse import SparseEncoder
 from ww_core.errors import StoreUnavailable
 from ww_core.maintenance.erase import erase
-from ww_core.maintenance.sweep import sweep
+from ww_core.maintenance.sweep import POINTS_CURSOR, ROWS_CURSOR, repair, sweep
 from ww_core.models import State
+from ww_core.stores.leftovers import read_leftovers, write_leftovers
+from ww_core.stores.points import digest
 from ww_core.stores.ports import BM25_CONTEXT, CONTEXT, Centroid, Dirty, Search, Where
 
 TEXTS = [f"sentence {i} about topic {i % 5}" for i in range(30)]
@@ -80,6 +82,45 @@ def test_what_a_dead_episode_said_before_it_was_corrected_is_not_found_by(bench:
     assert bench.verify().ok
     assert bench.graph.replay(ids[:1]) == 1
     assert bench.drain().run().embedded == 1
+    assert bench.verify().ok
+
+
+def test_what_is_replayed_while_its_old_points_are_removed_is_embedded_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = embedded(bench)
+    bench.graph.update(ids[0], content="corrected into something that no model takes")
+    bench.graph.claim(1, token="t", lease_seconds=9)
+    bench.graph.fail("t", ids[0], error="E: bad", traceback="", max_attempts=1, delay_seconds=0)
+    delete = bench.vectors.delete
+    embedded_again: list[int] = []
+
+    def replayed_before(names: Sequence[str]) -> int:
+        if not embedded_again and bench.graph.replay(ids[:1]):
+            embedded_again.append(bench.drain().run().embedded)
+        return delete(names)
+
+    monkeypatch.setattr(bench.vectors, "delete", replayed_before)
+    assert sweep(bench.graph, bench.vectors, max_attempts=3).pending
+    assert embedded_again == [1]
+    assert bench.drain().run().embedded == 1
+    assert bench.verify().ok
+
+
+def test_a_repair_compares_everything_wherever_a_sweep_has_stopped(bench: Bench) -> None:
+    from tests.contract.vector_stores import point
+
+    ids = embedded(bench)
+    bench.vectors.delete([ids[0], ids[29]])
+    bench.vectors.upsert([point("a-stray"), point("z-stray")])
+    sweep(bench.graph, bench.vectors, max_attempts=3, rows=10)
+    stopped = [bench.graph.get_fact(cursor) for cursor in (ROWS_CURSOR, POINTS_CURSOR)]
+    assert all(stopped)
+    bench.drain().run()
+    bench.vectors.delete(ids[:1])
+    repair(bench.graph, bench.vectors)
+    assert [bench.graph.get_fact(cursor) for cursor in (ROWS_CURSOR, POINTS_CURSOR)] == stopped
+    bench.drain().run()
     assert bench.verify().ok
 
 
@@ -174,8 +215,14 @@ def test_a_session_erased_without_the_vector_store_is_forgotten_by_the_sweep(ben
 
 
 def holding(name: str, directory: Path) -> list[str]:
-    """The files that hold the name, byte by byte."""
-    return [file.name for file in directory.rglob("*") if file.is_file() and name.encode() in file.read_bytes()]
+    """The files of the record that hold the name or its digest, byte by byte, and others that hold the name."""
+    found = []
+    for file in directory.rglob("*"):
+        if file.is_file():
+            held = file.read_bytes()
+            if name.encode() in held or ("sqlite" in file.name and digest(name).encode() in held):
+                found.append(file.name)
+    return found
 
 
 def test_verify_sees_a_point_too_many(bench: Bench) -> None:

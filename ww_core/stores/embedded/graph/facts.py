@@ -19,3 +19,8 @@ class Facts(Part):
         with self._db.write() as db:
             query = "INSERT INTO fact VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
             db.execute(query, (key, value))
+
+    def drop_fact(self, key: str) -> None:
+        """See GraphStore."""
+        with self._db.write() as db:
+            db.execute("DELETE FROM fact WHERE key = ?", (key,))

@@ -6,6 +6,7 @@ from ww_core.stores.servers.neo4j.rows import Part, value
 
 _GET = "MATCH (f:Fact {ns: $ns, key: $key}) RETURN f.value"
 _PUT = "MERGE (f:Fact {ns: $ns, key: $key}) SET f.value = $value"
+_DROP = "MATCH (f:Fact {ns: $ns, key: $key}) DELETE f"
 
 
 class Facts(Part):
@@ -19,3 +20,7 @@ class Facts(Part):
     def put_fact(self, key: str, value: str) -> None:
         """See GraphStore."""
         self._server.write(lambda tx: tx.run(_PUT, ns=self._ns, key=key, value=value).consume(), again=True)
+
+    def drop_fact(self, key: str) -> None:
+        """See GraphStore."""
+        self._server.write(lambda tx: tx.run(_DROP, ns=self._ns, key=key).consume(), again=True)

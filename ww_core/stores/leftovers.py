@@ -20,5 +20,10 @@ def write_leftovers(graph: GraphStore, session_id: str, episode_ids: Sequence[st
     graph.put_fact(_key(session_id), json.dumps(list(episode_ids)))
 
 
+def drop_leftovers(graph: GraphStore, session_id: str) -> None:
+    """Forget them, and the session's digest with them."""
+    graph.drop_fact(_key(session_id))
+
+
 def _key(session_id: str) -> str:
     return f"consolidation.leftovers:{digest(session_id)}"
