@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -168,9 +168,9 @@ def ended(process: subprocess.Popen[bytes]) -> None:
     try:
         process.wait(BOUND)
     finally:
-        if process.poll() is None:
-            os.killpg(process.pid, 9)
-            process.wait()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, 9)  # also what a shell has started and left behind
+        process.wait()
 
 
 def free_port() -> int:

@@ -12,10 +12,20 @@ from tests.unit.maintenance.conftest import Bench
 from ww.memory.episodic import EpisodicMemory
 
 MARK = "quagga-4711"
+PACKAGES = ("ww", "ww_core", "ww_workers")
+
+
+@pytest.fixture(autouse=True)
+def heard(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At INFO, whatever a command line in this process has set before."""
+    for name in PACKAGES:
+        logger = logging.getLogger(name)
+        caplog.set_level(logging.INFO, logger=name)
+        monkeypatch.setattr(logger, "handlers", [caplog.handler])
+        monkeypatch.setattr(logger, "propagate", False)
 
 
 def test_no_text_of_an_episode_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
     with EpisodicMemory(session_id="zoo", data_dir=tmp_path) as memory:
         kept = memory.sync.store(f"The {MARK} was fed")
         memory.sync.store_batch([f"The {MARK} slept on day {day}" for day in range(30)])
@@ -30,7 +40,6 @@ def test_no_text_of_an_episode_is_logged(tmp_path: Path, caplog: pytest.LogCaptu
 
 
 def test_a_text_that_fails_is_named_by_its_id_alone(quick_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
     bench = Bench(quick_path)
 
     def refuse(texts: Sequence[str]) -> None:
