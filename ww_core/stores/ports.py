@@ -574,26 +574,6 @@ class Doorbell(Protocol):
     def close(self) -> None: ...
 
 
-# ---------------------------------------------------------------------------------------------- encoder
-
-
-class Encoder(Protocol):
-    """A loaded model."""
-
-    @property
-    def fingerprint(self) -> Fingerprint: ...
-
-    @property
-    def window_tokens(self) -> int:
-        """Word pieces of one window, special tokens not counted."""
-
-    def encode(self, texts: Sequence[str]) -> Vector:
-        """float32 (n, d), unit rows; texts beyond one window are the caller's mistake and are cut."""
-
-    def windows(self, text: str) -> list[str]:
-        """The text as overlapping windows that each fit the model; at least one."""
-
-
 __all__ = [
     "BM25",
     "BM25_CONTEXT",
@@ -609,7 +589,6 @@ __all__ = [
     "Dirty",
     "DirtyRow",
     "Doorbell",
-    "Encoder",
     "Fingerprint",
     "Fresh",
     "GraphStore",
