@@ -45,6 +45,8 @@ def settings_of(options: Globals) -> Settings:
 class _Resting:
     """Nobody works in the background: for commands that only read, and so must not start a model."""
 
+    outage = ""
+
     def start(self) -> None:
         return None
 
@@ -123,9 +125,10 @@ def drain(memory: EpisodicMemory, *, timeout: float | None = None, stall: float 
                         f"free {deployment.settings.embedding_lease:g} s after it took them (embedding_lease)"
                     )
                 if since_move >= stall:
+                    reason = memory.core.background.outage or "`ww -v flush` shows what is in the way"
                     raise FlushTimeout(
                         f"{left} episodes are still pending and none was embedded for {stall:.0f} seconds",
-                        hint="they are kept; `ww -v flush` shows what is in the way",
+                        hint=f"they are kept; {reason}",
                     ) from None
             else:
                 advance_to(total, total)
