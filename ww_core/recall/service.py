@@ -345,8 +345,8 @@ class Recaller:
     # -- from candidates to results
 
     def _select(self, query: _Query, ranked: _Ranked, request: RecallRequest) -> list[int]:
-        rows = rerank.fold(ranked.order, ranked.episodes)
         depth = request.offset + request.limit
+        rows = rerank.fold(ranked.order, ranked.episodes, most=depth if request.mmr is None else None)
         if request.mmr is not None:
             stored = self._vectors.vectors([ranked.episodes[row].episode_id for row in rows])
             by_id = {vector.episode_id: vector.vector for vector in stored}
