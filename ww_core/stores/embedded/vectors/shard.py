@@ -266,7 +266,7 @@ class Shard:
         ]
         return rows, None if following is None else str(following)
 
-    def count(self, where: Where | None = None) -> int:
+    def count(self, where: Where | None = None, *, exact: bool = True) -> int:
         shard = self._readable()
         if shard is None:
             return 0
@@ -275,7 +275,7 @@ class Shard:
             if condition is None:
                 centroids = engine.any_of(p.KIND, [p.CENTROID_KIND])
                 return shard.count(edge.CountRequest()) - shard.count(edge.CountRequest(filter=centroids))
-            return shard.count(edge.CountRequest(filter=condition))
+            return shard.count(edge.CountRequest(exact=exact, filter=condition))
 
     def info(self) -> Mapping[str, Any]:
         facts: dict[str, Any] = {"backend": "qdrant-edge", "points": self.count()}
