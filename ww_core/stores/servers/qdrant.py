@@ -266,7 +266,7 @@ class QdrantVectorStore:
         ]
         return rows, None if following is None else str(following)
 
-    def count(self, where: Where | None = None) -> int:
+    def count(self, where: Where | None = None, *, exact: bool = True) -> int:
         with self._using("counting") as client:
             name = self._find(client)
             if name is None:
@@ -274,7 +274,7 @@ class QdrantVectorStore:
             condition = shapes.filtered(where) if where is not None else None
             if condition is None:
                 condition = models.Filter(must_not=[shapes.any_of(p.KIND, [p.CENTROID_KIND])])
-            return client.count(name, count_filter=condition, exact=True).count
+            return client.count(name, count_filter=condition, exact=exact).count
 
     def info(self) -> Mapping[str, Any]:
         facts: dict[str, Any] = {"backend": "qdrant", "points": self.count()}

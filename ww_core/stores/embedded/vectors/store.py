@@ -138,8 +138,10 @@ class EdgeVectorStore:
     def walk(self, *, after: str | None = None, limit: int = 1000) -> tuple[list[tuple[str, int]], str | None]:
         return self._call("walk", lambda shard: shard.walk(after=after, limit=limit), lambda _: [after, limit])
 
-    def count(self, where: Where | None = None) -> int:
-        return self._call("count", lambda shard: shard.count(where), lambda _: codec.pack_where(where))
+    def count(self, where: Where | None = None, *, exact: bool = True) -> int:
+        return self._call(
+            "count", lambda shard: shard.count(where, exact=exact), lambda _: [codec.pack_where(where), exact]
+        )
 
     def put_centroids(self, centroids: Sequence[Centroid]) -> None:
         self._call(
