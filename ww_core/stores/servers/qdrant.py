@@ -350,6 +350,28 @@ class QdrantVectorStore:
                 key = collection.shard_of(self._settings, session_id)
                 client.delete(name, models.FilterSelector(filter=gone), wait=True, shard_key_selector=key)
 
+    def walk_centroids(self, *, after: str | None = None, limit: int = 1000) -> tuple[list[str], str | None]:
+        every = models.Filter(must=[shapes.any_of(p.KIND, [p.CENTROID_KIND])])
+        with self._using("reading centroids") as client:
+            name = self._find(client)
+            if name is None:
+                return [], None
+            records, following = client.scroll(
+                name, scroll_filter=every, offset=after, limit=limit, with_payload=[p.CENTROID_RUN], with_vectors=False
+            )
+        return [str((record.payload or {})[p.CENTROID_RUN]) for record in records], (
+            None if following is None else str(following)
+        )
+
+    def drop_runs(self, run_ids: Sequence[str]) -> None:
+        if not run_ids:
+            return
+        gone = models.Filter(must=[shapes.any_of(p.CENTROID_RUN, run_ids)])
+        with self._using("dropping centroids") as client:
+            name = self._find(client)
+            if name is not None:
+                client.delete(name, models.FilterSelector(filter=gone), wait=True)
+
     # -- helpers
 
     @contextmanager

@@ -348,6 +348,33 @@ class Shard:
             self._touch_centroids()
             self._writable().update(edge.UpdateOperation.delete_points_by_filter(gone))
 
+    def walk_centroids(self, *, after: str | None = None, limit: int = 1000) -> tuple[list[str], str | None]:
+        shard = self._readable()
+        if shard is None:
+            return [], None
+        with translated("reading centroids"):
+            records, following = shard.scroll(
+                edge.ScrollRequest(
+                    offset=None if after is None else UUID(after),
+                    limit=limit,
+                    filter=engine.any_of(p.KIND, [p.CENTROID_KIND]),
+                    with_payload=[p.CENTROID_RUN],
+                    with_vector=False,
+                )
+            )
+        return [engine.text(record.payload, p.CENTROID_RUN) for record in records], (
+            None if following is None else str(following)
+        )
+
+    def drop_runs(self, run_ids: Sequence[str]) -> None:
+        if not run_ids or self._readable() is None:
+            return
+        with self._write, translated("dropping centroids"):
+            room.need(self._directory, room.TO_DELETE, "dropping centroids")
+            self._touch_centroids()
+            gone = engine.any_of(p.CENTROID_RUN, list(run_ids))
+            self._writable().update(edge.UpdateOperation.delete_points_by_filter(gone))
+
     # -- erasure
 
     def scrub(self) -> None:

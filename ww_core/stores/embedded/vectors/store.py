@@ -162,6 +162,14 @@ class EdgeVectorStore:
             lambda _: [session_id, list(keep_runs)],
         )
 
+    def walk_centroids(self, *, after: str | None = None, limit: int = 1000) -> tuple[list[str], str | None]:
+        return self._call(
+            "walk_centroids", lambda shard: shard.walk_centroids(after=after, limit=limit), lambda _: [after, limit]
+        )
+
+    def drop_runs(self, run_ids: Sequence[str]) -> None:
+        self._call("drop_runs", lambda shard: shard.drop_runs(run_ids), lambda _: list(run_ids))
+
     def scrub(self) -> None:
         self._call("scrub", lambda shard: shard.scrub(), timeout=SCRUB_SECONDS)
 
