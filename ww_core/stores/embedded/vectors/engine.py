@@ -14,7 +14,7 @@ import qdrant_edge as edge
 from ww_core.errors import StoreUnavailable, WorldWeaverError
 from ww_core.models import Vector
 from ww_core.stores import points as p
-from ww_core.stores.ports import CENTROID, DENSE_NAMES, SPARSE_NAMES, Search, SparseVector
+from ww_core.stores.ports import CONTENT, CONTEXT, SPARSE_NAMES, Search, SparseVector
 
 PLAIN = edge.PayloadSchemaType
 INDEXES: Mapping[str, edge.PayloadSchemaType] = {
@@ -36,8 +36,7 @@ def config(dimension: int) -> edge.EdgeConfig:
     There is no graph index: building one costs a millisecond of CPU for each vector and stops every thread of the
     process while it lasts. Vectors compressed to 4 bits a number, which a search scans whole and then scores anew, are
     ready as soon as they are written, and take 5 ms for 200 000. The whole vectors stay in their files (``Cold``): as
-    fast once they were read, and what is never read, such as the room that every point has for a centroid, takes no
-    memory.
+    fast once they were read, and what is never read takes no memory.
     """
     compressed = edge.TurboQuantQuantizationConfig(bits=edge.TurboQuantBitSize.Bits4, memory=edge.Memory.Pinned)
     return edge.EdgeConfig(
@@ -46,9 +45,9 @@ def config(dimension: int) -> edge.EdgeConfig:
                 size=dimension,
                 distance=edge.Distance.Cosine,
                 memory=edge.Memory.Cold,
-                quantization_config=None if name == CENTROID else compressed,
+                quantization_config=compressed,
             )
-            for name in DENSE_NAMES
+            for name in (CONTENT, CONTEXT)
         },
         sparse_vectors={name: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf) for name in SPARSE_NAMES},
         hnsw_config=edge.HnswIndexConfig(m=0, ef_construct=16, full_scan_threshold=10_000),

@@ -18,7 +18,6 @@ from ww_core.stores.embedded.vectors import collection, engine, rewrite, room
 from ww_core.stores.embedded.vectors.engine import translated
 from ww_core.stores.embedded.vectors.rewrite import Touched
 from ww_core.stores.ports import (
-    CENTROID,
     CONTENT,
     Centroid,
     Fingerprint,
@@ -300,7 +299,7 @@ class Shard:
         rows = [
             edge.Point(
                 p.centroid_id(self._namespace, c.session_id, c.run_id, c.cluster_id),
-                engine.vectors({CENTROID: c.vector}, {}),
+                {},
                 p.centroid_payload(c),
             )
             for c in centroids
@@ -322,21 +321,9 @@ class Shard:
         )
         with translated("reading centroids"):
             records, _ = shard.scroll(
-                edge.ScrollRequest(limit=1_000_000, filter=of_run, with_payload=True, with_vector=[CENTROID])
+                edge.ScrollRequest(limit=1_000_000, filter=of_run, with_payload=True, with_vector=False)
             )
-            return sorted(
-                (
-                    Centroid(
-                        cluster_id=engine.text(record.payload, p.CENTROID_CLUSTER),
-                        session_id=session_id,
-                        run_id=run_id,
-                        vector=np.array(engine.dense(record, CENTROID), np.float32),
-                        radius=float((record.payload or {})[p.CENTROID_RADIUS]),
-                    )
-                    for record in records
-                ),
-                key=lambda centroid: centroid.cluster_id,
-            )
+            return p.centroids_of((record.payload for record in records), session_id, run_id)
 
     def drop_centroids(self, session_id: str, *, keep_runs: Sequence[str]) -> None:
         if self._readable() is None:
