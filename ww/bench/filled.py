@@ -20,7 +20,6 @@ from ww_core.stores.ports import BM25, BM25_CONTEXT, CONTENT, CONTEXT, Claim, Po
 
 START = datetime(2024, 5, 1, 12, tzinfo=UTC)
 SESSION = "bench"
-WRITTEN_AT_ONCE = 5000
 LEASE_SECONDS = 600.0
 
 
@@ -38,20 +37,20 @@ def filled(corpus: Corpus, bench: Bench, name: str, **changes: object) -> Iterat
         deployment.close()
 
 
-def fill(corpus: Corpus, deployment: Deployment) -> None:
-    """Write everything: the record first, as always, then the points."""
-    for low in range(0, corpus.size, WRITTEN_AT_ONCE):
-        high = min(low + WRITTEN_AT_ONCE, corpus.size)
+def fill(corpus: Corpus, deployment: Deployment, low: int = 0, high: int | None = None) -> None:
+    """Write the episodes from ``low`` to before ``high``, by default all: the record first, as always, then the
+    points."""
+    for first, end in corpus.parts(low, high):
         episodes = [
             Episode(
                 content=text,
-                episode_id=corpus.name(low + i),
+                episode_id=corpus.name(i),
                 session_id=SESSION,
-                timestamp=START + timedelta(seconds=30 * (low + i)),
+                timestamp=START + timedelta(seconds=30 * i),
             )
-            for i, text in enumerate(corpus.words(low, high))
+            for i, text in enumerate(corpus.words(first, end), first)
         ]
-        embedded(deployment, episodes, corpus.rows(low, high))
+        embedded(deployment, episodes, corpus.rows(first, end))
 
 
 def embedded(deployment: Deployment, episodes: Sequence[Episode], rows: Vector) -> None:
