@@ -14,7 +14,7 @@ import qdrant_edge as edge
 from ww_core.errors import StoreUnavailable, WorldWeaverError
 from ww_core.models import Vector
 from ww_core.stores import points as p
-from ww_core.stores.ports import CONTENT, CONTEXT, SPARSE_NAMES, Search, SparseVector
+from ww_core.stores.ports import DENSE_NAMES, SPARSE_NAMES, Search, SparseVector
 
 PLAIN = edge.PayloadSchemaType
 INDEXES: Mapping[str, edge.PayloadSchemaType] = {
@@ -47,7 +47,7 @@ def config(dimension: int) -> edge.EdgeConfig:
                 memory=edge.Memory.Cold,
                 quantization_config=compressed,
             )
-            for name in (CONTENT, CONTEXT)
+            for name in DENSE_NAMES
         },
         sparse_vectors={name: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf) for name in SPARSE_NAMES},
         hnsw_config=edge.HnswIndexConfig(m=0, ef_construct=16, full_scan_threshold=10_000),
