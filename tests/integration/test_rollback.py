@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +11,6 @@ import numpy as np
 import pytest
 
 from tests.integration.consolidating import SESSION, World
-from tests.processes import BOUND, ROOT, clean_environment
 from tests.unit.consolidation.blobs import blobs
 from ww.cli.output import pick
 from ww_core.errors import Busy
@@ -119,43 +114,6 @@ def test_a_requested_run_is_cancelled_before_it_starts(world: World) -> None:
         world.graph.cancel_run(requested.run_id)
     with pytest.raises(Busy):
         world.consolidator.run(requested.run_id, token="t")
-
-
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from tests.integration.consolidating import SESSION, World
-world = World(Path(sys.argv[1]))
-requested = world.graph.request_run(SESSION)
-def die(progress):
-    if progress >= float(sys.argv[2]):
-        os.kill(os.getpid(), signal.SIGKILL)
-world.consolidator.run(requested.run_id, token="killed", on_progress=die)
-"""
-
-
-@pytest.mark.parametrize("at", [0.3, 0.95])
-def test_a_killed_run_leaves_the_state_before_it_and_is_done_later(quick_path: Path, at: float) -> None:
-    rows, truth = blobs(4, 30)
-    world = World(quick_path)
-    world.store(texts(truth[:80]), rows[:80])
-    world.consolidate()
-    world.store(texts(truth[80:]), rows[80:])
-    before = state(world)
-    world.close()
-    command = [sys.executable, "-c", KILLED, str(quick_path), str(at)]
-    environment = clean_environment(PYTHONPATH=str(ROOT))
-    done = subprocess.run(command, cwd=quick_path, env=environment, capture_output=True, timeout=BOUND)
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()[-2000:]
-    world = World(quick_path)
-    assert json.loads(state(world))[:2] == json.loads(before)[:2]
-    world.now += timedelta(hours=1)
-    (waiting,) = world.graph.requested_runs(10)
-    run = world.consolidator.run(waiting.run_id, token="next")
-    assert (run.status, run.considered) == ("done", 40)
-    world.consolidator.rollback(run.run_id)
-    assert state(world) == before
-    world.close()
 
 
 @pytest.mark.parametrize("kind", ["sqlite", pytest.param("neo4j", marks=pytest.mark.full)])

@@ -8,12 +8,17 @@ cell is left over goes afterwards, and a fact in the graph remembers it until it
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime, timedelta
 
 from ww_core.stores.points import UNPLACED, digest
 from ww_core.stores.ports import GraphStore, Membership, PointChange, VectorStore
 
 WRITE = 5000
 """Points changed in one go: the vector store changes all points of one cell at once."""
+LATEST = 50
+"""Runs whose sessions a sweep looks at."""
+ABANDONED_SECONDS = 300.0
+"""After which nobody is believed to be writing cells any longer: the first run over a million takes a tenth of it."""
 
 
 def cells_of(membership: Membership | None) -> tuple[str, ...]:
@@ -49,9 +54,9 @@ class Cells:
                 vectors.change([PointChange(episode_id, cells=found) for episode_id in part])
 
 
-def note(graph: GraphStore, session_id: str) -> None:
+def note(graph: GraphStore, session_id: str, now: datetime) -> None:
     """Say that points of the session are about to have cells too many."""
-    graph.put_fact(_key(session_id), "1")
+    graph.put_fact(_key(session_id), now.isoformat())
 
 
 def forget(graph: GraphStore, session_id: str) -> None:
@@ -59,10 +64,14 @@ def forget(graph: GraphStore, session_id: str) -> None:
     graph.drop_fact(_key(session_id))
 
 
-def settle(graph: GraphStore, vectors: VectorStore, session_id: str) -> None:
-    """Finish what a crash left undone: the points that the visible run placed get the cells of that run."""
-    if graph.get_fact(_key(session_id)) is None:
-        return
+def settle(graph: GraphStore, vectors: VectorStore, session_id: str, *, noted_before: datetime | None = None) -> bool:
+    """Finish what a crash left undone: the points that the visible run placed get the cells of that run.
+
+    ``noted_before``: leave what was noted later, whose process may be at it. Whether there was anything to do.
+    """
+    noted = graph.get_fact(_key(session_id))
+    if noted is None or (noted_before is not None and datetime.fromisoformat(noted) >= noted_before):
+        return False
     run_id = graph.current_runs([session_id]).get(session_id)
     if run_id is not None:
         found = Cells()
@@ -70,6 +79,14 @@ def settle(graph: GraphStore, vectors: VectorStore, session_id: str) -> None:
             found.put(moved.episode_id, cells(moved.to))
         found.write(vectors)
     forget(graph, session_id)
+    return True
+
+
+def settle_abandoned(graph: GraphStore, vectors: VectorStore, now: datetime) -> int:
+    """Do so for the sessions whose latest runs ended long ago; the next run of any other does it. How many it were."""
+    sessions = dict.fromkeys(run.session_id for run in graph.runs(limit=LATEST))
+    before = now - timedelta(seconds=ABANDONED_SECONDS)
+    return sum(settle(graph, vectors, session_id, noted_before=before) for session_id in sessions)
 
 
 def _parts(ids: list[str]) -> Iterator[Iterable[str]]:

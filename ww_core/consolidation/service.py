@@ -148,7 +148,7 @@ class Consolidator:
         session = self._graph.run(run_id).session_id
         before = routing.Cells()
         if self._may_be_taken_back(session, run_id):
-            routing.note(self._graph, session)
+            routing.note(self._graph, session, self._clock())
             between = routing.Cells()
             for moved in self._graph.moved(run_id):
                 now, then = routing.cells(moved.to), routing.cells(moved.back)
@@ -195,7 +195,7 @@ class Consolidator:
             ]
         )
         done = self._ended(run, "done", watch, outcome)
-        routing.note(self._graph, session)
+        routing.note(self._graph, session, self._clock())
         if not self._graph.publish(done, token=token):
             raise LeaseLost("another worker has taken this run over")
         write_leftovers(self._graph, session, outcome.leftovers)
