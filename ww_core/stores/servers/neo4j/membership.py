@@ -120,7 +120,7 @@ class Memberships(Part):
             return [
                 Moved(*row)
                 for relation in ("MEMBER_OF", "NEAR")
-                for row in tx.run(_MOVED.format(type=relation), parameters)
+                for row in tx.run(_MOVED.replace("{type}", relation), parameters)
             ]
 
         return self._server.read(work)
