@@ -17,7 +17,6 @@ from ww_core.config import Settings
 from ww_core.errors import ConfigurationError
 from ww_core.stores import points as p
 from ww_core.stores.ports import (
-    CENTROID,
     CONTENT,
     Centroid,
     Fingerprint,
@@ -307,7 +306,7 @@ class QdrantVectorStore:
                 rows = [
                     models.PointStruct(
                         id=str(p.centroid_id(self._namespace, c.session_id, c.run_id, c.cluster_id)),
-                        vector=shapes.vectors({CENTROID: c.vector}, {}),
+                        vector={},
                         payload=p.centroid_payload(c),
                     )
                     for c in members
@@ -321,23 +320,12 @@ class QdrantVectorStore:
                 shapes.any_of(p.CENTROID_RUN, [run_id]),
             ]
         )
-        found: list[Centroid] = []
         with self._using("reading centroids") as client:
             name = self._find(client)
             if name is None:
                 return []
-            for record in collection.scroll(client, name, of_run, True, [CENTROID]):
-                payload = record.payload or {}
-                found.append(
-                    Centroid(
-                        cluster_id=str(payload[p.CENTROID_CLUSTER]),
-                        session_id=session_id,
-                        run_id=run_id,
-                        vector=np.array(shapes.dense(record, CENTROID), np.float32),
-                        radius=float(payload[p.CENTROID_RADIUS]),
-                    )
-                )
-        return sorted(found, key=lambda centroid: centroid.cluster_id)
+            records = collection.scroll(client, name, of_run, True, False)
+            return p.centroids_of((record.payload for record in records), session_id, run_id)
 
     def drop_centroids(self, session_id: str, *, keep_runs: Sequence[str]) -> None:
         gone = models.Filter(

@@ -15,7 +15,7 @@ from ww_core.errors import ConfigurationError, StoreUnavailable, WorldWeaverErro
 from ww_core.masking import mask
 from ww_core.models import Vector
 from ww_core.stores import points as p
-from ww_core.stores.ports import CENTROID, DENSE_NAMES, SPARSE_NAMES, Search, SparseVector, Where
+from ww_core.stores.ports import DENSE_NAMES, SPARSE_NAMES, Search, SparseVector, Where
 
 Quantization: TypeAlias = Literal["none", "scalar", "binary"]
 
@@ -28,14 +28,9 @@ INDEXES: Mapping[str, Any] = {
 
 
 def dense_params(dimension: int, *, on_disk: bool) -> dict[str, models.VectorParams]:
-    """The dense vectors of a collection. Centroids are few and read by filter: they need no graph."""
+    """The dense vectors of a collection."""
     return {
-        name: models.VectorParams(
-            size=dimension,
-            distance=models.Distance.COSINE,
-            on_disk=on_disk,
-            hnsw_config=models.HnswConfigDiff(m=0) if name == CENTROID else None,
-        )
+        name: models.VectorParams(size=dimension, distance=models.Distance.COSINE, on_disk=on_disk)
         for name in DENSE_NAMES
     }
 

@@ -18,7 +18,6 @@ from ww_core.stores.embedded.vectors import collection, engine, rewrite, room
 from ww_core.stores.embedded.vectors.engine import translated
 from ww_core.stores.embedded.vectors.rewrite import Touched
 from ww_core.stores.ports import (
-    CENTROID,
     CONTENT,
     Centroid,
     Fingerprint,
@@ -33,6 +32,8 @@ from ww_core.stores.ports import (
 
 PAGE = 10_000
 """Points read in one scroll."""
+READ_AND_RELEASED = 50_000
+"""Vectors read (of 384 numbers: 77 MB) from which their pages are let go of."""
 MOST = 0.5
 """Share of the points above which a condition is applied to what was found instead of before."""
 MARGIN = 16
@@ -53,6 +54,8 @@ class Shard:
         self._leaving = False
         """Closing waits for a running scrub, which looks here between two calls of the engine."""
         self._scrubbing = threading.Lock()
+        self._read = 0
+        """Vectors read since their pages were let go of."""
         self._touched: Touched | None = None
         """What a running scrub has to look at again; guarded by the write lock."""
         self._shard: edge.EdgeShard | None = None
@@ -236,6 +239,10 @@ class Shard:
                     owners.append(engine.text(record.payload, p.EPISODE))
                     rows.append(packed.pack(*vector))  # numpy takes three times as long over a list
             matrix = np.frombuffer(b"".join(rows), np.float32).reshape(len(rows), dimension)
+        self._read += len(rows)
+        if self._read >= READ_AND_RELEASED:
+            self._read = 0
+            engine.release_pages(self._collection.shard)
         return p.mean_vectors(episode_ids, owners, matrix)
 
     def pieces(self, episode_ids: Sequence[str]) -> dict[str, bytes]:
@@ -298,7 +305,7 @@ class Shard:
         rows = [
             edge.Point(
                 p.centroid_id(self._namespace, c.session_id, c.run_id, c.cluster_id),
-                engine.vectors({CENTROID: c.vector}, {}),
+                {},
                 p.centroid_payload(c),
             )
             for c in centroids
@@ -320,21 +327,9 @@ class Shard:
         )
         with translated("reading centroids"):
             records, _ = shard.scroll(
-                edge.ScrollRequest(limit=1_000_000, filter=of_run, with_payload=True, with_vector=[CENTROID])
+                edge.ScrollRequest(limit=1_000_000, filter=of_run, with_payload=True, with_vector=False)
             )
-            return sorted(
-                (
-                    Centroid(
-                        cluster_id=engine.text(record.payload, p.CENTROID_CLUSTER),
-                        session_id=session_id,
-                        run_id=run_id,
-                        vector=np.array(engine.dense(record, CENTROID), np.float32),
-                        radius=float((record.payload or {})[p.CENTROID_RADIUS]),
-                    )
-                    for record in records
-                ),
-                key=lambda centroid: centroid.cluster_id,
-            )
+            return p.centroids_of((record.payload for record in records), session_id, run_id)
 
     def drop_centroids(self, session_id: str, *, keep_runs: Sequence[str]) -> None:
         if self._readable() is None:
