@@ -16,7 +16,8 @@ from tests.contract.graphs import START, episodes, neo4j_settings
 from ww.bench.figure import Scale, p95
 from ww_core.models import Episode
 from ww_core.stores.servers.neo4j import Neo4jGraphStore
-from ww_core.stores.servers.neo4j.rows import to_place, to_us
+from ww_core.stores.servers.neo4j.rows import to_place
+from ww_core.stores.values import to_us
 
 BATCH = 5_000
 BATCHES = 6

@@ -17,8 +17,8 @@ from ww.embedding import get_embedding_service
 from ww.memory.episodic import EpisodicMemory
 from ww.observability import get_metrics
 from ww_core.config import Settings
-from ww_core.config_errors import allowed
-from ww_core.config_template import GROUPS, default
+from ww_core.config.errors import allowed
+from ww_core.config.template import GROUPS, default
 from ww_core.hooks import POINTS
 from ww_workers import tasks
 from ww_workers.app import app

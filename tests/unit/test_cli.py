@@ -17,7 +17,7 @@ from ww.cli.background import POOLS
 from ww.cli.output import harmless, one_line, plain
 from ww.cli.run import run
 from ww_core.config import Settings
-from ww_core.config_template import template
+from ww_core.config.template import template
 from ww_core.deployment import Deployment
 from ww_core.models import Episode, Medoid, State
 from ww_core.stores.ports import Queue

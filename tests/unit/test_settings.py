@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from ww_core.config import GUIDE_RANGES, Settings, SettingsWarning
-from ww_core.config_template import GROUPS, default, template
+from ww_core.config.template import GROUPS, default, template
 from ww_core.errors import ConfigurationError
 from ww_core.masking import mask
 from ww_core.presets import PRESETS

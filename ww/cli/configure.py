@@ -10,7 +10,7 @@ import typer
 from ww.cli.opening import settings_of
 from ww.cli.options import everywhere, globals_of
 from ww.cli.output import emit, table
-from ww_core.config_layers import FILE_NAME
+from ww_core.config.layers import FILE_NAME
 from ww_core.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def _text(value: object) -> str:
 
 
 def _written(path: Path, *, force: bool) -> Path:
-    from ww_core.config_template import template
+    from ww_core.config.template import template
 
     try:
         with path.open("w" if force else "x", encoding="utf-8") as stream:

@@ -11,7 +11,8 @@ from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
-from ww.memory.bridge import blocking, blocking_iterator, call, pause
+from ww.memory.bridge import call, pause
+from ww.memory.episodic_sync import SyncEpisodicMemory
 from ww_core.errors import InvalidInput
 from ww_core.models import (
     BatchReceipt,
@@ -29,6 +30,8 @@ from ww_core.models import (
 if TYPE_CHECKING:
     from ww_core.config import Settings
     from ww_core.memory import MemoryCore
+
+__all__ = ["EpisodicMemory", "SyncEpisodicMemory"]
 
 Mode = Literal["auto", "flat", "hierarchical"]
 
@@ -378,29 +381,3 @@ class EpisodicMemory:
     async def verify(self) -> Verification:
         """Compare the record with the vectors, completely."""
         return await call(lambda: self.core.verify())
-
-
-class SyncEpisodicMemory:
-    """The methods of an EpisodicMemory, blocking. Inside a running event loop each raises BlockingCall."""
-
-    def __init__(self, memory: EpisodicMemory) -> None:
-        self.store = blocking(memory.store)
-        self.store_batch = blocking(memory.store_batch)
-        self.recall = blocking(memory.recall)
-        self.get = blocking(memory.get)
-        self.update = blocking(memory.update)
-        self.forget = blocking(memory.forget)
-        self.list = blocking_iterator(memory.list)
-        self.sessions = blocking(memory.sessions)
-        self.neighbours = blocking(memory.neighbours)
-        self.clusters = blocking(memory.clusters)
-        self.about = blocking(memory.about)
-        self.runs = blocking(memory.runs)
-        self.working_memory = blocking(memory.working_memory)
-        self.recent = blocking(memory.recent)
-        self.consolidate = blocking(memory.consolidate)
-        self.rollback = blocking(memory.rollback)
-        self.flush = blocking(memory.flush)
-        self.counts = blocking(memory.counts)
-        self.verify = blocking(memory.verify)
-        self.close = memory.close

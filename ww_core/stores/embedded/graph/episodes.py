@@ -24,10 +24,9 @@ from ww_core.stores.embedded.graph.rows import (
     empty_bodies,
     selecting,
     to_episode,
-    to_json,
-    to_us,
 )
 from ww_core.stores.ports import Added, AddResult, Dirty
+from ww_core.stores.values import to_json, to_us
 
 _KNOWN = """SELECT e.episode_id, e.state, s.session_id, b.content
   FROM json_each(?) j CROSS JOIN episode e ON e.episode_id = j.value

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ww_core.models import Cluster, Medoid
-from ww_core.stores.embedded.graph.rows import append_body, as_list, empty_bodies, to_time_or_none, to_us
+from ww_core.stores.embedded.graph.rows import append_body, as_list, empty_bodies
+from ww_core.stores.values import to_time_or_none, to_us
 from ww_core.stores.wording import WITNESSES, without, words
 
 _CLUSTERS = """SELECT n.cluster_id, t.session_id, c.size, c.radius, c.change, c.parents, c.created_at, c.cohesion,

@@ -10,16 +10,9 @@ from typing import Any
 
 from ww_core.stores.embedded.graph import labels
 from ww_core.stores.embedded.graph.leftovers import clear_idle_leftovers
-from ww_core.stores.embedded.graph.rows import (
-    EMBEDDED,
-    VISIBLE,
-    Part,
-    as_list,
-    session_key,
-    to_time,
-    to_us,
-)
+from ww_core.stores.embedded.graph.rows import EMBEDDED, VISIBLE, Part, as_list, session_key
 from ww_core.stores.ports import Fresh, Membership
+from ww_core.stores.values import to_time, to_us
 
 # A row of a version that ended with the run being staged is still the one to compare with.
 _STANDING = """SELECT j.value, m.from_version, m.cluster, m.nearest, m.distance, m.duplicate_of, m.to_version, e.seq

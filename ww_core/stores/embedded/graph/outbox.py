@@ -8,18 +8,9 @@ from collections.abc import Mapping, Sequence
 from ww_core.models import DeadLetter, State
 from ww_core.stores.embedded.graph import dirt
 from ww_core.stores.embedded.graph.episodes import bury, raise_from_dead
-from ww_core.stores.embedded.graph.rows import (
-    DELIVERIES,
-    VISIBLE,
-    Part,
-    as_list,
-    next_value,
-    selecting,
-    to_duration_us,
-    to_episode,
-    to_time,
-)
+from ww_core.stores.embedded.graph.rows import DELIVERIES, VISIBLE, Part, as_list, next_value, selecting, to_episode
 from ww_core.stores.ports import Claim, Dirty
+from ww_core.stores.values import to_duration_us, to_time
 
 _LOST = "SELECT batch FROM episode WHERE lease = 0 AND batch > 0 AND due_at <= ? ORDER BY batch LIMIT 1"
 _LOST_ROWS = "SELECT seq FROM episode WHERE lease = 0 AND batch = ? AND due_at <= ? ORDER BY seq"

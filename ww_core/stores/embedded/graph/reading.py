@@ -10,19 +10,9 @@ from datetime import datetime
 from typing import Any
 
 from ww_core.models import Counts, Episode, SessionInfo, State, scalar_context
-from ww_core.stores.embedded.graph.rows import (
-    DEAD,
-    ERASED,
-    STATES,
-    Part,
-    as_list,
-    selecting,
-    session_key,
-    to_episode,
-    to_time,
-    to_us,
-)
+from ww_core.stores.embedded.graph.rows import DEAD, ERASED, STATES, Part, as_list, selecting, session_key, to_episode
 from ww_core.stores.ports import Where
+from ww_core.stores.values import to_time, to_us
 
 MERGED_SESSIONS = 32
 """Up to so many sessions are read one by one and merged; more are filtered out of the order over all sessions."""

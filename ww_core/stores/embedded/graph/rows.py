@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 from ww_core.models import Episode, State
 from ww_core.stores.embedded.graph.database import Database
+from ww_core.stores.values import to_time, to_time_or_none, to_us
 
 PENDING, LEASED, EMBEDDED, DEAD, ERASED = range(5)
 STATES: tuple[State, ...] = (State.PENDING, State.LEASED, State.EMBEDDED, State.DEAD, State.ERASED)
 """The state of each number in the column ``episode.state``."""
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 VISIBLE = "m.from_version <= s.current AND (m.to_version IS NULL OR m.to_version > s.current)"
 """Membership ``m`` is part of the current run of session ``s``."""
@@ -48,27 +46,6 @@ class Part:
 
     def _now(self) -> int:
         return to_us(self._clock())
-
-
-def to_us(moment: datetime) -> int:
-    """Microseconds since 1970 UTC."""
-    return (moment - _EPOCH) // _MICROSECOND
-
-
-def to_time(microseconds: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=microseconds)
-
-
-def to_time_or_none(microseconds: int | None) -> datetime | None:
-    return None if microseconds is None else to_time(microseconds)
-
-
-def to_duration_us(seconds: float) -> int:
-    return round(seconds * 1_000_000)
-
-
-def to_json(context: Mapping[str, Any]) -> str | None:
-    return json.dumps(dict(context), ensure_ascii=False, separators=(",", ":")) if context else None
 
 
 def as_list(values: Iterable[str] | Iterable[int]) -> str:

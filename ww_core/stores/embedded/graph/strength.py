@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ww_core.stores.embedded.graph import dirt
-from ww_core.stores.embedded.graph.rows import Part, as_list, to_us
+from ww_core.stores.embedded.graph.rows import Part, as_list
 from ww_core.stores.ports import Dirty, Strength
+from ww_core.stores.values import to_us
 
 _ARCHIVE = """UPDATE episode SET archived = ?1 WHERE archived <> ?1 AND at IS NOT NULL
   AND episode_id IN (SELECT value FROM json_each(?2)) RETURNING seq"""

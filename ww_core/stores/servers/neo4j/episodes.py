@@ -15,7 +15,8 @@ from ww_core.models import Episode, State
 from ww_core.stores.ports import Added, AddResult, Dirty
 from ww_core.stores.servers.neo4j import connection, dirt, queues
 from ww_core.stores.servers.neo4j.membership import forget_memberships
-from ww_core.stores.servers.neo4j.rows import EPISODE, NOW, Part, to_episode, to_json, to_place, to_us, usable, value
+from ww_core.stores.servers.neo4j.rows import EPISODE, NOW, Part, to_episode, to_place, usable, value
+from ww_core.stores.values import to_json, to_us
 
 SHARDS = 16
 """Counters of one session: two stores that meet on one wait for each other's commit."""

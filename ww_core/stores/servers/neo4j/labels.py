@@ -13,7 +13,8 @@ from typing import Any
 from neo4j import Transaction
 
 from ww_core.models import Cluster, Medoid
-from ww_core.stores.servers.neo4j.rows import to_time_or_none, to_us, usable
+from ww_core.stores.servers.neo4j.rows import usable
+from ww_core.stores.values import to_time_or_none, to_us
 from ww_core.stores.wording import WITNESSES, without, words
 
 _EXISTING = "UNWIND $ids AS id MATCH (e:Episode {ns: $ns, id: id}) WHERE e.place IS NOT NULL RETURN e.id"

@@ -23,10 +23,10 @@ from ww_core.stores.servers.neo4j.rows import (
     VISIBLE,
     Part,
     place_after,
-    to_time,
     usable,
     value,
 )
+from ww_core.stores.values import to_time
 
 _HELD = """MATCH (r:Run {ns: $ns, id: $run}) SET r.lock = true
 WITH r WHERE r.token = $token AND r.status = 'running'

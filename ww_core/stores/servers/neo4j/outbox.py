@@ -13,17 +13,8 @@ from ww_core.models import DeadLetter, State
 from ww_core.stores.ports import Claim, Dirty
 from ww_core.stores.servers.neo4j import dirt, queues
 from ww_core.stores.servers.neo4j.episodes import reopen
-from ww_core.stores.servers.neo4j.rows import (
-    EPISODE,
-    NOW,
-    VISIBLE,
-    Part,
-    next_version,
-    to_duration_us,
-    to_episode,
-    to_time,
-    usable,
-)
+from ww_core.stores.servers.neo4j.rows import EPISODE, NOW, VISIBLE, Part, next_version, to_episode, usable
+from ww_core.stores.values import to_duration_us, to_time
 
 FOR_EVER = 2**62
 

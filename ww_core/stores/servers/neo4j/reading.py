@@ -21,11 +21,10 @@ from ww_core.stores.servers.neo4j.rows import (
     place_after,
     to_episode,
     to_place_of_time,
-    to_time,
-    to_us,
     usable,
     value,
 )
+from ww_core.stores.values import to_time, to_us
 
 MERGED_SESSIONS = 32
 """Up to so many sessions are read one by one and merged; more are filtered out of the order over all sessions."""

@@ -6,17 +6,16 @@ import json
 import secrets
 import time
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterable
+from datetime import datetime
 from typing import Any
 
 from neo4j import Record, Transaction
 
 from ww_core.models import Episode, State
 from ww_core.stores.servers.neo4j.connection import Server
+from ww_core.stores.values import to_time, to_time_or_none, to_us
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 _TIME_BITS, _POSITION_BITS = 60, 36
 """Of a place; half of each is for values below zero. 36 524 years, and more positions than a file has lines."""
 _SORTED = bytes.maketrans(
@@ -70,27 +69,6 @@ def value(tx: Transaction, query: str, **parameters: Any) -> Any:
     """The only value of the first row, None where there is no row."""
     record = tx.run(query, parameters).single()
     return None if record is None else record[0]
-
-
-def to_us(moment: datetime) -> int:
-    """Microseconds since 1970 UTC."""
-    return (moment - _EPOCH) // _MICROSECOND
-
-
-def to_time(microseconds: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=microseconds)
-
-
-def to_time_or_none(microseconds: int | None) -> datetime | None:
-    return None if microseconds is None else to_time(microseconds)
-
-
-def to_duration_us(seconds: float) -> int:
-    return round(seconds * 1_000_000)
-
-
-def to_json(context: Mapping[str, Any]) -> str | None:
-    return json.dumps(dict(context), ensure_ascii=False, separators=(",", ":")) if context else None
 
 
 def to_place(at: int, position: int, episode_id: str) -> str:

@@ -8,7 +8,8 @@ from neo4j import Transaction
 
 from ww_core.stores.ports import Dirty, Strength
 from ww_core.stores.servers.neo4j import dirt
-from ww_core.stores.servers.neo4j.rows import Part, to_us, usable
+from ww_core.stores.servers.neo4j.rows import Part, usable
+from ww_core.stores.values import to_us
 
 _STRENGTHEN = """UNWIND $rows AS row MATCH (e:Episode {ns: $ns, id: row[0]}) SET e.lock = true
 WITH e, row WHERE e.place IS NOT NULL AND coalesce(e.recalled_at, row[2]) <= row[2]

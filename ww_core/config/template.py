@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from ww_core.config import Settings
-from ww_core.config_errors import allowed
+from ww_core.config.errors import allowed
 from ww_core.presets import PRESETS
 
 HEADER = """\

@@ -1,32 +1,15 @@
-"""Every setting, with its unit, range and default, and where its value comes from.
-
-Precedence: keyword or command-line option, ``T4DM_*`` environment variable, t4dm.yaml, preset, default.
-"""
+"""Every setting, with its unit, range and default, and what its value is checked for by itself."""
 
 from __future__ import annotations
 
-import os
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from ww_core.config_errors import configuration_error, is_secret
-from ww_core.config_layers import Layer, collect, resolve
-from ww_core.errors import ConfigurationError
-from ww_core.masking import MASK, mask
 from ww_core.redis_urls import with_checks
-
-GUIDE_RANGES: Mapping[str, tuple[int, int]] = {
-    "working_memory_size": (4, 7),  # Cowan's limit
-    "ca1_buffer_size": (25, 100),
-    "episode_buffer_size": (50, 200),
-    "error_history_size": (100, 1000),
-}
-"""The recommended sizes of the buffers, in entries; outside them a SettingsWarning is given."""
 
 SCHEMES: Mapping[str, tuple[str, ...]] = {
     "redis_url": ("redis", "rediss"),
@@ -36,30 +19,11 @@ SCHEMES: Mapping[str, tuple[str, ...]] = {
 WEBHOOK_SCHEMES = ("http", "https")
 """Of ``alert_webhook``, whose path is a secret too."""
 
-ALERTS: Mapping[str, bool] = {
-    "recall_p95": False,
-    "cache_hit_rate": True,
-    "pool_utilization": False,
-    "error_rate": False,
-}
-"""The alerts, and whether a low figure is the bad one."""
 
-
-class SettingsWarning(UserWarning):
-    """A setting is possible but outside what is recommended."""
-
-
-class Settings(BaseSettings):
-    """All settings, immutable and hashable. A key nobody knows is an error that names the nearest known one.
-
-    ``Settings(key=value, ...)`` reads every source, as ``Settings.load`` does; keywords are the strongest.
-    Raises ConfigurationError, which names the key, its value, its range and its place.
-    """
+class Fields(BaseSettings):
+    """What ``Settings`` holds, group by group."""
 
     model_config = SettingsConfigDict(extra="forbid", frozen=True, validate_default=True, hide_input_in_errors=True)
-
-    _layers: tuple[Layer, ...] = PrivateAttr(default=())
-    _sources: dict[str, str] = PrivateAttr(default_factory=dict)
 
     # -- where things are
     data_dir: Path = Field(Path("~/.world-weaver"), description="directory of the embedded stores")
@@ -303,64 +267,6 @@ class Settings(BaseSettings):
     )
     alert_webhook_timeout: float = Field(3, gt=0, le=60, description="seconds that the webhook has to answer")
 
-    def __init__(self, *, _layers: Sequence[Layer] | None = None, **overrides: Any) -> None:
-        fields = type(self).model_fields
-        layers = _layers
-        if layers is None:
-            layers = collect(config=None, overrides=overrides, origin="keyword", environ=os.environ, known=fields)
-        entries = resolve(layers)
-        try:
-            super().__init__(**{key: entry.value for key, entry in entries.items()})
-        except ValidationError as error:
-            raise configuration_error(error, entries, fields) from None
-        self._layers = tuple(layers)
-        self._sources = {key: entries[key].where if key in entries else "default" for key in fields}
-        self._check_together()
-
-    @classmethod
-    def load(cls, *, config: Path | None = None, origin: str = "keyword", **overrides: Any) -> Settings:
-        """Read every source. ``config``: the settings file; ``origin``: how ``sources`` names the keywords."""
-        fields = cls.model_fields
-        return cls(_layers=collect(config=config, overrides=overrides, origin=origin, environ=os.environ, known=fields))
-
-    def replace(self, **overrides: Any) -> Settings:
-        """These settings with some keys changed; the sources that made them are not read again."""
-        keywords = collect(
-            config=None, overrides=overrides, origin="keyword", environ={}, known=type(self).model_fields
-        )
-        return type(self)(_layers=(keywords[0], *self._layers))
-
-    def sources(self) -> Mapping[str, str]:
-        """Where each value came from: ``keyword``, a variable, ``FILE:LINE``, ``preset NAME`` or ``default``."""
-        return dict(self._sources)
-
-    def shown(self) -> dict[str, Any]:
-        """Every value as JSON, fit to be printed: secrets hidden, URLs without their passwords."""
-        values: dict[str, Any] = self.model_dump(mode="json")
-        for key, field in type(self).model_fields.items():
-            value = getattr(self, key)
-            if is_secret(field) and value is not None:
-                values[key] = mask(value.get_secret_value()) if key in SCHEMES else MASK
-        return values
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Settings) and self.__dict__ == other.__dict__
-
-    def __hash__(self) -> int:
-        return hash(tuple(self.__dict__.values()))
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """One source: the layers are merged before, because each value must know its place."""
-        return (init_settings,)
-
     @field_validator("*", mode="before")
     @classmethod
     def _no_bool_as_number(cls, value: Any, info: Any) -> Any:
@@ -410,44 +316,3 @@ class Settings(BaseSettings):
     @classmethod
     def _checked_certificate(cls, value: SecretStr | None) -> SecretStr | None:
         return None if value is None else SecretStr(with_checks(value.get_secret_value()))
-
-    def _check_together(self) -> None:
-        where = self._sources
-        scheme = "" if self.neo4j_uri is None else self.neo4j_uri.get_secret_value().partition("://")[0].lower()
-        if self.neo4j_ca_certs is not None and self.neo4j_uri is not None and not scheme.endswith("+s"):
-            raise ConfigurationError(
-                f"neo4j_ca_certs ({where['neo4j_ca_certs']}) with {scheme}:// ({where['neo4j_uri']}), which checks no "
-                "certificate",
-                hint=f"write {scheme.partition('+')[0]}+s:// in neo4j_uri",
-            )
-        if self.embedding_fp16 and self.embedding_device == "cpu":
-            raise ConfigurationError(
-                f"embedding_fp16 = true ({where['embedding_fp16']}) with embedding_device = cpu "
-                f"({where['embedding_device']}): half precision needs cuda or mps",
-                hint="set embedding_fp16 to false, or another device",
-            )
-        if self.qdrant_prefer_grpc and not self.qdrant_grpc:
-            raise ConfigurationError(
-                f"qdrant_prefer_grpc = true ({where['qdrant_prefer_grpc']}) with qdrant_grpc = false "
-                f"({where['qdrant_grpc']}): there is no gRPC channel to prefer",
-                hint="set qdrant_grpc to true, or qdrant_prefer_grpc to false",
-            )
-        if self.embedding_mode == "remote" and self.redis_url is None:
-            raise ConfigurationError(
-                f"embedding_mode = remote ({where['embedding_mode']}) without redis_url: nobody could be asked",
-                hint="set redis_url, or embedding_mode to local",
-            )
-        for name, low_is_bad in ALERTS.items():
-            warning, critical = f"alert_{name}_warning", f"alert_{name}_critical"
-            worst, least = (warning, critical) if low_is_bad else (critical, warning)
-            if getattr(self, worst) < getattr(self, least):
-                raise ConfigurationError(
-                    f"{warning} = {getattr(self, warning):g} ({where[warning]}) is worse than {critical} = "
-                    f"{getattr(self, critical):g} ({where[critical]}): critical would never come after a warning",
-                    hint=f"set {warning} to the milder of the two",
-                )
-        for key, (low, high) in GUIDE_RANGES.items():
-            size = getattr(self, key)
-            if not low <= size <= high:
-                message = f"{key} = {size} ({where[key]}) is outside the recommended {low} to {high}"
-                warnings.warn(message, SettingsWarning, stacklevel=3)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
-from ww_core.config_layers import Entry
+from ww_core.config.layers import Entry
 from ww_core.errors import ConfigurationError
 from ww_core.masking import MASK, mask
 

@@ -1,0 +1,94 @@
+"""What the graph port takes and returns beside the models: claims, memberships, dirty flags."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum, StrEnum
+
+from ww_core.models import Episode, State
+
+CONTEXT_NEIGHBOURS = 2
+"""How many episodes on each side in the session's order an episode's context takes in."""
+
+
+class Added(Enum):
+    """What became of one episode handed to ``add``."""
+
+    CREATED = "created"
+    DUPLICATE = "duplicate"
+    """Same id, same content: nothing changed."""
+    CONFLICT = "conflict"
+    """Same id, other content or session: refused."""
+    ERASED = "erased"
+    """The id was forgotten for good: refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddResult:
+    """``state`` is the state of the row that holds the id now."""
+
+    outcome: Added
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An episode leased to one worker. ``generation`` rises with every claim of the row."""
+
+    episode: Episode
+    token: str
+    generation: int
+    deliveries: int
+    """How often the row was claimed since it last made progress."""
+    alone: bool
+    """The row was handed out by itself because earlier leases that held it expired."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """What a run has to know of an embedded episode that no run has looked at: there may be a million of them."""
+
+    episode_id: str
+    content: str
+    timestamp: datetime
+    position: int
+    stored_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """Where a run puts an episode. ``cluster_id`` None: unclustered; ``nearest`` routes it all the same."""
+
+    episode_id: str
+    cluster_id: str | None
+    nearest: str | None
+    distance: float
+    """1 - cosine to the centroid of ``cluster_id``, else of ``nearest``."""
+    duplicate_of: str | None = None
+
+
+class Dirty(StrEnum):
+    """Derived data of an embedded episode that no longer matches the record."""
+
+    PAYLOAD = "payload"
+    """Metadata, cell, archive flag in the vector store's payload."""
+    CONTEXT = "context"
+    """A neighbour in the session arrived or changed: the context vectors are stale."""
+
+
+@dataclass(frozen=True, slots=True)
+class DirtyRow:
+    """``version`` identifies the change: clearing is a compare-and-swap on it."""
+
+    episode: Episode
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Strength:
+    """What a recall leaves behind: FSRS ``stability`` in days from then on."""
+
+    episode_id: str
+    stability: float
+    recalled_at: datetime
