@@ -186,12 +186,12 @@ class Deployment:
     def _vectors_key(self) -> Hashable:
         s = self.settings
         if s.qdrant_url is None:
-            return ("edge", str(s.data_dir), s.namespace)
+            return ("edge", str(s.data_dir), s.namespace, s.archive_cold)
         return (
             *("qdrant", s.qdrant_url, s.qdrant_api_key, s.namespace, s.embedding_model),
             *(s.qdrant_timeout, s.qdrant_grpc, s.qdrant_prefer_grpc, s.qdrant_grpc_port, s.qdrant_pool_size),
             *(s.qdrant_shard_number, s.qdrant_replication_factor, s.qdrant_write_consistency),
-            *(s.qdrant_on_disk, s.qdrant_quantization, s.qdrant_session_sharding),
+            *(s.qdrant_on_disk, s.qdrant_quantization, s.qdrant_session_sharding, s.archive_cold),
         )
 
     def data_dir(self) -> Path:
@@ -336,7 +336,9 @@ class Deployment:
         if self.embedded_vectors:
             from ww_core.stores.embedded.vectors import EdgeVectorStore
 
-            return EdgeVectorStore.open(self.data_dir(), namespace=self.settings.namespace)
+            return EdgeVectorStore.open(
+                self.data_dir(), namespace=self.settings.namespace, archive_cold=self.settings.archive_cold
+            )
         from ww_core.stores.servers.qdrant import QdrantVectorStore
 
         return QdrantVectorStore(self.settings)
