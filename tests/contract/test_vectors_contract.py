@@ -458,6 +458,23 @@ def test_centroids_belong_to_their_session_and_run(store: VectorStore) -> None:
     assert store.centroids("s", "r2") == []
 
 
+def test_centroids_are_walked_and_dropped_by_run(store: VectorStore) -> None:
+    assert store.walk_centroids() == ([], None)
+    store.upsert([point(f"e{i}") for i in range(5)])
+    runs = [f"r{i % 3}" for i in range(10)]
+    store.put_centroids([Centroid(f"c{i}", f"s{i % 2}", run, unit(1), 0.1) for i, run in enumerate(runs)])
+    seen, after = store.walk_centroids(limit=4)
+    assert len(seen) == 4
+    while after is not None:
+        more, after = store.walk_centroids(after=after, limit=4)
+        seen += more
+    assert sorted(seen) == sorted(runs)
+    store.drop_runs([])
+    store.drop_runs(["r0", "r2", "nobody's"])
+    assert store.walk_centroids() == (["r1"] * 3, None)
+    assert store.count() == 5
+
+
 def test_centroids_are_no_episodes(store: VectorStore) -> None:
     store.put_centroids([Centroid("c1", "s", "r", unit(1), 0.1)])
     assert store.count() == 0

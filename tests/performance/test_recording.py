@@ -15,7 +15,7 @@ class Slow(Metrics):
 
     def __init__(self) -> None:
         super().__init__()
-        self.kept = [float(n) for n in range(20_000)]
+        self.kept = [float(n) for n in range(500)]
 
     def observe(self, stage: str, seconds: float) -> None:
         self.kept.sort(key=lambda kept: -kept)
@@ -32,4 +32,4 @@ def test_recording_takes_less_than_a_fiftieth_of_each_path(tmp_path: Path, scale
 
 def test_a_dear_recorder_is_seen() -> None:
     recordings = [lambda metrics: metrics.observe("recall", 0.01)] * 5
-    assert cost(recordings, Slow()) > 100 * cost(recordings, Metrics())
+    assert cost(recordings, Slow()) > 10 * cost(recordings, Metrics())

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ww.bench import data, locomo
 from ww.bench.figure import Bench
+from ww.bench.spread import Spread, noisy
 from ww_core.embedding.encoder import Kind, TokenVectors
 from ww_core.models import Vector
 from ww_core.stores.ports import Fingerprint
@@ -22,7 +23,9 @@ STRETCH = 8
 KEPT_WORDS = 0.7
 """Share of a text's words that stay; the others are replaced by words of another text."""
 BLOCK = 5000
-"""Rows that are made at once."""
+"""Episodes that are made at once: what their noise and words are depends on the block and the seed alone."""
+MADE_UP = 5000
+"""Texts where no real ones are wanted."""
 
 
 def texts(most: int) -> list[str]:
@@ -68,32 +71,42 @@ class Corpus:
         source = (starts[:, None] + np.arange(STRETCH)).reshape(-1)[:size] % len(real)
         wanted = rng.integers(0, len(real), queries)
         asked = tuple(f"{_mixed(real, int(j), rng)} {i}" for i, j in enumerate(wanted))
-        return cls(size, real, base, source, _near(rng, base[wanted]), asked, seed)
+        return cls(size, real, base, source, noisy(rng, base[wanted], NOISE), asked, seed)
 
     def name(self, i: int) -> str:
         """The id of an episode."""
         return f"e{i:07}"
 
     def rows(self, low: int, high: int) -> Vector:
-        """Unit vectors of the episodes ``low`` to ``high`` of one block, float32 (high - low, d)."""
-        first = low - low % BLOCK
-        rng = np.random.default_rng((self.seed, first))
-        block = _near(rng, self.base[self.source[first : first + BLOCK]])
-        return block[low - first : high - first]
-
-    def blocks(self) -> list[tuple[int, int]]:
-        """Bounds of the blocks."""
-        return [(low, min(low + BLOCK, self.size)) for low in range(0, self.size, BLOCK)]
+        """Unit vectors of the episodes from ``low`` to before ``high``, float32 (high - low, d)."""
+        return np.concatenate([self._rows(first)[a - first : b - first] for first, a, b in self._blocks(low, high)])
 
     def words(self, low: int, high: int) -> list[str]:
         """The texts of the episodes."""
-        rng = np.random.default_rng((self.seed, low, 1))
-        return [f"{_mixed(self.real, int(self.source[i]), rng)} {i}" for i in range(low, high)]
+        return [text for first, a, b in self._blocks(low, high) for text in self._words(first)[a - first : b - first]]
+
+    def parts(self, low: int = 0, high: int | None = None) -> list[tuple[int, int]]:
+        """Bounds of the stretches in which the episodes from ``low`` to before ``high`` are best made and written."""
+        return [(a, b) for _, a, b in self._blocks(low, self.size if high is None else high)]
+
+    def _blocks(self, low: int, high: int) -> list[tuple[int, int, int]]:
+        """Where each block begins that has some of the episodes, and the bounds of those in it."""
+        firsts = range(low - low % BLOCK, high, BLOCK)
+        return [(first, max(low, first), min(high, first + BLOCK)) for first in firsts]
+
+    def _rows(self, first: int) -> Vector:
+        rng = np.random.default_rng((self.seed, first))
+        return noisy(rng, self.base[self.source[first : first + BLOCK]], NOISE)
+
+    def _words(self, first: int) -> list[str]:
+        rng = np.random.default_rng((self.seed, first, 1))
+        numbers = range(first, min(first + BLOCK, self.size))
+        return [f"{_mixed(self.real, int(self.source[i]), rng)} {i}" for i in numbers]
 
     def exact(self, k: int) -> list[list[str]]:
         """The true ``k`` nearest of every query by a scan over everything, nearest first."""
         best: list[list[tuple[float, int]]] = [[] for _ in self.queries]
-        for low, high in self.blocks():
+        for low, high in self.parts():
             similarity = self.rows(low, high) @ self.queries.T
             top = np.argpartition(-similarity, min(k, high - low - 1), axis=0)[:k]
             for q, found in enumerate(best):
@@ -113,6 +126,12 @@ def drawn(bench: Bench, size: int) -> Corpus:
     finally:
         service.close()
     return Corpus.of(size, bench.scale.queries, real, base)
+
+
+def made_up(size: int, queries: int) -> Corpus:
+    """A corpus that needs no model: random vectors around topics, each with a text of its own."""
+    real = [f"subject{k} about topic{k % 97}" for k in range(MADE_UP)]
+    return Corpus.of(size, queries, real, Spread(MADE_UP).matrix)
 
 
 def fingerprint(dimension: int) -> Fingerprint:
@@ -141,12 +160,6 @@ class ByNumber:
     def token_vectors(self, texts: Sequence[str], *, kind: Kind = "document") -> list[TokenVectors]:
         """Each text as one word piece."""
         return [TokenVectors(np.zeros(1, np.int64), self.encode_query(text)[None]) for text in texts]
-
-
-def _near(rng: np.random.Generator, rows: Vector) -> Vector:
-    noisy = rows + np.float32(NOISE / rows.shape[1] ** 0.5) * rng.standard_normal(rows.shape, np.float32)
-    unit: Vector = noisy / np.linalg.norm(noisy, axis=1, keepdims=True)
-    return unit
 
 
 def _mixed(real: Sequence[str], j: int, rng: np.random.Generator) -> str:

@@ -16,11 +16,10 @@ from ww_core.hooks import Hooks
 from ww_core.models import Episode, Run, Vector
 from ww_core.recall.context import LEXICAL_TERMS
 from ww_core.recall.service import RecallEncoder, Recaller
-from ww_core.stores.ports import BM25, BM25_CONTEXT, CONTENT, CONTEXT, Claim, Point
+from ww_core.stores.ports import BM25, BM25_CONTEXT, CONTENT, CONTEXT, Claim, Point, VectorStore
 
 START = datetime(2024, 5, 1, 12, tzinfo=UTC)
 SESSION = "bench"
-WRITTEN_AT_ONCE = 5000
 LEASE_SECONDS = 600.0
 
 
@@ -38,20 +37,20 @@ def filled(corpus: Corpus, bench: Bench, name: str, **changes: object) -> Iterat
         deployment.close()
 
 
-def fill(corpus: Corpus, deployment: Deployment) -> None:
-    """Write everything: the record first, as always, then the points."""
-    for low in range(0, corpus.size, WRITTEN_AT_ONCE):
-        high = min(low + WRITTEN_AT_ONCE, corpus.size)
+def fill(corpus: Corpus, deployment: Deployment, low: int = 0, high: int | None = None) -> None:
+    """Write the episodes from ``low`` to before ``high``, by default all: the record first, as always, then the
+    points."""
+    for first, end in corpus.parts(low, high):
         episodes = [
             Episode(
                 content=text,
-                episode_id=corpus.name(low + i),
+                episode_id=corpus.name(i),
                 session_id=SESSION,
-                timestamp=START + timedelta(seconds=30 * (low + i)),
+                timestamp=START + timedelta(seconds=30 * i),
             )
-            for i, text in enumerate(corpus.words(low, high))
+            for i, text in enumerate(corpus.words(first, end), first)
         ]
-        embedded(deployment, episodes, corpus.rows(low, high))
+        embedded(deployment, episodes, corpus.rows(first, end))
 
 
 def embedded(deployment: Deployment, episodes: Sequence[Episode], rows: Vector) -> None:
@@ -75,17 +74,18 @@ def recaller(
     queries: Vector,
     encoder: RecallEncoder | None = None,
     hooks: Hooks | None = None,
+    vectors: VectorStore | None = None,
     /,
     **changes: object,
 ) -> Recaller:
     """Recall over the stored episodes with these queries (q, d), or with ``encoder``; no gap is measured.
 
-    ``changes`` are settings, ``hooks`` by default the deployment's.
+    ``changes`` are settings; ``hooks`` and ``vectors`` are by default the deployment's.
     """
     settings: Settings = deployment.settings.replace(hierarchical_gap_sample=0, **changes)
     return Recaller(
         deployment.graph,
-        deployment.vectors,
+        vectors or deployment.vectors,
         encoder or ByNumber(queries),
         settings,
         hooks or deployment.hooks,

@@ -1,4 +1,4 @@
-"""Vectors around random directions: what clustering is timed on, without a model."""
+"""Vectors with noise around them, and random ones around topics: what is timed on them needs no model."""
 
 from __future__ import annotations
 
@@ -19,8 +19,13 @@ class Spread:
         rng = np.random.default_rng(seed)
         count = max(8, round(size**0.5 / 2))
         topics = unit(rng.standard_normal((count, DIMENSION)))
-        centres = topics[rng.integers(0, count, size)]
-        self.matrix = unit(centres + SPREAD * rng.standard_normal(centres.shape) / DIMENSION**0.5)
+        self.matrix = noisy(rng, topics[rng.integers(0, count, size)], SPREAD)
+
+
+def noisy(rng: np.random.Generator, rows: Vector, length: float) -> Vector:
+    """Unit vectors near the unit ``rows`` float32 (n, d): each with noise of about that length."""
+    scale = np.float32(length / rows.shape[1] ** 0.5)
+    return unit(rows + scale * rng.standard_normal(rows.shape, np.float32))
 
 
 def unit(rows: NDArray[np.float64] | Vector) -> Vector:

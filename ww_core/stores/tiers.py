@@ -215,8 +215,8 @@ class TieredVectors(Generic[R]):
         more, following = self._cold.walk(after=(after or "").removeprefix(_COLD) or None, limit=limit - len(rows))
         return [*rows, *more], None if following is None else _COLD + following
 
-    def count(self, where: Where | None = None) -> int:
-        return sum(tier.count(where) for tier in self._tiers(where))
+    def count(self, where: Where | None = None, *, exact: bool = True) -> int:
+        return sum(tier.count(where, exact=exact) for tier in self._tiers(where))
 
     def info(self) -> Mapping[str, Any]:
         facts = dict(self._hot.info())
@@ -236,6 +236,12 @@ class TieredVectors(Generic[R]):
 
     def drop_centroids(self, session_id: str, *, keep_runs: Sequence[str]) -> None:
         self._hot.drop_centroids(session_id, keep_runs=keep_runs)
+
+    def walk_centroids(self, *, after: str | None = None, limit: int = 1000) -> tuple[list[str], str | None]:
+        return self._hot.walk_centroids(after=after, limit=limit)
+
+    def drop_runs(self, run_ids: Sequence[str]) -> None:
+        self._hot.drop_runs(run_ids)
 
     def scrub(self) -> None:
         for tier in self._tiers():

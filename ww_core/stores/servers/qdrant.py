@@ -319,7 +319,7 @@ class QdrantCollection:
         ]
         return rows, None if following is None else str(following)
 
-    def count(self, where: Where | None = None) -> int:
+    def count(self, where: Where | None = None, *, exact: bool = True) -> int:
         with self._using("counting") as client:
             name = self._find(client)
             if name is None:
@@ -327,7 +327,7 @@ class QdrantCollection:
             condition = shapes.filtered(where) if where is not None else None
             if condition is None:
                 condition = models.Filter(must_not=[shapes.any_of(p.KIND, [p.CENTROID_KIND])])
-            return client.count(name, count_filter=condition, exact=True).count
+            return client.count(name, count_filter=condition, exact=exact).count
 
     def info(self) -> Mapping[str, Any]:
         facts: dict[str, Any] = {"backend": "qdrant", "points": self.count()}
@@ -391,6 +391,28 @@ class QdrantCollection:
             if name is not None:
                 key = collection.shard_of(self._settings, session_id)
                 client.delete(name, models.FilterSelector(filter=gone), wait=True, shard_key_selector=key)
+
+    def walk_centroids(self, *, after: str | None = None, limit: int = 1000) -> tuple[list[str], str | None]:
+        every = models.Filter(must=[shapes.any_of(p.KIND, [p.CENTROID_KIND])])
+        with self._using("reading centroids") as client:
+            name = self._find(client)
+            if name is None:
+                return [], None
+            records, following = client.scroll(
+                name, scroll_filter=every, offset=after, limit=limit, with_payload=[p.CENTROID_RUN], with_vectors=False
+            )
+        return [str((record.payload or {})[p.CENTROID_RUN]) for record in records], (
+            None if following is None else str(following)
+        )
+
+    def drop_runs(self, run_ids: Sequence[str]) -> None:
+        if not run_ids:
+            return
+        gone = models.Filter(must=[shapes.any_of(p.CENTROID_RUN, run_ids)])
+        with self._using("dropping centroids") as client:
+            name = self._find(client)
+            if name is not None:
+                client.delete(name, models.FilterSelector(filter=gone), wait=True)
 
     # -- helpers
 

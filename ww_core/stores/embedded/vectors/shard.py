@@ -234,15 +234,10 @@ class Shard:
             return []
         points = shard.info().points_count or 0
         compressed = points >= engine.COMPRESSED_FROM and not search.exact
-        before = p.conditions(search.where)
-        after: list[p.Term] = []
-        fields = [p.EPISODE, p.WINDOW]
-        wanted = search.limit
-        if not isinstance(search.vector, SparseVector):
-            # Checking a point costs ten times what scoring it does: what most points meet is looked at afterwards.
-            share, before, after = self._split(shard, before, points)
-            fields += [term.field for term in after]
-            wanted = int(wanted / share) + MARGIN if after else wanted
+        # Checking a point costs ten times what scoring it does: what most points meet is looked at afterwards.
+        share, before, after = self._split(shard, p.conditions(search.where), points)
+        fields = [p.EPISODE, p.WINDOW, *(term.field for term in after)]
+        wanted = int(search.limit / share) + MARGIN if after else search.limit
         condition = engine.filtered(before)
         while True:
             found = shard.query(engine.query(search, wanted, condition, fields, compressed=compressed))
@@ -262,6 +257,9 @@ class Shard:
         """The share that meets what most points meet, the conditions to filter by, and those to look at afterwards."""
         share, before, after = 1.0, list[p.Term](), list[p.Term]()
         for term in terms:
+            if isinstance(term, p.AnyOf) and term.field == p.EPISODE:
+                before.append(term)
+                continue
             meeting = shard.count(edge.CountRequest(exact=False, filter=engine.filtered([term]))) / max(points, 1)
             if meeting >= MOST:
                 after.append(term)
@@ -318,7 +316,7 @@ class Shard:
         ]
         return rows, None if following is None else str(following)
 
-    def count(self, where: Where | None = None) -> int:
+    def count(self, where: Where | None = None, *, exact: bool = True) -> int:
         shard = self._readable()
         if shard is None:
             return 0
@@ -327,7 +325,7 @@ class Shard:
             if condition is None:
                 centroids = engine.any_of(p.KIND, [p.CENTROID_KIND])
                 return shard.count(edge.CountRequest()) - shard.count(edge.CountRequest(filter=centroids))
-            return shard.count(edge.CountRequest(filter=condition))
+            return shard.count(edge.CountRequest(exact=exact, filter=condition))
 
     def info(self) -> Mapping[str, Any]:
         facts: dict[str, Any] = {"backend": "qdrant-edge", "points": self.count()}
@@ -386,6 +384,33 @@ class Shard:
         with self._write, translated("dropping centroids"):
             room.need(self._directory, room.TO_DELETE, "dropping centroids")
             self._touch_centroids()
+            self._writable().update(edge.UpdateOperation.delete_points_by_filter(gone))
+
+    def walk_centroids(self, *, after: str | None = None, limit: int = 1000) -> tuple[list[str], str | None]:
+        shard = self._readable()
+        if shard is None:
+            return [], None
+        with translated("reading centroids"):
+            records, following = shard.scroll(
+                edge.ScrollRequest(
+                    offset=None if after is None else UUID(after),
+                    limit=limit,
+                    filter=engine.any_of(p.KIND, [p.CENTROID_KIND]),
+                    with_payload=[p.CENTROID_RUN],
+                    with_vector=False,
+                )
+            )
+        return [engine.text(record.payload, p.CENTROID_RUN) for record in records], (
+            None if following is None else str(following)
+        )
+
+    def drop_runs(self, run_ids: Sequence[str]) -> None:
+        if not run_ids or self._readable() is None:
+            return
+        with self._write, translated("dropping centroids"):
+            room.need(self._directory, room.TO_DELETE, "dropping centroids")
+            self._touch_centroids()
+            gone = engine.any_of(p.CENTROID_RUN, list(run_ids))
             self._writable().update(edge.UpdateOperation.delete_points_by_filter(gone))
 
     # -- erasure

@@ -149,8 +149,10 @@ class EdgeVectorStore:
     def walk(self, *, after: str | None = None, limit: int = 1000) -> tuple[list[tuple[str, int]], str | None]:
         return self._call("walk", lambda shard: shard.walk(after=after, limit=limit), lambda _: [after, limit])
 
-    def count(self, where: Where | None = None) -> int:
-        return self._call("count", lambda shard: shard.count(where), lambda _: codec.pack_where(where))
+    def count(self, where: Where | None = None, *, exact: bool = True) -> int:
+        return self._call(
+            "count", lambda shard: shard.count(where, exact=exact), lambda _: [codec.pack_where(where), exact]
+        )
 
     def put_centroids(self, centroids: Sequence[Centroid]) -> None:
         self._call(
@@ -170,6 +172,14 @@ class EdgeVectorStore:
             lambda shard: shard.drop_centroids(session_id, keep_runs=keep_runs),
             lambda _: [session_id, list(keep_runs)],
         )
+
+    def walk_centroids(self, *, after: str | None = None, limit: int = 1000) -> tuple[list[str], str | None]:
+        return self._call(
+            "walk_centroids", lambda shard: shard.walk_centroids(after=after, limit=limit), lambda _: [after, limit]
+        )
+
+    def drop_runs(self, run_ids: Sequence[str]) -> None:
+        self._call("drop_runs", lambda shard: shard.drop_runs(run_ids), lambda _: list(run_ids))
 
     def scrub(self) -> None:
         self._call("scrub", lambda shard: shard.scrub(), timeout=SCRUB_SECONDS)
