@@ -179,6 +179,19 @@ class Cluster:
     """Episodes since then that were nearest to it and fitted badly: what drift is measured by."""
 
 
+@dataclass(frozen=True, slots=True)
+class Theme:
+    """A few clusters of one session that are about the same: the level above them."""
+
+    theme_id: str
+    session_id: str
+    label: str
+    size: int
+    """Episodes in its clusters."""
+    cluster_ids: tuple[str, ...]
+    """The largest first."""
+
+
 RunStatus: TypeAlias = Literal["requested", "running", "done", "failed", "cancelled", "rolled_back", "dry_run"]
 
 
