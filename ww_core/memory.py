@@ -180,7 +180,7 @@ class MemoryCore:
 
         graph = self.deployment.graph
         session = self._session(session_id)
-        found = []
+        found: list[Theme] = []
         for name, run_id in sorted(graph.current_runs([session] if session else []).items()):
             found += themes.themes_of(self.clusters(name), themes.read(graph, name, run_id))
         return found
