@@ -97,6 +97,17 @@ class ClusterRef:
 
 
 @dataclass(frozen=True, slots=True)
+class Fold:
+    """An episode and those that consolidation folded with it, since they say the same."""
+
+    count: int
+    """Of all of them."""
+    first: datetime
+    last: datetime
+    """The time they span."""
+
+
+@dataclass(frozen=True, slots=True)
 class Recollection:
     """One result of a recall. ``components`` are the weighted parts that add up to ``score``."""
 
@@ -109,6 +120,8 @@ class Recollection:
     context: Mapping[str, Any]
     outcome: str | None
     cluster: ClusterRef | None
+    fold: Fold | None = None
+    """What it stands for, where it is shown once for several."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
-import resource
-import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
+from ww.bench.apart import alone, most_resident
 from ww.bench.corpus import Corpus, drawn, fingerprint, made_up
 from ww.bench.figure import Bench, Figure, wall
 from ww.bench.filled import consolidate, fill
@@ -78,10 +74,7 @@ def _target(value: float, judged: bool) -> float:
 
 def _do(work: Callable[..., T], *args: Any, apart: bool) -> T:
     """The answer of the work, done in a new process, so that what it takes is its own; here where not ``apart``."""
-    if not apart:
-        return work(*args)
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(work, *args).result()
+    return alone(work, *args) if apart else work(*args)
 
 
 def _fill(settings: Settings, corpus: Corpus, low: int, high: int) -> None:
@@ -99,13 +92,4 @@ def _consolidate(settings: Settings) -> Cost:
     done = consolidate(deployment)
     seconds = time.perf_counter() - started
     deployment.close()
-    return Cost(opening, seconds, _most_resident(), done)
-
-
-def _most_resident() -> float:
-    """GiB. A child's rusage starts at its parent's: Linux knows its own."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        (kib,) = [int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")]
-        return kib / 1024**2
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024**3 if sys.platform == "darwin" else 1024**2)
+    return Cost(opening, seconds, most_resident(), done)

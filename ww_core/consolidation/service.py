@@ -187,6 +187,9 @@ class Consolidator:
     def _publish(self, run: Run, outcome: Outcome, stage: Stage, watch: Watch, token: str) -> Run:
         watch.step(0.95)
         session = run.session_id
+        if self._vectors.centroids(session, run.run_id):
+            # of a worker that died between here and the publication, and found clusters of its own
+            self._vectors.drop_runs([run.run_id])
         self._vectors.put_centroids(
             [
                 Centroid(c.cluster_id, session, run.run_id, outcome.centroids[c.cluster_id], c.radius)

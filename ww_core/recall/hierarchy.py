@@ -26,15 +26,11 @@ _GAP_MEASUREMENTS = 5
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The centroids of one or several sessions' current runs: ``matrix`` float32 (K, d), a cluster id for each row.
-
-    ``size`` is how many episodes those runs placed.
-    """
+    """The centroids of one or several sessions' current runs: ``matrix`` float32 (K, d), a cluster id for each row."""
 
     runs: tuple[str, ...]
     cells: tuple[str, ...]
     matrix: Vector
-    size: int
 
     def nearest(self, query: Vector, k: int) -> tuple[str, ...]:
         """The ids of the ``k`` clusters whose centroids are nearest to ``query`` (d,), nearest first."""
@@ -77,8 +73,7 @@ class Router:
     def _load(self, runs: Mapping[str, str], key: tuple[str, ...]) -> Route:
         centroids = [c for session, run in sorted(runs.items()) for c in self._vectors.centroids(session, run)]
         matrix = np.stack([c.vector for c in centroids]) if centroids else np.zeros((0, 1), np.float32)
-        size = self._vectors.count(Where(sessions=tuple(sorted(runs)))) if centroids else 0
-        return Route(runs=key, cells=tuple(c.cluster_id for c in centroids), matrix=matrix, size=size)
+        return Route(runs=key, cells=tuple(c.cluster_id for c in centroids), matrix=matrix)
 
 
 def within(where: Where, cells: Sequence[str]) -> Where:

@@ -34,15 +34,34 @@ OVERSAMPLING = 4.0
 """Candidates, as a multiple of the limit, that the compressed vectors propose and the whole vectors score."""
 
 
-def config(dimension: int) -> edge.EdgeConfig:
+COMPACTED_FROM = 20_000
+"""Points that a cold shard collects in memory before opening it writes them in the form that stays on disk."""
+
+
+def indexes(*, cold: bool) -> Mapping[str, Any]:
+    """The payload indexes of a shard; those of a cold one stay on disk."""
+    if not cold:
+        return INDEXES
+    memory = edge.Memory.Cold
+    return {
+        **{field: edge.KeywordIndexParams(memory=memory) for field in p.KEYWORDS},
+        p.GENERATION: edge.IntegerIndexParams(memory=memory),
+        p.TIMESTAMP: edge.DatetimeIndexParams(memory=memory),
+    }
+
+
+def config(dimension: int, *, cold: bool = False) -> edge.EdgeConfig:
     """Of a new shard for vectors of ``dimension`` numbers.
 
     There is no graph index: building one costs a millisecond of CPU for each vector and stops every thread of the
     process while it lasts. Vectors compressed to 4 bits a number, which a search scans whole and then scores anew, are
     ready as soon as they are written, and take 5 ms for 200 000. The whole vectors stay in their files (``Cold``): as
     fast once they were read, and what is never read takes no memory.
+
+    In a ``cold`` one everything is left on disk, the compressed vectors and the indexes too.
     """
-    compressed = edge.TurboQuantQuantizationConfig(bits=edge.TurboQuantBitSize.Bits4, memory=edge.Memory.Pinned)
+    kept = edge.Memory.Cold if cold else edge.Memory.Pinned
+    compressed = edge.TurboQuantQuantizationConfig(bits=edge.TurboQuantBitSize.Bits4, memory=kept)
     return edge.EdgeConfig(
         vectors={
             name: edge.EdgeVectorParams(
@@ -53,8 +72,14 @@ def config(dimension: int) -> edge.EdgeConfig:
             )
             for name in DENSE_NAMES
         },
-        sparse_vectors={name: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf) for name in SPARSE_NAMES},
+        sparse_vectors={
+            name: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf, memory=kept) for name in SPARSE_NAMES
+        },
         hnsw_config=edge.HnswIndexConfig(m=0, ef_construct=16, full_scan_threshold=10_000),
+        id_tracker_memory=kept if cold else None,
+        optimizers=edge.EdgeOptimizersConfig(indexing_threshold=COMPACTED_FROM * dimension * 4 // 1000)
+        if cold
+        else None,
         wal_enabled=True,
     )
 
