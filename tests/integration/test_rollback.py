@@ -14,7 +14,9 @@ from tests.integration.consolidating import SESSION, World
 from tests.integration.observing import clusters_as_json, observed
 from tests.unit.consolidation.blobs import blobs
 from ww.cli.output import pick
+from ww_core.consolidation import themes
 from ww_core.errors import Busy
+from ww_core.maintenance.erase import erase
 from ww_core.models import Run
 from ww_core.stores.ports import Where
 
@@ -61,6 +63,23 @@ def test_every_run_of_a_history_can_be_taken_back_exactly(world: World) -> None:
         assert now[:3] == json.loads(before)[:3]
         later = now[3]
     assert world.graph.current_run(SESSION) is None
+
+
+def test_themes_are_those_of_the_visible_run_and_go_with_their_session(world: World) -> None:
+    rows, truth = blobs(12, 20, spread=0.4)
+    world.store([f"that is topic{label} {i}" for i, label in enumerate(truth[:160])], rows[:160])
+    run = world.consolidate()
+    before = json.loads(clusters_as_json(world))
+    assert len(before["themes"]) > 1
+    held = [name for theme in before["themes"] for name in theme["clusters"]]
+    assert sorted(held) == sorted(one["cluster_id"] for one in before["clusters"])
+    world.store([f"that is topic{label} {i}" for i, label in enumerate(truth[160:])], rows[160:])
+    later = world.consolidate()
+    assert set(themes.read(world.graph, SESSION, later.run_id)) == {c.cluster_id for c in later.clusters}
+    world.consolidator.rollback(later.run_id)
+    assert json.loads(clusters_as_json(world)) == before
+    erase(world.graph, world.vectors, session_id=SESSION)
+    assert themes.read(world.graph, SESSION, run.run_id) == {}
 
 
 def test_what_was_forgotten_stays_forgotten(world: World) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from ww_core.config import Settings
-from ww_core.consolidation import routing
+from ww_core.consolidation import routing, themes
 from ww_core.consolidation.pipeline import Outcome, Pipeline
 from ww_core.consolidation.progress import LEASE_SECONDS, LeaseLost, OutOfTime, Stopped, Watch
 from ww_core.consolidation.sink import Preview, Stage
@@ -198,6 +198,7 @@ class Consolidator:
             ]
         )
         done = self._ended(run, "done", watch, outcome)
+        themes.write(self._graph, session, run.run_id, themes.grouped(outcome.clusters, outcome.centroids))
         routing.note(self._graph, session, self._clock())
         if not self._graph.publish(done, token=token):
             raise LeaseLost("another worker has taken this run over")
@@ -216,6 +217,7 @@ class Consolidator:
         stage.cells.write(self._vectors, still=lambda: self._graph.current_runs([session]).get(session) == run.run_id)
         routing.forget(self._graph, session)
         kept = self._graph.prune_runs(session, self._settings.consolidation_keep_runs)
+        themes.prune(self._graph, session, kept)
         self._vectors.drop_centroids(session, keep_runs=kept)
 
     def _ended(

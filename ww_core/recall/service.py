@@ -362,6 +362,7 @@ class Recaller:
     def _results(self, ranked: _Ranked, rows: Sequence[int], request: RecallRequest) -> tuple[Recollection, ...]:
         episodes = [ranked.episodes[row] for row in rows]
         labels = self._labels.of(episodes)
+        folds = self._graph.folds([_head(episode) for episode in episodes])
         parts = ranked.fused.parts
         results = []
         for row, episode in zip(rows, episodes, strict=True):
@@ -378,9 +379,15 @@ class Recaller:
                     context=episode.context,
                     outcome=episode.outcome,
                     cluster=ClusterRef(cluster_id, labels.get(cluster_id, cluster_id)) if cluster_id else None,
+                    fold=folds.get(_head(episode)),
                 )
             )
         return tuple(results)
+
+
+def _head(episode: Episode) -> str:
+    """What the episode was folded into, itself where that is nothing."""
+    return episode.duplicate_of or episode.episode_id
 
 
 def _top(ranked: _Ranked, request: RecallRequest) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
-from ww_core.models import Counts, DeadLetter, Episode, Run, SessionInfo, State
+from ww_core.models import Counts, DeadLetter, Episode, Fold, Run, SessionInfo, State
 from ww_core.stores.ports.graph_records import AddResult, Claim, Dirty, DirtyRow, Fresh, Membership, Moved, Strength
 from ww_core.stores.ports.where import Where
 
@@ -193,6 +193,9 @@ class GraphStore(Protocol):
 
     def running_runs(self) -> list[Run]:
         """Runs under a live lease, those that started first before the others."""
+
+    def folds(self, episode_ids: Sequence[str]) -> dict[str, Fold]:
+        """Of each episode that others were folded into by the current run: it and they together."""
 
     def unconsolidated(
         self, session_id: str, *, limit: int, after: tuple[datetime, int, str] | None = None

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from ww_core.models import Fold
 from ww_core.stores.embedded.graph import labels
 from ww_core.stores.embedded.graph.leftovers import clear_idle_leftovers
 from ww_core.stores.embedded.graph.rows import EMBEDDED, VISIBLE, Part, as_list, session_key
@@ -31,6 +32,12 @@ _MOVED = """SELECT e.episode_id, coalesce(c.cluster_id, n.cluster_id), coalesce(
   LEFT JOIN cluster_name c ON c.cluster = m.cluster LEFT JOIN cluster_name n ON n.cluster = m.nearest
   LEFT JOIN cluster_name bc ON bc.cluster = b.cluster LEFT JOIN cluster_name bn ON bn.cluster = b.nearest
   WHERE r.run_id = ? AND r.base IS NOT NULL"""
+_FOLDS = f"""SELECT o.episode_id, count(*) + 1, min(o.at, min(e.at)), max(o.at, max(e.at))
+  FROM json_each(?) j CROSS JOIN episode o ON o.episode_id = j.value
+  CROSS JOIN membership m ON m.duplicate_of = o.seq
+  CROSS JOIN session s ON s.session = m.session AND {VISIBLE}
+  CROSS JOIN episode e ON e.seq = m.seq AND e.at IS NOT NULL
+  GROUP BY o.seq"""
 _UNSEEN = f"""NOT EXISTS (SELECT 1 FROM membership m JOIN session s ON s.session = m.session
   WHERE m.session = f.session AND m.seq = f.seq AND {VISIBLE})"""
 
@@ -75,6 +82,12 @@ class Memberships(Part):
         """See GraphStore."""
         with self._db.read() as db:
             return [Moved(*row) for row in db.execute(_MOVED, (run_id,))]
+
+    def folds(self, episode_ids: Sequence[str]) -> dict[str, Fold]:
+        """See GraphStore."""
+        with self._db.read() as db:
+            rows = db.execute(_FOLDS, (as_list(episode_ids),))
+            return {name: Fold(count, to_time(first), to_time(last)) for name, count, first, last in rows}
 
     def unconsolidated(
         self, session_id: str, *, limit: int, after: tuple[datetime, int, str] | None = None
