@@ -42,9 +42,7 @@ BENCHMARKS: Mapping[str, Entry] = {
     "drain": Entry("ww.bench.embedding", "drain", "episodes from pending to findable per second", 2, 4),
     "recall": Entry("ww.bench.searching", "run", "the time of a recall, and what searching by clusters finds", 1, 25),
     "search": Entry("ww.bench.intents", "run", "whether a query finds its own kind", 1, 5),
-    "consolidation": Entry(
-        "ww.bench.consolidation", "run", "time and memory of runs, and how good clusters are", 4, 25
-    ),
+    "consolidation": Entry("ww.bench.consolidation", "run", "time and memory of runs, and how good they are", 4, 25),
     "locomo": Entry("ww.bench.conversations", "run", "evidence found in long conversations", 2, 12),
     "faults": Entry("ww.bench.faults", "run", "what kills, freezes and outages lose, and the time to recover", 4, 10),
     "guide": Entry("ww.bench.guide", "run", "what each optimisation of the performance page gains", 3, 8),
