@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from itertools import count
+from itertools import count, cycle
 from pathlib import Path
 
 import pytest
@@ -363,8 +363,19 @@ def clustered(shelf: Shelf) -> Shelf:
     return shelf
 
 
-def test_hierarchical_search_looks_into_the_nearest_clusters_only(clustered: Shelf) -> None:
+MEANING = {"recall_weight_bm25": 0, "recall_weight_bm25_context": 0}
+"""Without words."""
+
+
+def test_words_are_looked_up_in_every_cluster(clustered: Shelf) -> None:
     recaller = clustered.recaller(cluster_selection_k=1)
+    found = recaller.recall(RecallRequest("green leaves train7", mode="hierarchical", limit=20))
+    assert found.mode == "hierarchical"
+    assert "s-27" in ids(found)
+
+
+def test_hierarchical_search_looks_into_the_nearest_clusters_only(clustered: Shelf) -> None:
+    recaller = clustered.recaller(cluster_selection_k=1, **MEANING)
     found = recaller.recall(RecallRequest("green tea leaves", mode="hierarchical", limit=20))
     assert found.mode == "hierarchical"
     assert {result.cluster.cluster_id for result in found if result.cluster} == {"tea"}
@@ -375,7 +386,7 @@ def test_hierarchical_search_looks_into_the_nearest_clusters_only(clustered: She
 
 def test_more_clusters_find_more(clustered: Shelf) -> None:
     def reach(k: int) -> set[str]:
-        recaller = clustered.recaller(cluster_selection_k=k, hierarchical_search=True)
+        recaller = clustered.recaller(cluster_selection_k=k, hierarchical_search=True, **MEANING)
         found = recaller.recall(RecallRequest("tea on the train", limit=50))
         return {result.cluster.cluster_id for result in found if result.cluster}
 
@@ -411,6 +422,36 @@ def test_auto_routes_only_where_it_pays(clustered: Shelf) -> None:
     assert small.recall(request).mode == "hierarchical"
     wide = clustered.recaller(cluster_selection_k=3, hierarchical_min_episodes=10)
     assert wide.recall(request).mode == "flat"
+
+
+def test_auto_looks_at_how_many_the_filter_leaves(clustered: Shelf) -> None:
+    recaller = clustered.recaller(cluster_selection_k=1, hierarchical_min_episodes=20)
+    wide = Where(sessions=("s",), until=NOON + timedelta(hours=100))
+    narrow = Where(sessions=("s",), until=NOON + timedelta(hours=20))
+    assert recaller.recall(RecallRequest("tea", where=wide)).mode == "hierarchical"
+    assert recaller.recall(RecallRequest("tea", where=narrow)).mode == "flat"
+
+
+def test_auto_leaves_bad_clusters_and_comes_back_to_good_ones(clustered: Shelf) -> None:
+    good = {name: [f"s-{10 * t + i}" for i in range(10)] for t, name in enumerate(("disk", "tea", "train", "cat"))}
+    bad = {f"mixed{j}": [f"s-{i}" for i in range(j, 40, 4)] for j in range(4)}
+    draws = cycle((0.005, *(0.5,) * 9))
+    recaller = clustered.recaller(
+        chance=lambda: next(draws), cluster_selection_k=1, hierarchical_min_episodes=10, hierarchical_gap_sample=0.1
+    )
+
+    def share_by_clusters() -> float:
+        words = ("disk server", "tea cup", "train ticket", "cat paw")
+        answers = [recaller.recall(RecallRequest(words[i % 4], limit=5)).mode for i in range(40)]
+        return answers.count("hierarchical") / len(answers)
+
+    assert share_by_clusters() == 1
+    clustered.cluster("s", bad)
+    share_by_clusters()
+    assert share_by_clusters() == 0
+    assert clustered.metrics.gauges()[GAP] > 0.1
+    clustered.cluster("s", good)
+    assert any(share_by_clusters() > 0.5 for _ in range(20))
 
 
 def test_the_gap_is_measured_and_auto_goes_back_to_flat(clustered: Shelf) -> None:

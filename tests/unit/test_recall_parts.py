@@ -200,7 +200,7 @@ def test_shares_of_words_are_put_on_the_scale_of_the_stored() -> None:
 
 
 def test_routing_takes_the_nearest_cells() -> None:
-    route = Route(("r",), ("a", "b", "c"), np.eye(3, dtype=np.float32), 10)
+    route = Route(("r",), ("a", "b", "c"), np.eye(3, dtype=np.float32))
     assert route.nearest(np.array([0.1, 0.9, 0.5], np.float32), 2) == ("b", "c")
     assert route.nearest(np.array([0.1, 0.9, 0.5], np.float32), 9) == ("b", "c", "a")
     routed = within(Where(sessions=("s",)), ("b",))

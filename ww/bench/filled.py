@@ -16,7 +16,7 @@ from ww_core.hooks import Hooks
 from ww_core.models import Episode, Run, Vector
 from ww_core.recall.context import LEXICAL_TERMS
 from ww_core.recall.service import RecallEncoder, Recaller
-from ww_core.stores.ports import BM25, BM25_CONTEXT, CONTENT, CONTEXT, Claim, Point
+from ww_core.stores.ports import BM25, BM25_CONTEXT, CONTENT, CONTEXT, Claim, Point, VectorStore
 
 START = datetime(2024, 5, 1, 12, tzinfo=UTC)
 SESSION = "bench"
@@ -74,17 +74,18 @@ def recaller(
     queries: Vector,
     encoder: RecallEncoder | None = None,
     hooks: Hooks | None = None,
+    vectors: VectorStore | None = None,
     /,
     **changes: object,
 ) -> Recaller:
     """Recall over the stored episodes with these queries (q, d), or with ``encoder``; no gap is measured.
 
-    ``changes`` are settings, ``hooks`` by default the deployment's.
+    ``changes`` are settings; ``hooks`` and ``vectors`` are by default the deployment's.
     """
     settings: Settings = deployment.settings.replace(hierarchical_gap_sample=0, **changes)
     return Recaller(
         deployment.graph,
-        deployment.vectors,
+        vectors or deployment.vectors,
         encoder or ByNumber(queries),
         settings,
         hooks or deployment.hooks,

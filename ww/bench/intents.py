@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 
@@ -68,8 +69,9 @@ def _of(name: str, labelled: data.Labelled, bench: Bench) -> list[Figure]:
         for memory in memories:
             memory.close()
     note = f"{len(asked)} queries among {len(episodes):,} texts of {len(many)} kinds"
+    target = 1.0 if bench.scale.full else math.nan
     return [
-        Figure(f"search_{name}_against_{peer.split()[0].lower()}", ours, UNIT, peer=value, peer_name=peer, note=note)
+        Figure(f"search_{name}_against_{peer.split()[0].lower()}", ours, UNIT, target, value, peer, "ratio", note=note)
         for peer, value in zip(PEERS, peers, strict=True)
     ]
 

@@ -28,12 +28,12 @@ def graph_key(s: Settings) -> Hashable:
 def vectors_key(s: Settings) -> Hashable:
     """Equal for settings that mean the same vector store, reached in the same way."""
     if s.qdrant_url is None:
-        return ("edge", str(s.data_dir), s.namespace)
+        return ("edge", str(s.data_dir), s.namespace, s.archive_cold)
     return (
         *("qdrant", s.qdrant_url, s.qdrant_api_key, s.namespace, s.embedding_model),
         *(s.qdrant_timeout, s.qdrant_grpc, s.qdrant_prefer_grpc, s.qdrant_grpc_port, s.qdrant_pool_size),
         *(s.qdrant_shard_number, s.qdrant_replication_factor, s.qdrant_write_consistency),
-        *(s.qdrant_on_disk, s.qdrant_quantization, s.qdrant_session_sharding),
+        *(s.qdrant_on_disk, s.qdrant_quantization, s.qdrant_session_sharding, s.archive_cold),
     )
 
 
@@ -76,7 +76,9 @@ def open_vectors(settings: Settings) -> VectorStore:
     if settings.qdrant_url is None:
         from ww_core.stores.embedded.vectors import EdgeVectorStore
 
-        return EdgeVectorStore.open(made_data_dir(settings), namespace=settings.namespace)
+        return EdgeVectorStore.open(
+            made_data_dir(settings), namespace=settings.namespace, archive_cold=settings.archive_cold
+        )
     from ww_core.stores.servers.qdrant import QdrantVectorStore
 
     return QdrantVectorStore(settings)

@@ -1,8 +1,9 @@
 """Hierarchical search: the nearest clusters of the current runs first, then only their members.
 
-Cost O(K + k * n / K) for K clusters of which k are searched. Points that no run has looked at yet belong to no cell and
-are searched as well: they are new and few. Routing loses what lies in other clusters; that gap to the flat search is
-measured on a share of the queries, and ``auto`` goes back to flat search where it grows.
+Cost O(K + k * n / K) for K clusters of which k are searched. Words are looked up everywhere: an inverted index costs no
+more for that, and most episodes that share a rare word lie in other clusters. Points that no run has looked at yet
+belong to no cell and are searched as well: they are new and few. Routing loses what lies in other clusters; that gap to
+the flat search is measured on a share of the queries, and ``auto`` goes back to flat search where it grows.
 """
 
 from __future__ import annotations
@@ -26,15 +27,11 @@ _GAP_MEASUREMENTS = 5
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The centroids of one or several sessions' current runs: ``matrix`` float32 (K, d), a cluster id for each row.
-
-    ``size`` is how many episodes those runs placed.
-    """
+    """The centroids of one or several sessions' current runs: ``matrix`` float32 (K, d), a cluster id for each row."""
 
     runs: tuple[str, ...]
     cells: tuple[str, ...]
     matrix: Vector
-    size: int
 
     def nearest(self, query: Vector, k: int) -> tuple[str, ...]:
         """The ids of the ``k`` clusters whose centroids are nearest to ``query`` (d,), nearest first."""
@@ -77,8 +74,7 @@ class Router:
     def _load(self, runs: Mapping[str, str], key: tuple[str, ...]) -> Route:
         centroids = [c for session, run in sorted(runs.items()) for c in self._vectors.centroids(session, run)]
         matrix = np.stack([c.vector for c in centroids]) if centroids else np.zeros((0, 1), np.float32)
-        size = self._vectors.count(Where(sessions=tuple(sorted(runs)))) if centroids else 0
-        return Route(runs=key, cells=tuple(c.cluster_id for c in centroids), matrix=matrix, size=size)
+        return Route(runs=key, cells=tuple(c.cluster_id for c in centroids), matrix=matrix)
 
 
 def within(where: Where, cells: Sequence[str]) -> Where:

@@ -45,11 +45,10 @@ class Frequency:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """``coherence`` between 0 (neighbours are strangers) and 1; ``points`` is how many vectors a full scan reads."""
+    """``coherence`` is between 0 (neighbours are strangers) and 1."""
 
     speakers: frozenset[str] = frozenset()
     coherence: float = 0.0
-    points: int = 0
     frequency: Frequency = field(default_factory=Frequency)
 
 
@@ -128,8 +127,8 @@ class Profiles:
             if self._pieces and sample:
                 pieces = self._pieces([episode.content for episode in sample])
         except ModelUnavailable:  # then words alone decide, and nobody asks how rare a word piece is
-            return replace(shown, points=self._vectors.count())
-        profile = replace(shown, points=self._vectors.count(), frequency=Frequency.of(pieces))
+            return shown
+        profile = replace(shown, frequency=Frequency.of(pieces))
         with self._lock:
             self._known[sessions] = (now, profile)
             while len(self._known) > _MAX_KEPT:

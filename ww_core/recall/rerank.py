@@ -8,9 +8,9 @@ from datetime import timedelta
 import numpy as np
 
 from ww_core.models import Episode, Vector
+from ww_core.prompt import fold_key
 from ww_core.recall.context import MAX_GAP
 from ww_core.recall.fusion import Scores
-from ww_core.recall.text import fold_key
 
 NEIGHBOUR_STEPS: tuple[float, ...] = (0.2, 0.1)
 """How much of a neighbour's score an episode gains, by the distance in its session."""
@@ -55,14 +55,16 @@ def _near(one: Episode, other: Episode, gap: timedelta) -> bool:
     return abs(one.timestamp - other.timestamp) <= gap
 
 
-def fold(order: Sequence[int], episodes: Sequence[Episode]) -> list[int]:
-    """The rows of ``order`` (best first) without repeats of an earlier row.
+def fold(order: Sequence[int], episodes: Sequence[Episode], *, most: int | None = None) -> list[int]:
+    """The rows of ``order`` (best first) without repeats of an earlier row, up to the first ``most``.
 
     A repeat has the same words in the same session, or was folded with it by consolidation.
     """
     seen: set[tuple[str, str]] = set()
     kept: list[int] = []
     for row in order:
+        if len(kept) == most:
+            break
         episode = episodes[row]
         root = ("id", episode.duplicate_of or episode.episode_id)
         words = (episode.session_id, fold_key(episode.content))

@@ -48,8 +48,8 @@ from ww_core.stores.ports import (
 log = logging.getLogger(__name__)
 
 FLAT, HIERARCHICAL, LEXICAL = "flat", "hierarchical", "bm25"
-MANY = 50_000
-"""Vectors from which scans are dear enough that signals of little weight do without one of their own."""
+MANY = 5000
+"""Vectors to be scanned from which signals of little weight do without a scan of their own."""
 
 
 class RecallEncoder(TextEncoder, TokenEncoder, Protocol):
@@ -65,8 +65,6 @@ class _Query:
     sparse: SparseVector
     weights: Mapping[str, float]
     coherent: bool
-    points: int
-    """Vectors that a scan of everything reads."""
     frequency: Frequency
 
 
@@ -168,7 +166,6 @@ class Recaller:
             sparse=words,
             weights=weights,
             coherent=profile.coherence > 0,
-            points=profile.points,
             frequency=profile.frequency,
         )
 
@@ -178,12 +175,13 @@ class Recaller:
         if query.dense is None:
             return self._rank(query, request, request.where, LEXICAL, None)
         route = self._route(request)
-        routed = route is not None and not request.where.cells and self._pays(route, request)
+        measured = self._chance() < self._settings.hierarchical_gap_sample
+        routed = route is not None and not request.where.cells and self._pays(route, request, measured)
         if route is None or not routed:
             return self._rank(query, request, request.where, FLAT, route)
         cells = route.nearest(query.dense, self._settings.cluster_selection_k)
         ranked = self._rank(query, request, within(request.where, cells), HIERARCHICAL, route)
-        if self._chance() < self._settings.hierarchical_gap_sample:
+        if measured:
             flat = self._rank(query, request, request.where, FLAT, route)
             self.gap.measure(_top(ranked, request), _top(flat, request))
             self._metrics.set_gauge(GAP, self.gap.value)
@@ -202,17 +200,17 @@ class Recaller:
             return None
         return self._router.route(self._graph.current_runs(request.where.sessions))
 
-    def _pays(self, route: Route, request: RecallRequest) -> bool:
+    def _pays(self, route: Route, request: RecallRequest, measured: bool) -> bool:
         mode = self._mode(request)
         if mode != "auto":
             return mode == HIERARCHICAL
         settings = self._settings
-        if route.size < settings.hierarchical_min_episodes or len(route.cells) <= 2 * settings.cluster_selection_k:
+        if len(route.cells) <= 2 * settings.cluster_selection_k:
+            return False
+        if self._vectors.count(request.where, exact=False) < settings.hierarchical_min_episodes:
             return False
         # a gap that grew is measured on: the sampled queries still run both ways, and answer flat
-        return (
-            not self.gap.exceeds(settings.hierarchical_gap_limit) or self._chance() < settings.hierarchical_gap_sample
-        )
+        return measured or not self.gap.exceeds(settings.hierarchical_gap_limit)
 
     # -- candidates and fusion
 
@@ -220,7 +218,7 @@ class Recaller:
         depth = request.offset + request.limit
         fresh = self._fresh(request.where)  # read before the search: what is embedded by then, the search finds
         with self._metrics.timer("recall.search"):
-            pool = self._candidates(query, where, max(self._settings.recall_candidates, depth), depth)
+            pool = self._candidates(query, where, request.where, max(self._settings.recall_candidates, depth), depth)
         with self._metrics.timer("recall.fusion"):
             pool, episodes = self._recorded(query, pool, fresh, request.where)
             known: dict[str, Scores] = {}
@@ -243,7 +241,11 @@ class Recaller:
         order = sorted(range(len(episodes)), key=lambda row: (-float(fused.total[row]), episodes[row].episode_id))
         return _Ranked(order=order, episodes=episodes, fused=fused, mode=mode)
 
-    def _candidates(self, query: _Query, where: Where, limit: int, depth: int) -> Pool:
+    def _candidates(self, query: _Query, where: Where, words: Where, limit: int, depth: int) -> Pool:
+        """What each signal finds: meaning in ``where``, words in ``words``, which no clusters narrow.
+
+        A term leads to its episodes by itself, wherever their clusters are, and most of them lie in other clusters.
+        """
         vectors: dict[str, Vector | SparseVector] = {}
         weights = query.weights
         if query.dense is not None:
@@ -252,8 +254,11 @@ class Recaller:
             vectors.update({name: query.sparse for name in SPARSE_NAMES if weights.get(name)})
         if not vectors:
             return Pool(ids=(), scores={})
-        named = list(vectors) if query.points < MANY else proposing(vectors, weights)
-        found = self._vectors.search([Search(n, vectors[n], where, limit) for n in named])
+        few = self._vectors.count(where, exact=False) < MANY
+        named = list(vectors) if few else proposing(vectors, weights)
+        found = self._vectors.search(
+            [Search(n, vectors[n], words if n in SPARSE_NAMES else where, limit) for n in named]
+        )
         hits = dict(zip(named, found, strict=True))
         pool = gather(hits, limit=limit)
         best = max(self._settings.rerank_candidates, depth)
@@ -345,8 +350,8 @@ class Recaller:
     # -- from candidates to results
 
     def _select(self, query: _Query, ranked: _Ranked, request: RecallRequest) -> list[int]:
-        rows = rerank.fold(ranked.order, ranked.episodes)
         depth = request.offset + request.limit
+        rows = rerank.fold(ranked.order, ranked.episodes, most=depth if request.mmr is None else None)
         if request.mmr is not None:
             stored = self._vectors.vectors([ranked.episodes[row].episode_id for row in rows])
             by_id = {vector.episode_id: vector.vector for vector in stored}
@@ -357,6 +362,7 @@ class Recaller:
     def _results(self, ranked: _Ranked, rows: Sequence[int], request: RecallRequest) -> tuple[Recollection, ...]:
         episodes = [ranked.episodes[row] for row in rows]
         labels = self._labels.of(episodes)
+        folds = self._graph.folds([_head(episode) for episode in episodes])
         parts = ranked.fused.parts
         results = []
         for row, episode in zip(rows, episodes, strict=True):
@@ -373,9 +379,15 @@ class Recaller:
                     context=episode.context,
                     outcome=episode.outcome,
                     cluster=ClusterRef(cluster_id, labels.get(cluster_id, cluster_id)) if cluster_id else None,
+                    fold=folds.get(_head(episode)),
                 )
             )
         return tuple(results)
+
+
+def _head(episode: Episode) -> str:
+    """What the episode was folded into, itself where that is nothing."""
+    return episode.duplicate_of or episode.episode_id
 
 
 def _top(ranked: _Ranked, request: RecallRequest) -> list[str]:

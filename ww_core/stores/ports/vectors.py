@@ -55,8 +55,8 @@ class VectorStore(Protocol):
     def walk(self, *, after: str | None = None, limit: int = 1000) -> tuple[list[tuple[str, int]], str | None]:
         """A page of (episode id, window) over all points and the cursor of the next page, None at the end."""
 
-    def count(self, where: Where | None = None) -> int:
-        """Points, centroids not counted."""
+    def count(self, where: Where | None = None, *, exact: bool = True) -> int:
+        """Points, centroids not counted. Not ``exact``: about so many, in a time that does not grow with them."""
 
     def put_centroids(self, centroids: Sequence[Centroid]) -> None: ...
 

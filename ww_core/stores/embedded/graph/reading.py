@@ -22,6 +22,13 @@ BACKLOG_SAMPLE = 256
 _AROUND = "(e.at, e.position, e.episode_id) {beyond} (SELECT at, position, episode_id FROM episode WHERE seq = ?)"
 
 
+def _step(distance: int, beyond: str, way: str) -> str:
+    """The id of the episode so many places from ``e`` in its session's order, NULL beyond its end."""
+    return f"""(SELECT p.episode_id FROM episode p WHERE p.session = e.session AND p.at IS NOT NULL
+      AND (p.at, p.position, p.episode_id) {beyond} (e.at, e.position, e.episode_id)
+      ORDER BY p.at {way}, p.position {way}, p.episode_id {way} LIMIT 1 OFFSET {distance - 1})"""
+
+
 class Reading(Part):
     """Pages, neighbours, sessions and counts."""
 
@@ -69,20 +76,12 @@ class Reading(Part):
 
     def around(self, episode_ids: Sequence[str], *, reach: int) -> dict[str, tuple[str | None, ...]]:
         """See GraphStore."""
-        side = """SELECT p.episode_id FROM episode p WHERE p.session = ?1 AND p.at IS NOT NULL
-          AND (p.at, p.position, p.episode_id) {beyond} (?2, ?3, ?4)
-          ORDER BY p.at {way}, p.position {way}, p.episode_id {way} LIMIT ?5"""
-        backward, forward = side.format(beyond="<", way="DESC"), side.format(beyond=">", way="ASC")
-        query = """SELECT e.session, e.at, e.position, e.episode_id FROM json_each(?) j
+        before = [_step(distance, "<", "DESC") for distance in range(reach, 0, -1)]
+        after = [_step(distance, ">", "ASC") for distance in range(1, reach + 1)]
+        query = f"""SELECT {", ".join(["e.episode_id", *before, *after])} FROM json_each(?) j
           CROSS JOIN episode e ON e.episode_id = j.value WHERE e.at IS NOT NULL"""
-        found: dict[str, tuple[str | None, ...]] = {}
         with self._db.read() as db:
-            for place in db.execute(query, (as_list(episode_ids),)).fetchall():
-                earlier = [name for (name,) in db.execute(backward, (*place, reach))]
-                later = [name for (name,) in db.execute(forward, (*place, reach))]
-                missing = [None] * reach
-                found[place[3]] = (*missing[len(earlier) :], *reversed(earlier), *later, *missing[len(later) :])
-        return found
+            return {name: tuple(beside) for name, *beside in db.execute(query, (as_list(episode_ids),))}
 
     def sessions(self) -> list[SessionInfo]:
         """See GraphStore. By name; sessions whose episodes are all erased are left out."""

@@ -65,7 +65,7 @@ CALLS: Mapping[str, Call] = {
         lambda answer, _: codec.unpack_pieces(answer),
     ),
     "walk": Call(_walk, lambda answer, _: ([(key, window) for key, window in answer[0]], answer[1])),
-    "count": Call(lambda store, packed, _, __: store.count(codec.unpack_where(packed))),
+    "count": Call(lambda store, packed, _, __: store.count(codec.unpack_where(packed[0]), exact=packed[1])),
     "put_centroids": Call(_put_centroids),
     "centroids": Call(_centroids, codec.unpack_centroids),
     "drop_centroids": Call(lambda store, packed, _, __: store.drop_centroids(packed[0], keep_runs=packed[1])),

@@ -1,0 +1,50 @@
+"""The peer of every search: a scan of all vectors with numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ww.bench.corpus import Corpus
+from ww_core.models import Vector
+from ww_core.stores.ports import DENSE_NAMES, Hit, Search, VectorStore
+
+
+class ExactScan:
+    """All rows of a corpus, float32, in memory."""
+
+    def __init__(self, corpus: Corpus) -> None:
+        self._corpus = corpus
+        self._matrix = corpus.rows(0, corpus.size)
+
+    def nearest(self, query: Vector, k: int) -> list[Hit]:
+        """The ``k`` most similar to ``query`` (d,), best first."""
+        similarity = self._matrix @ query
+        best = np.argpartition(-similarity, k)[:k]
+        best = best[np.argsort(-similarity[best])]
+        return [Hit(self._corpus.name(int(row)), 0, float(similarity[row])) for row in best]
+
+
+class ScannedStore:
+    """A vector store whose candidates by meaning come from an exact scan; all else is the store's own.
+
+    The scan knows no filter: the corpus is one session, and nothing of it is archived.
+    """
+
+    def __init__(self, store: VectorStore, scan: ExactScan) -> None:
+        self._store = store
+        self._scan = scan
+
+    def search(self, searches: Sequence[Search]) -> list[list[Hit]]:
+        """See VectorStore."""
+        own = [search for search in searches if search.using not in DENSE_NAMES or search.where.episode_ids]
+        found = iter(self._store.search(own))
+        return [
+            next(found) if search in own else self._scan.nearest(np.asarray(search.vector), search.limit)
+            for search in searches
+        ]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
