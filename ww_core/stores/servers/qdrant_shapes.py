@@ -169,4 +169,5 @@ def _refused(server: str) -> ConfigurationError:
 
 def _unavailable(server: str, doing: str, reason: str) -> StoreUnavailable:
     line = mask(" ".join(reason.split()))[:300]
-    return StoreUnavailable(f"Qdrant at {server} failed while {doing}: {line}", hint="is it running? see qdrant_url")
+    hint = "free space on its disk" if "No space left" in reason else "is it running? see qdrant_url"
+    return StoreUnavailable(f"Qdrant at {server} failed while {doing}: {line}", hint=hint)
