@@ -10,10 +10,11 @@ from celery.signals import after_setup_logger
 
 from ww_core.config import Settings
 from ww_core.observability.logs import configure
-from ww_workers import lifecycle, visibility
+from ww_workers import discretion, lifecycle, visibility
 
 app = Celery("ww", set_as_current=False, include=["ww_workers.tasks"])
 app.config_from_object("ww_workers.configuration")
+discretion.install()
 lifecycle.install()
 visibility.install()
 

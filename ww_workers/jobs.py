@@ -230,6 +230,11 @@ class Jobs:
 
     # -- mending
 
+    def free_leases(self) -> int:
+        """Let rows be claimed again whose holder is gone; how many there were."""
+        parts = self.deployment
+        return parts.graph.expire_leases(max_attempts=parts.settings.task_max_attempts)
+
     def sweep(self, *, should_stop: Callable[[], bool] = never) -> SweepReport:
         """Look for work that nobody rang for, and ring."""
         parts = self.deployment

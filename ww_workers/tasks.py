@@ -49,6 +49,8 @@ class Work(Task):  # type: ignore[misc]  # Celery has no types
             return super().__call__(*args, **kwargs)
         except MemoryError as error:
             raise WorldWeaverError(f"{self.name} ran out of memory", hint="give the worker more") from error
+        except UnicodeError:  # it holds the whole text, and would be logged with it
+            raise InvalidInput(f"{self.name} got a text that is not Unicode", hint="send UTF-8") from None
 
 
 class _Process:

@@ -17,6 +17,7 @@ from ww_core.config import Settings
 from ww_core.deployment import Deployment
 from ww_core.maintenance import fading
 from ww_core.maintenance.fading import fade
+from ww_core.maintenance.sweep import sweep
 from ww_core.models import Episode, Run
 from ww_core.recall.strengthening import Strengthener
 from ww_core.stores.ports import Where
@@ -105,10 +106,16 @@ def test_archived_memories_are_found_by_those_who_ask_for_them(tmp_path: Path) -
         assert {one.episode_id for one in memory.sync.recall("lighthouse", archived=None)} == {old, new}
         memory.core.deployment.doorbell.ring()
         graph, vectors = memory.core.deployment.graph, memory.core.deployment.vectors
-        until(lambda: vectors.count(Where(archived=True)) == 1, what="the payload follows the record")
+        until(lambda: vectors.info().get("cold", {}).get("points") == 1, what="the vectors follow the record")
+        until(lambda: vectors.count(Where(archived=True)) == 1, what="and are out of the way of what lives")
         assert {one.episode_id for one in memory.sync.recall("lighthouse", archived=True)} == {old}
+        assert memory.sync.verify().ok
+        assert sweep(graph, vectors, max_attempts=3).orphans == 0
         until(lambda: graph.get([new])[new].last_recalled_at is not None, what="the recall is recorded")
     with EpisodicMemory("s", data_dir=tmp_path / "data", recall_strengthens=False) as memory:
+        assert {one.episode_id for one in memory.sync.recall("lighthouse", archived=True)} == {old}
+        assert memory.sync.forget(old).vectors == 1
+        assert memory.core.deployment.vectors.info()["cold"]["points"] == 0
         before = memory.core.deployment.graph.get([new])[new].last_recalled_at
         memory.sync.recall("harbour")
     with EpisodicMemory("s", data_dir=tmp_path / "data", recall_strengthens=False) as memory:

@@ -10,10 +10,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.processes import clean_environment
+from tests.processes import clean_environment, until
+from ww_core.stores.embedded.graph import SqliteGraphStore
 
 LINES = 800
 KILLS = 5
+
+
+HOUR = "3600"
 
 
 def _command(data_dir: Path, *arguments: str) -> list[str]:
@@ -33,6 +37,27 @@ def _stored(data_dir: Path) -> int:
     if not (data_dir / "graph.sqlite3").exists():
         return 0
     return int(_json(data_dir, "status")["episodes"]["acknowledged"])
+
+
+def test_an_ingest_killed_while_it_embeds_is_not_waited_for(tmp_path: Path) -> None:
+    source, data_dir = tmp_path / "lines.jsonl", tmp_path / "memory"
+    source.write_text("".join(json.dumps({"content": f"Ticket {n}: fan replaced"}) + "\n" for n in range(LINES)))
+    process = subprocess.Popen(
+        _command(data_dir, "ingest", str(source)),
+        env=clean_environment(T4DM_EMBEDDING_LEASE=HOUR),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    graph = SqliteGraphStore(data_dir / "graph.sqlite3")
+    until(lambda: graph.counts().leased, what="the ingest embeds")
+    process.kill()
+    process.wait()
+    held = graph.counts()
+    graph.close()
+    assert held.leased > 0, "else it proves nothing"
+    assert _json(data_dir, "ingest", str(source))["duplicates"] == held.acknowledged
+    counts = _json(data_dir, "status")["episodes"]
+    assert counts["acknowledged"] == counts["embedded"] == LINES
 
 
 def test_an_ingest_killed_five_times_and_repeated_stores_every_line_once(tmp_path: Path) -> None:

@@ -262,6 +262,15 @@ class TestFaults:
         with pytest.raises(ConfigurationError, match=r"is Neo4j/5\.26.*Neo4j 2099\.1 or newer is needed"):
             open_graph().ping()
 
+    def test_a_query_that_takes_its_time_is_waited_for(self, open_graph: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+        graph = open_graph()
+        graph.ping()
+        monkeypatch.setattr(connection, "PATIENCE_SECONDS", 0.1)
+        started = time.monotonic()
+        long = "UNWIND range(1, 20000000) AS number RETURN sum(number) AS total"
+        assert graph._server.read(lambda tx: tx.run(long).single(strict=True)["total"]) == 200000010000000
+        assert time.monotonic() - started > 0.2, "else it proves nothing"
+
     def test_a_child_process_connects_by_itself(self, open_graph: Open) -> None:
         graph = open_graph()
         graph.add(episodes(2))
@@ -305,12 +314,25 @@ def test_an_outage_fails_fast_and_ends_without_a_restart(tmp_path: Path, monkeyp
 
         # one that keeps its connections and says nothing
         monkeypatch.setattr(connection, "PATIENCE_SECONDS", 2.0)
+        monkeypatch.setattr(connection, "CONNECT_SECONDS", 1.0)
         server.freeze()
-        for _ in range(2):
+        calls: list[Callable[[], object]] = [
+            lambda: graph.add(episodes(1, start=4)),
+            lambda: graph.get(["e00000"]),
+            lambda: graph.claim(5, token="t", lease_seconds=60),
+            lambda: graph.counts(),
+        ]
+        for call in (*calls, *calls):
             started = time.monotonic()
-            with pytest.raises(StoreUnavailable, match="did not answer within 2 s"):
-                graph.add(episodes(1, start=4))
+            with pytest.raises(StoreUnavailable, match=r"did not answer within [12] s"):
+                call()
             assert time.monotonic() - started < 5
+        fresh = Neo4jGraphStore(neo4j_settings(location))
+        with pytest.raises(StoreUnavailable, match=r"did not answer within 2 s|cannot be reached"):
+            fresh.ping()
+        started = time.monotonic()
+        fresh.close()
+        assert time.monotonic() - started < 5
         server.thaw()
         monkeypatch.undo()
         graph.add(episodes(2, start=4))

@@ -145,6 +145,25 @@ def test_layout_of_a_new_collection(listener: Listener) -> None:
     assert body["vectors"]["context"]["on_disk"] is True
 
 
+def test_archived_vectors_get_a_collection_that_stays_on_disk(listener: Listener) -> None:
+    for archive_cold in (False, True):
+        store = QdrantVectorStore(Settings(qdrant_url=listener.url, qdrant_grpc=False, archive_cold=archive_cold))
+        store.ensure(MODEL)
+        listener.requests.clear()
+        store.upsert([point("old", archived=True)])
+        made = listener.sent("PUT", f"/collections/ww_{MODEL.digest()}_cold")
+        assert len(made) == archive_cold
+        store.close()
+    (body,) = made
+    assert body["hnsw_config"]["m"] == 0
+    assert {body["vectors"][name]["on_disk"] for name in ("content", "context")} == {True}
+    assert body["sparse_vectors"]["bm25"]["index"]["on_disk"] is True
+    assert body["quantization_config"]["scalar"]["always_ram"] is False
+    assert body["on_disk_payload"] is True
+    indexes = [row["field_schema"] for row in listener.sent("PUT", "/index")]
+    assert {schema["on_disk"] for schema in indexes} == {True}
+
+
 @pytest.mark.parametrize("kind", ["scalar", "binary"])
 def test_quantization(listener: Listener, kind: str) -> None:
     assert list(created(listener, qdrant_quantization=kind)["quantization_config"]) == [kind]

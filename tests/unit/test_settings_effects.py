@@ -70,6 +70,7 @@ OBSERVED = {
     "qdrant_on_disk": (QDRANT, "test_layout_of_a_new_collection"),
     "qdrant_quantization": (QDRANT, "test_quantization"),
     "qdrant_session_sharding": (QDRANT, "test_session_sharding_keeps_each_session_in_one_shard"),
+    "archive_cold": (QDRANT, "test_archived_vectors_get_a_collection_that_stays_on_disk"),
     "hierarchical_search": (RECALL, "test_hierarchical_search_looks_into_the_nearest_clusters_only"),
     "cluster_selection_k": (RECALL, "test_more_clusters_find_more"),
     "hierarchical_min_episodes": (RECALL, "test_auto_routes_only_where_it_pays"),

@@ -21,6 +21,7 @@ BENCHMARKS: Mapping[str, tuple[str, str, str]] = {
     "consolidation": ("ww.bench.consolidation", "run", "time and memory of runs, and how good the clusters are"),
     "locomo": ("ww.bench.conversations", "run", "evidence found in long conversations"),
     "guide": ("ww.bench.guide", "run", "what each optimisation of the performance page gains, before and after"),
+    "recording": ("ww.bench.recording", "run", "what measuring costs of the paths that are measured"),
     "capacity": ("ww.bench.capacity", "run", "disk and memory, beside what ww plan says"),
 }
 """Name -> module, function and what is measured. Modules are imported when they are asked for."""

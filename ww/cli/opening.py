@@ -25,6 +25,8 @@ STEP_SECONDS = 0.5
 """How often the progress of a wait is shown."""
 STALL_SECONDS = 120.0
 """A backlog that has not moved for this long is reported instead of waited for."""
+HELD_SECONDS = 5.0
+"""A backlog that has not moved for this long because others hold it is told of, once."""
 BEFORE_READING_SECONDS = 30.0
 """How long a recall waits for what earlier commands left pending."""
 
@@ -96,6 +98,7 @@ def drain(memory: EpisodicMemory, *, timeout: float | None = None, stall: float 
     deployment.embedding.warm()
     waited = since_move = 0.0
     left = total = counts.pending + counts.leased
+    told = False
     with bar("embedding", total) as advance_to:
         while timeout is None or waited < timeout:
             try:
@@ -107,6 +110,12 @@ def drain(memory: EpisodicMemory, *, timeout: float | None = None, stall: float 
                 since_move = 0.0 if now_left < left else since_move + STEP_SECONDS
                 left, total = now_left, max(total, now_left)
                 advance_to(total - left, total)
+                if counts.leased and not told and since_move >= HELD_SECONDS:
+                    told = True
+                    note(
+                        f"{counts.leased} episodes are leased by another process; if it is stopped or gone they are "
+                        f"free {deployment.settings.embedding_lease:g} s after it took them (embedding_lease)"
+                    )
                 if since_move >= stall:
                     raise FlushTimeout(
                         f"{left} episodes are still pending and none was embedded for {stall:.0f} seconds",

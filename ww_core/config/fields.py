@@ -172,6 +172,9 @@ class Fields(BaseSettings):
     archive_below: float = Field(
         0.2, ge=0, lt=1, description="retrievability to archive at: after 3 to 25 years by importance; 0: never"
     )
+    archive_cold: bool = Field(
+        True, description="move the vectors of what was archived to a collection that stays on disk; memory for speed"
+    )
 
     # -- consolidation
     consolidation_min_cluster_size: Annotated[int, Field(ge=2, le=100_000)] | Literal["auto"] = Field(

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from ww_core.errors import ConfigurationError, Unavailable
+from ww_core.consolidation.routing import settle_abandoned
+from ww_core.errors import ConfigurationError, NotFound, Unavailable
 from ww_core.maintenance.drain import never
 from ww_core.maintenance.erase import STEP, finish, finish_session
 from ww_core.maintenance.scrub import note, scrub_if_due
@@ -24,6 +25,7 @@ PAGE = 1000
 RUNS = 100
 ROWS_CURSOR = "sweep.rows"
 POINTS_CURSOR = "sweep.points"
+CENTROIDS_CURSOR = "sweep.centroids"
 
 Place = tuple[datetime, int, str]
 """Of a row in the record's order."""
@@ -40,7 +42,7 @@ class SweepReport:
     reopened: int = 0
     """Embedded rows whose points were missing."""
     orphans: int = 0
-    """Episodes whose points had no row, or a dead one."""
+    """Episodes whose points had no row, or a dead one, and runs whose centroids outlived them."""
     scrubbed: bool = False
     """The last traces of erased points were removed from the vector store's files."""
     pending: bool = False
@@ -71,7 +73,11 @@ def sweep(
         if not should_stop():
             orphans = _points_without_rows(graph, vectors, rows)
         if not should_stop():
+            orphans += _centroids_without_runs(graph, vectors, rows)
+        if not should_stop():
             scrubbed = scrub_if_due(graph, vectors, now=clock())
+        if not should_stop():
+            settle_abandoned(graph, vectors, clock())
     except (Unavailable, ConfigurationError) as error:
         outage = f"{type(error).__name__}: {error}"
         log.warning("sweep of the vectors waits: %s", outage, extra={"action": "sweep.outage"})
@@ -102,10 +108,11 @@ def sweep(
 
 def repair(graph: GraphStore, vectors: VectorStore) -> tuple[int, int]:
     """Compare everything at once, as after restoring a backup: embedded rows without their points are pending again,
-    points without rows are gone. How many of each. Raises StoreUnavailable."""
+    points without rows, and centroids without runs, are gone. How many of each. Raises StoreUnavailable."""
     # from the beginning, and beside the cursors: those belong to the sweeps, and one may run just now
     reopened = sum(_reopen_missing(graph, vectors, page) for page, _ in _row_pages(graph, None, sys.maxsize))
     orphans = sum(_remove_stray(graph, vectors, ids) for ids, _ in _point_pages(vectors, None, sys.maxsize))
+    orphans += sum(_remove_runs(graph, vectors, runs) for runs, _ in _centroid_pages(vectors, None, sys.maxsize))
     return reopened, orphans
 
 
@@ -161,6 +168,42 @@ def _points_without_rows(graph: GraphStore, vectors: VectorStore, budget: int) -
         orphans += _remove_stray(graph, vectors, ids)
         graph.put_fact(POINTS_CURSOR, after or "")
     return orphans
+
+
+def _centroids_without_runs(graph: GraphStore, vectors: VectorStore, budget: int) -> int:
+    """From where the last pass stopped, round and round: of a session that was erased while its run was published."""
+    orphans = 0
+    for runs, after in _centroid_pages(vectors, graph.get_fact(CENTROIDS_CURSOR) or None, budget):
+        orphans += _remove_runs(graph, vectors, runs)
+        graph.put_fact(CENTROIDS_CURSOR, after or "")
+    return orphans
+
+
+def _centroid_pages(vectors: VectorStore, after: str | None, budget: int) -> Iterator[tuple[list[str], str | None]]:
+    """Runs of the centroids behind the cursor, each page with the next one's cursor, None at the end."""
+    while budget > 0:
+        page, after = vectors.walk_centroids(after=after, limit=min(PAGE, budget))
+        after = after if page else None
+        yield sorted(set(page)), after
+        if after is None:
+            return
+        budget -= len(page)
+
+
+def _remove_runs(graph: GraphStore, vectors: VectorStore, run_ids: list[str]) -> int:
+    gone = [run_id for run_id in run_ids if not _known(graph, run_id)]
+    if gone:
+        vectors.drop_runs(gone)
+        note(graph)
+    return len(gone)
+
+
+def _known(graph: GraphStore, run_id: str) -> bool:
+    try:
+        graph.run(run_id)
+    except NotFound:
+        return False
+    return True
 
 
 def _point_pages(vectors: VectorStore, after: str | None, budget: int) -> Iterator[tuple[list[str], str | None]]:

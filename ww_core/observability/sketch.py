@@ -42,9 +42,10 @@ class Sketch:
 
     def add(self, seconds: float) -> None:
         """Count one value, seconds; not-a-number is ignored."""
-        if seconds != seconds:
-            return
-        seconds = min(max(seconds, SMALLEST), LARGEST)
+        if not SMALLEST <= seconds <= LARGEST:
+            if seconds != seconds:
+                return
+            seconds = min(max(seconds, SMALLEST), LARGEST)
         index = math.ceil(math.log(seconds) / _LOG_GAMMA)
         self.buckets[index] = self.buckets.get(index, 0) + 1
         self.count += 1

@@ -44,6 +44,9 @@ CENTROID_SESSION = "of_session"
 CENTROID_RUN = "of_run"
 CENTROID_CLUSTER = "of_cluster"
 CENTROID_RADIUS = "radius"
+CENTROID_VECTOR = "vector"
+"""The centroid itself, float32 in base64. Centroids are read by run and never searched, and a vector of their own name
+would make every episode's point reserve room for one."""
 
 KEYWORDS: tuple[str, ...] = (
     EPISODE,
@@ -165,7 +168,24 @@ def centroid_payload(centroid: Centroid) -> dict[str, Any]:
         CENTROID_RUN: centroid.run_id,
         CENTROID_CLUSTER: centroid.cluster_id,
         CENTROID_RADIUS: float(centroid.radius),
+        CENTROID_VECTOR: b64encode(np.asarray(centroid.vector, "<f4").tobytes()).decode("ascii"),
     }
+
+
+def centroids_of(payloads: Iterable[Mapping[str, Any] | None], session_id: str, run_id: str) -> list[Centroid]:
+    """The centroids of one run from their payloads, by cluster id."""
+    found = [
+        Centroid(
+            cluster_id=str(payload[CENTROID_CLUSTER]),
+            session_id=session_id,
+            run_id=run_id,
+            vector=np.frombuffer(b64decode(payload[CENTROID_VECTOR]), "<f4").astype(np.float32),
+            radius=float(payload[CENTROID_RADIUS]),
+        )
+        for payload in payloads
+        if payload
+    ]
+    return sorted(found, key=lambda centroid: centroid.cluster_id)
 
 
 # -- filters

@@ -278,6 +278,7 @@ def test_a_webhook_that_never_answers_costs_its_timeout_and_raises_nothing() -> 
 
 def test_the_settings_say_who_is_told_and_how_long_that_may_take(tmp_path: Path, listener: Listener) -> None:
     told = Deployment(settings(data_dir=tmp_path, alert_webhook=listener.url))
+    told.metrics.reset()
     for _ in range(20):
         told.metrics.observe("recall", 3.0)
     try:

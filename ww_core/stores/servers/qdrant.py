@@ -17,7 +17,6 @@ from ww_core.config import Settings
 from ww_core.errors import ConfigurationError
 from ww_core.stores import points as p
 from ww_core.stores.ports import (
-    CENTROID,
     CONTENT,
     Centroid,
     Fingerprint,
@@ -31,21 +30,31 @@ from ww_core.stores.ports import (
 )
 from ww_core.stores.servers import qdrant_collection as collection
 from ww_core.stores.servers import qdrant_shapes as shapes
+from ww_core.stores.tiers import TieredVectors
 
 _outlived: list[QdrantClient] = []
 """Clients of a parent process: closing them in a child would close the parent's channels."""
 
 
-class QdrantVectorStore:
-    """A VectorStore in one collection, ``{namespace}_{fingerprint digest}``. Connects at the first call; thread-safe;
-    connects anew after a fork.
+class QdrantVectorStore(TieredVectors[models.Record]):
+    """A VectorStore on the server that the settings name."""
+
+    def __init__(self, settings: Settings) -> None:
+        hot, cold = QdrantCollection(settings), QdrantCollection(settings, cold=True)
+        super().__init__(hot, cold, archive_cold=settings.archive_cold, writing=nullcontext)
+
+
+class QdrantCollection:
+    """A Tier in one collection, ``{namespace}_{fingerprint digest}``, with ``_cold`` behind it where that is archived.
+    Connects at the first call; thread-safe; connects anew after a fork.
 
     Several processes write at once: an upsert is conditional on the stored generation point by point, and every writer
     removes what it finds of older generations afterwards, its own late windows too.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, cold: bool = False) -> None:
         self._settings = settings
+        self._cold = cold
         self._namespace = settings.namespace
         self._local = collection.is_local(settings)
         self._lock = threading.RLock()
@@ -73,8 +82,8 @@ class QdrantVectorStore:
         with self._using("preparing the collection") as client:
             if not self._local:
                 collection.check_version(client, self._place)
-            wanted = collection.name(self._namespace, fingerprint)
-            found = collection.find(client, self._namespace)
+            wanted = collection.name(self._namespace, fingerprint, cold=self._cold)
+            found = collection.find(client, self._namespace, cold=self._cold)
             if found is not None and found[0] != wanted:
                 stored = p.described(found[1]) if found[1] else "another model"
                 raise ConfigurationError(
@@ -82,8 +91,13 @@ class QdrantVectorStore:
                     f"{p.described(fingerprint)}",
                     hint="set embedding_model back, or use another namespace",
                 )
-            collection.create(client, self._settings, fingerprint)
+            collection.create(client, self._settings, fingerprint, cold=self._cold)
             self._name = wanted
+
+    def fingerprint(self) -> Fingerprint | None:
+        with self._using("looking for the collection") as client:
+            found = collection.find(client, self._namespace, cold=self._cold)
+        return None if found is None else found[1]
 
     def drop(self) -> None:
         """Remove the namespace's collection with everything in it."""
@@ -123,8 +137,13 @@ class QdrantVectorStore:
             for point_id, generation, key in rows:
                 if generation < highest:
                     stale.setdefault((key, highest), []).append(point_id)
-        for (key, highest), ids in stale.items():
-            still = models.Filter(must=[models.HasIdCondition(has_id=list[Any](ids)), shapes.older_than(highest)])
+        self._delete_older(client, name, stale)
+
+    @staticmethod
+    def _delete_older(client: QdrantClient, name: str, points: Mapping[tuple[str | None, int], list[str]]) -> None:
+        """Remove points by (shard key, generation) where theirs is older still."""
+        for (key, generation), ids in points.items():
+            still = models.Filter(must=[models.HasIdCondition(has_id=list[Any](ids)), shapes.older_than(generation)])
             client.delete(name, models.FilterSelector(filter=still), wait=True, shard_key_selector=key)
 
     def change(self, changes: Sequence[PointChange]) -> None:
@@ -177,6 +196,40 @@ class QdrantVectorStore:
                 ids = models.PointIdsList(points=[point_id for point_id, _, _ in members])
                 client.delete(name, ids, wait=True, shard_key_selector=key)
             return len(rows)
+
+    # -- to and from another tier
+
+    def read(self, episode_ids: Sequence[str]) -> list[models.Record]:
+        with self._using("reading points") as client:
+            name = self._find(client)
+            if name is None or not episode_ids:
+                return []
+            these = models.Filter(must=[shapes.any_of(p.EPISODE, list(dict.fromkeys(episode_ids)))])
+            return list(collection.scroll(client, name, these, True, True))
+
+    def write(self, points: Sequence[models.Record]) -> None:
+        with self._using("writing points") as client:
+            name = self._writable(client)
+            for (key, generation), records in collection.grouped(points, _shard_and_generation):
+                rows = [
+                    models.PointStruct(id=record.id, vector=record.vector or {}, payload=record.payload)
+                    for record in records
+                ]
+                condition = models.Filter(must=[shapes.older_than(generation)])
+                client.upsert(name, rows, wait=True, update_filter=condition, shard_key_selector=key)
+
+    def discard(self, generations: Mapping[str, int]) -> None:
+        with self._using("deleting points") as client:
+            name = self._find(client)
+            if name is None or not generations:
+                return
+            gone: dict[tuple[str | None, int], list[str]] = {}
+            for episode_id, rows in self._stored(client, name, generations).items():
+                highest = generations[episode_id]
+                for point_id, generation, key in rows:
+                    if generation <= highest:
+                        gone.setdefault((key, highest), []).append(point_id)
+            self._delete_older(client, name, {(key, highest + 1): ids for (key, highest), ids in gone.items()})
 
     # -- reading
 
@@ -307,7 +360,7 @@ class QdrantVectorStore:
                 rows = [
                     models.PointStruct(
                         id=str(p.centroid_id(self._namespace, c.session_id, c.run_id, c.cluster_id)),
-                        vector=shapes.vectors({CENTROID: c.vector}, {}),
+                        vector={},
                         payload=p.centroid_payload(c),
                     )
                     for c in members
@@ -321,23 +374,12 @@ class QdrantVectorStore:
                 shapes.any_of(p.CENTROID_RUN, [run_id]),
             ]
         )
-        found: list[Centroid] = []
         with self._using("reading centroids") as client:
             name = self._find(client)
             if name is None:
                 return []
-            for record in collection.scroll(client, name, of_run, True, [CENTROID]):
-                payload = record.payload or {}
-                found.append(
-                    Centroid(
-                        cluster_id=str(payload[p.CENTROID_CLUSTER]),
-                        session_id=session_id,
-                        run_id=run_id,
-                        vector=np.array(shapes.dense(record, CENTROID), np.float32),
-                        radius=float(payload[p.CENTROID_RADIUS]),
-                    )
-                )
-        return sorted(found, key=lambda centroid: centroid.cluster_id)
+            records = collection.scroll(client, name, of_run, True, False)
+            return p.centroids_of((record.payload for record in records), session_id, run_id)
 
     def drop_centroids(self, session_id: str, *, keep_runs: Sequence[str]) -> None:
         gone = models.Filter(
@@ -349,6 +391,28 @@ class QdrantVectorStore:
             if name is not None:
                 key = collection.shard_of(self._settings, session_id)
                 client.delete(name, models.FilterSelector(filter=gone), wait=True, shard_key_selector=key)
+
+    def walk_centroids(self, *, after: str | None = None, limit: int = 1000) -> tuple[list[str], str | None]:
+        every = models.Filter(must=[shapes.any_of(p.KIND, [p.CENTROID_KIND])])
+        with self._using("reading centroids") as client:
+            name = self._find(client)
+            if name is None:
+                return [], None
+            records, following = client.scroll(
+                name, scroll_filter=every, offset=after, limit=limit, with_payload=[p.CENTROID_RUN], with_vectors=False
+            )
+        return [str((record.payload or {})[p.CENTROID_RUN]) for record in records], (
+            None if following is None else str(following)
+        )
+
+    def drop_runs(self, run_ids: Sequence[str]) -> None:
+        if not run_ids:
+            return
+        gone = models.Filter(must=[shapes.any_of(p.CENTROID_RUN, run_ids)])
+        with self._using("dropping centroids") as client:
+            name = self._find(client)
+            if name is not None:
+                client.delete(name, models.FilterSelector(filter=gone), wait=True)
 
     # -- helpers
 
@@ -375,7 +439,7 @@ class QdrantVectorStore:
     def _find(self, client: QdrantClient) -> str | None:
         """The collection's name, None where there is none yet."""
         if self._name is None:
-            found = collection.find(client, self._namespace)
+            found = collection.find(client, self._namespace, cold=self._cold)
             self._name = None if found is None else found[0]
         return self._name
 
@@ -405,3 +469,8 @@ class QdrantVectorStore:
             key = None if record.shard_key is None else str(record.shard_key)
             stored.setdefault(str(payload[p.EPISODE]), []).append((str(record.id), int(payload[p.GENERATION]), key))
         return stored
+
+
+def _shard_and_generation(record: models.Record) -> tuple[str | None, int]:
+    key = None if record.shard_key is None else str(record.shard_key)
+    return key, int((record.payload or {})[p.GENERATION])

@@ -19,11 +19,14 @@ from ww_core.stores.servers import qdrant_shapes as shapes
 
 PAGE = 1000
 """Points read in one scroll."""
+COLD = "_cold"
+"""Ends the name of the collection of archived vectors."""
 OLDEST = (1, 16)
 """The oldest server that knows conditional upserts and metadata: an older one ignores both in silence."""
 
 S = TypeVar("S", Point, Centroid)
 T = TypeVar("T")
+K = TypeVar("K")
 
 
 def is_local(settings: Settings) -> bool:
@@ -45,13 +48,14 @@ def check_version(client: QdrantClient, place: str) -> None:
         )
 
 
-def name(namespace: str, fingerprint: Fingerprint) -> str:
-    return f"{namespace}_{fingerprint.digest()}"
+def name(namespace: str, fingerprint: Fingerprint, *, cold: bool = False) -> str:
+    return f"{namespace}_{fingerprint.digest()}" + (COLD if cold else "")
 
 
-def find(client: QdrantClient, namespace: str) -> tuple[str, Fingerprint | None] | None:
-    """The namespace's collection and the model in its metadata; None where there is none."""
-    pattern = re.compile(re.escape(namespace) + r"_[0-9a-f]{12}")
+def find(client: QdrantClient, namespace: str, *, cold: bool = False) -> tuple[str, Fingerprint | None] | None:
+    """The namespace's collection, of what lives or of what was archived, and the model in its metadata; None where
+    there is none."""
+    pattern = re.compile(re.escape(namespace) + r"_[0-9a-f]{12}" + (COLD if cold else ""))
     names = sorted(c.name for c in client.get_collections().collections if pattern.fullmatch(c.name))
     if not names:
         return None
@@ -60,9 +64,9 @@ def find(client: QdrantClient, namespace: str) -> tuple[str, Fingerprint | None]
     return names[0], Fingerprint(**stored) if isinstance(stored, dict) else None
 
 
-def create(client: QdrantClient, settings: Settings, fingerprint: Fingerprint) -> None:
+def create(client: QdrantClient, settings: Settings, fingerprint: Fingerprint, *, cold: bool = False) -> None:
     """Make the collection with its indexes; harmless where another process is making it too."""
-    collection = name(settings.namespace, fingerprint)
+    collection = name(settings.namespace, fingerprint, cold=cold)
     local = is_local(settings)
     if not client.collection_exists(collection):
         if settings.qdrant_session_sharding and not local:
@@ -77,11 +81,13 @@ def create(client: QdrantClient, settings: Settings, fingerprint: Fingerprint) -
                 "quantization_config": shapes.quantization(settings.qdrant_quantization),
                 "timeout": ceil(settings.qdrant_timeout),
             }
+            if cold:
+                layout |= shapes.cold_params()
         try:
             client.create_collection(
                 collection,
-                vectors_config=shapes.dense_params(fingerprint.dimension, on_disk=settings.qdrant_on_disk),
-                sparse_vectors_config=shapes.sparse_params(),
+                vectors_config=shapes.dense_params(fingerprint.dimension, on_disk=cold or settings.qdrant_on_disk),
+                sparse_vectors_config=shapes.sparse_params(on_disk=cold),
                 metadata={"fingerprint": asdict(fingerprint)},
                 **layout,
             )
@@ -90,7 +96,7 @@ def create(client: QdrantClient, settings: Settings, fingerprint: Fingerprint) -
                 raise
     if local:
         return  # it has neither indexes nor shards
-    for field, schema in shapes.INDEXES.items():
+    for field, schema in (shapes.COLD_INDEXES if cold else shapes.INDEXES).items():
         client.create_payload_index(collection, field, field_schema=schema, wait=True)
     if settings.qdrant_session_sharding:
         existing = {str(key.key) for key in client.list_shard_keys(collection).shard_keys or []}
@@ -132,8 +138,8 @@ def by_shard(settings: Settings, items: Iterable[S]) -> list[tuple[str | None, l
     return grouped(items, lambda item: shard_of(settings, item.session_id))
 
 
-def grouped(items: Iterable[T], key: Callable[[T], str | None]) -> list[tuple[str | None, list[T]]]:
-    groups: dict[str | None, list[T]] = {}
+def grouped(items: Iterable[T], key: Callable[[T], K]) -> list[tuple[K, list[T]]]:
+    groups: dict[K, list[T]] = {}
     for item in items:
         groups.setdefault(key(item), []).append(item)
     return list(groups.items())

@@ -15,7 +15,7 @@ from ww_core.errors import ConfigurationError, StoreUnavailable, WorldWeaverErro
 from ww_core.masking import mask
 from ww_core.models import Vector
 from ww_core.stores import points as p
-from ww_core.stores.ports import CENTROID, DENSE_NAMES, SPARSE_NAMES, Search, SparseVector, Where
+from ww_core.stores.ports import DENSE_NAMES, SPARSE_NAMES, Search, SparseVector, Where
 
 Quantization: TypeAlias = Literal["none", "scalar", "binary"]
 
@@ -27,21 +27,42 @@ INDEXES: Mapping[str, Any] = {
 }
 
 
-def dense_params(dimension: int, *, on_disk: bool) -> dict[str, models.VectorParams]:
-    """The dense vectors of a collection. Centroids are few and read by filter: they need no graph."""
-    return {
-        name: models.VectorParams(
-            size=dimension,
-            distance=models.Distance.COSINE,
-            on_disk=on_disk,
-            hnsw_config=models.HnswConfigDiff(m=0) if name == CENTROID else None,
+COLD_INDEXES: Mapping[str, Any] = {
+    **{
+        field: models.KeywordIndexParams(
+            type=models.KeywordIndexType.KEYWORD, is_tenant=field == p.SESSION or None, on_disk=True
         )
+        for field in p.KEYWORDS
+    },
+    p.GENERATION: models.IntegerIndexParams(
+        type=models.IntegerIndexType.INTEGER, lookup=True, range=True, on_disk=True
+    ),
+    p.TIMESTAMP: models.DatetimeIndexParams(type=models.DatetimeIndexType.DATETIME, on_disk=True),
+}
+"""Of a collection that leaves everything on disk."""
+
+
+def dense_params(dimension: int, *, on_disk: bool) -> dict[str, models.VectorParams]:
+    """The dense vectors of a collection."""
+    return {
+        name: models.VectorParams(size=dimension, distance=models.Distance.COSINE, on_disk=on_disk)
         for name in DENSE_NAMES
     }
 
 
-def sparse_params() -> dict[str, models.SparseVectorParams]:
-    return {name: models.SparseVectorParams(modifier=models.Modifier.IDF) for name in SPARSE_NAMES}
+def sparse_params(*, on_disk: bool) -> dict[str, models.SparseVectorParams]:
+    index = models.SparseIndexParams(on_disk=True) if on_disk else None
+    return {name: models.SparseVectorParams(modifier=models.Modifier.IDF, index=index) for name in SPARSE_NAMES}
+
+
+def cold_params() -> dict[str, Any]:
+    """What a collection of archived vectors has beside those: no graph, and compressed vectors on disk too."""
+    compressed = models.ScalarQuantizationConfig(type=models.ScalarType.INT8, always_ram=False)
+    return {
+        "hnsw_config": models.HnswConfigDiff(m=0),
+        "quantization_config": models.ScalarQuantization(scalar=compressed),
+        "on_disk_payload": True,
+    }
 
 
 def quantization(kind: Quantization) -> Any:

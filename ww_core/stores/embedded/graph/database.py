@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ww_core.errors import StoreUnavailable, WorldWeaverError
+from ww_core.stores.embedded.graph.holders import Holders
 from ww_core.stores.embedded.graph.migrations import migrate
 
 LOCK_TIMEOUT = 30.0
@@ -45,6 +46,7 @@ class Database:
 
     def __init__(self, path: Path, *, lock_timeout: float = LOCK_TIMEOUT) -> None:
         self.path = path
+        self.holders = Holders(path)
         self._lock_timeout = lock_timeout
         self._reset()
         _databases.add(self)
@@ -109,6 +111,7 @@ class Database:
             self._all.difference_update(idle)
         for connection in idle:
             connection.close()
+        self.holders.leave()
 
     # -- connections
 
@@ -225,6 +228,7 @@ class Database:
 
     def _start_anew(self) -> None:
         _inherited.extend(self._all)
+        self.holders.abandon()
         self._reset()
 
 

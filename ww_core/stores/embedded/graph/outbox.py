@@ -28,6 +28,8 @@ _RELEASE = "UPDATE episode SET state = 0, lease = 0, due_at = ? WHERE seq = ?"
 _PLACED = f"""SELECT e.seq FROM json_each(?) j CROSS JOIN episode e ON e.seq = j.value
   JOIN session s ON s.session = e.session
   WHERE EXISTS (SELECT 1 FROM membership m WHERE m.session = e.session AND m.seq = e.seq AND {VISIBLE})"""
+_HOLDERS = "SELECT holder FROM lease UNION SELECT holder FROM run WHERE status = 'running'"
+_RUNS_OF_THE_DEAD = "UPDATE run SET expires_at = 0 WHERE status = 'running' AND holder = ?"
 _FRESH = """INSERT OR IGNORE INTO fresh SELECT e.session, e.at, e.position, e.episode_id, e.seq
   FROM json_each(?) j CROSS JOIN episode e ON e.seq = j.value"""
 
@@ -53,7 +55,8 @@ class Outbox(Part):
             expires = now + to_duration_us(lease_seconds)
             # numbers are never used again: a claim that was lost meanwhile must not read another's rows below
             lease = next_value(db, "lease")
-            db.execute("INSERT INTO lease VALUES (?, ?, ?, ?)", (lease, token, expires, alone))
+            values = (lease, token, expires, alone, self._db.holders.mine())
+            db.execute("INSERT INTO lease VALUES (?, ?, ?, ?, ?)", values)
             db.execute(_TAKE, (lease, as_list(seqs)))
         # read after the commit, so that writers wait for the short part only
         with self._db.read() as db:
@@ -128,11 +131,14 @@ class Outbox(Part):
         """See GraphStore."""
         expired = "SELECT lease, alone FROM lease WHERE expires_at <= ? ORDER BY lease"
         with self._db.read() as db:
-            if db.execute(expired, (self._now(),)).fetchone() is None:
+            dead = self._db.holders.dead(name for (name,) in db.execute(_HOLDERS))
+            if not dead and db.execute(expired, (self._now(),)).fetchone() is None:
                 return 0
         freed = 0
         with self._db.write() as db:
             now = self._now()
+            db.executemany("UPDATE lease SET expires_at = 0 WHERE holder = ?", [(name,) for name in dead])
+            db.executemany(_RUNS_OF_THE_DEAD, [(name,) for name in dead])
             for lease, alone in db.execute(expired, (now,)).fetchall():
                 query = "SELECT seq FROM episode WHERE lease = ? ORDER BY seq"
                 seqs = [seq for (seq,) in db.execute(query, (lease,))]
@@ -142,6 +148,7 @@ class Outbox(Part):
                 if not alone:
                     _halve(db, seqs)
                 db.execute("DELETE FROM lease WHERE lease = ?", (lease,))
+        self._db.holders.tidy()
         return freed
 
     def dead_letters(self, *, limit: int = 100, after: str | None = None) -> list[DeadLetter]:

@@ -74,8 +74,8 @@ class Runs(Part):
             version = db.execute(query, (session,)).fetchone()[0]
             db.execute(
                 """UPDATE run SET status = 'running', token = ?, expires_at = ?, version = ?, started_at = ?,
-                  progress = 0 WHERE run_id = ?""",
-                (token, now + to_duration_us(lease_seconds), version, now, run_id),
+                  progress = 0, holder = ? WHERE run_id = ?""",
+                (token, now + to_duration_us(lease_seconds), version, now, self._db.holders.mine(), run_id),
             )
             run = to_run(_row(db, run_id))
         clear_leftovers(self._db, session, upto=version)

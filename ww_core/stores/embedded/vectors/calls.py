@@ -69,6 +69,11 @@ CALLS: Mapping[str, Call] = {
     "put_centroids": Call(_put_centroids),
     "centroids": Call(_centroids, codec.unpack_centroids),
     "drop_centroids": Call(lambda store, packed, _, __: store.drop_centroids(packed[0], keep_runs=packed[1])),
+    "walk_centroids": Call(
+        lambda store, packed, _, __: store.walk_centroids(after=packed[0], limit=packed[1]),
+        lambda answer, _: (list(answer[0]), answer[1]),
+    ),
+    "drop_runs": Call(lambda store, packed, _, __: store.drop_runs(packed)),
     "info": Call(lambda store, _, __, ___: dict(store.info())),
     "scrub": Call(lambda store, _, __, ___: store.scrub()),
 }

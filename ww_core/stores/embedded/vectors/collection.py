@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import qdrant_edge as edge
@@ -28,20 +28,22 @@ class Collection:
     fingerprint: Fingerprint
     number: int
     """Of the shard: a rewritten one gets the next."""
+    cold: bool = False
+    """Whether its shards leave everything on disk."""
 
     @property
     def shard(self) -> Path:
         return self.home / f"shard-{self.number}"
 
     def next(self) -> Collection:
-        return Collection(self.home, self.fingerprint, self.number + 1)
+        return replace(self, number=self.number + 1)
 
     def make(self, go_on: Callable[[], None] = lambda: None) -> edge.EdgeShard:
         """A new, empty shard; what an unfinished attempt left there is removed. ``go_on`` is called between steps."""
         self.discard()
         self.shard.mkdir(mode=0o700, parents=True)
-        made = edge.EdgeShard.create(str(self.shard), engine.config(self.fingerprint.dimension))
-        for field, schema in engine.INDEXES.items():
+        made = edge.EdgeShard.create(str(self.shard), engine.config(self.fingerprint.dimension, cold=self.cold))
+        for field, schema in engine.indexes(cold=self.cold).items():
             go_on()
             made.update(edge.UpdateOperation.create_field_index(field, schema))
         return made
@@ -67,12 +69,12 @@ class Collection:
                 shutil.rmtree(other, ignore_errors=True)
 
 
-def find(directory: Path) -> Collection | None:
+def find(directory: Path, *, cold: bool = False) -> Collection | None:
     """The collection in the directory; None where there is none."""
     for manifest in sorted(directory.glob(f"*/{MANIFEST}")):
         try:
             read = json.loads(manifest.read_text("utf-8"))
-            found = Collection(manifest.parent, Fingerprint(**read["fingerprint"]), int(read["shard"]))
+            found = Collection(manifest.parent, Fingerprint(**read["fingerprint"]), int(read["shard"]), cold)
         except (ValueError, TypeError, KeyError) as error:
             raise ConfigurationError(
                 f"{manifest} is damaged: {error}", hint="restore it, or remove its directory and embed anew"
@@ -82,9 +84,9 @@ def find(directory: Path) -> Collection | None:
     return None
 
 
-def new(directory: Path, fingerprint: Fingerprint) -> Collection:
+def new(directory: Path, fingerprint: Fingerprint, *, cold: bool = False) -> Collection:
     """Where the first shard of this model goes."""
-    return Collection(directory / fingerprint.digest(), fingerprint, 1)
+    return Collection(directory / fingerprint.digest(), fingerprint, 1, cold)
 
 
 def another_model(stored: Fingerprint, asked: Fingerprint, place: Path) -> ConfigurationError:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +16,7 @@ import qdrant_edge as edge
 from ww_core.errors import StoreUnavailable, WorldWeaverError
 from ww_core.models import Vector
 from ww_core.stores import points as p
-from ww_core.stores.ports import CENTROID, DENSE_NAMES, SPARSE_NAMES, Search, SparseVector
+from ww_core.stores.ports import DENSE_NAMES, SPARSE_NAMES, Search, SparseVector
 
 PLAIN = edge.PayloadSchemaType
 INDEXES: Mapping[str, edge.PayloadSchemaType] = {
@@ -26,32 +28,58 @@ INDEXES: Mapping[str, edge.PayloadSchemaType] = {
 
 COMPRESSED_FROM = 20_000
 """Points from which a search reads compressed vectors first; below, reading them all takes a millisecond or two."""
+WHOLE_VECTORS = "/vectors/chunk_"
+"""In the paths of the files that hold them."""
 OVERSAMPLING = 4.0
 """Candidates, as a multiple of the limit, that the compressed vectors propose and the whole vectors score."""
 
 
-def config(dimension: int) -> edge.EdgeConfig:
+COMPACTED_FROM = 20_000
+"""Points that a cold shard collects in memory before opening it writes them in the form that stays on disk."""
+
+
+def indexes(*, cold: bool) -> Mapping[str, Any]:
+    """The payload indexes of a shard; those of a cold one stay on disk."""
+    if not cold:
+        return INDEXES
+    memory = edge.Memory.Cold
+    return {
+        **{field: edge.KeywordIndexParams(memory=memory) for field in p.KEYWORDS},
+        p.GENERATION: edge.IntegerIndexParams(memory=memory),
+        p.TIMESTAMP: edge.DatetimeIndexParams(memory=memory),
+    }
+
+
+def config(dimension: int, *, cold: bool = False) -> edge.EdgeConfig:
     """Of a new shard for vectors of ``dimension`` numbers.
 
     There is no graph index: building one costs a millisecond of CPU for each vector and stops every thread of the
     process while it lasts. Vectors compressed to 4 bits a number, which a search scans whole and then scores anew, are
     ready as soon as they are written, and take 5 ms for 200 000. The whole vectors stay in their files (``Cold``): as
-    fast once they were read, and what is never read, such as the room that every point has for a centroid, takes no
-    memory.
+    fast once they were read, and what is never read takes no memory.
+
+    In a ``cold`` one everything is left on disk, the compressed vectors and the indexes too.
     """
-    compressed = edge.TurboQuantQuantizationConfig(bits=edge.TurboQuantBitSize.Bits4, memory=edge.Memory.Pinned)
+    kept = edge.Memory.Cold if cold else edge.Memory.Pinned
+    compressed = edge.TurboQuantQuantizationConfig(bits=edge.TurboQuantBitSize.Bits4, memory=kept)
     return edge.EdgeConfig(
         vectors={
             name: edge.EdgeVectorParams(
                 size=dimension,
                 distance=edge.Distance.Cosine,
                 memory=edge.Memory.Cold,
-                quantization_config=None if name == CENTROID else compressed,
+                quantization_config=compressed,
             )
             for name in DENSE_NAMES
         },
-        sparse_vectors={name: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf) for name in SPARSE_NAMES},
+        sparse_vectors={
+            name: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf, memory=kept) for name in SPARSE_NAMES
+        },
         hnsw_config=edge.HnswIndexConfig(m=0, ef_construct=16, full_scan_threshold=10_000),
+        id_tracker_memory=kept if cold else None,
+        optimizers=edge.EdgeOptimizersConfig(indexing_threshold=COMPACTED_FROM * dimension * 4 // 1000)
+        if cold
+        else None,
         wal_enabled=True,
     )
 
@@ -60,6 +88,19 @@ def return_memory() -> None:
     """Give the system back what opening a shard took and freed: two thirds of the heap that glibc would keep."""
     with suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def release_pages(directory: Path) -> None:
+    """Let go of the whole vectors in ``directory`` that this process has read: their pages stay in the system's cache,
+    where they are the first to make room. A pass over all of them would hold 1.5 GiB a million otherwise."""
+    with suppress(OSError, AttributeError):
+        advise = ctypes.CDLL(None).madvise
+        for mapping in Path("/proc/self/maps").read_text("utf-8", "replace").splitlines():
+            area, rights, *_, path = mapping.split(maxsplit=5)
+            # shared ones only: of a private mapping this would drop what was written to it
+            if rights.endswith("s") and path.startswith(f"{directory}/") and WHOLE_VECTORS in path:
+                start, end = (int(bound, 16) for bound in area.split("-"))
+                advise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), mmap.MADV_DONTNEED)
 
 
 @contextmanager

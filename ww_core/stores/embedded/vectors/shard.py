@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +19,6 @@ from ww_core.stores.embedded.vectors import collection, engine, rewrite, room
 from ww_core.stores.embedded.vectors.engine import translated
 from ww_core.stores.embedded.vectors.rewrite import Touched
 from ww_core.stores.ports import (
-    CENTROID,
     CONTENT,
     Centroid,
     Fingerprint,
@@ -33,6 +33,8 @@ from ww_core.stores.ports import (
 
 PAGE = 10_000
 """Points read in one scroll."""
+READ_AND_RELEASED = 50_000
+"""Vectors read (of 384 numbers: 77 MB) from which their pages are let go of."""
 MOST = 0.5
 """Share of the points above which a condition is applied to what was found instead of before."""
 MARGIN = 16
@@ -40,28 +42,34 @@ MARGIN = 16
 
 
 class Shard:
-    """A VectorStore on the collection in ``directory``. Thread-safe; one per directory on the machine.
+    """A Tier on the collection in ``directory``. Thread-safe; one per directory on the machine.
 
-    Without a collection reads answer that there is nothing, and writes raise ConfigurationError.
+    Without a collection reads answer that there is nothing, and writes raise ConfigurationError. A ``cold`` one leaves
+    everything on disk.
     """
 
-    def __init__(self, directory: Path, *, namespace: str) -> None:
+    def __init__(self, directory: Path, *, namespace: str, cold: bool = False) -> None:
         self._directory = directory
+        self._cold = cold
         self._namespace = namespace
         self._write = threading.RLock()
         self._closed = False
         self._leaving = False
         """Closing waits for a running scrub, which looks here between two calls of the engine."""
         self._scrubbing = threading.Lock()
+        self._read = 0
+        """Vectors read since their pages were let go of."""
         self._touched: Touched | None = None
         """What a running scrub has to look at again; guarded by the write lock."""
         self._shard: edge.EdgeShard | None = None
-        self._collection = collection.find(directory)
+        self._collection = collection.find(directory, cold=cold)
         if self._collection is not None:
             self._collection.tidy()
             room.need_to_open(self._collection.shard)
             with translated("opening it"):
                 self._shard = edge.EdgeShard.load(str(self._collection.shard))
+                if cold:
+                    self._shard.optimize()  # nothing, unless many points came since
             engine.return_memory()
 
     # -- the collection
@@ -85,13 +93,25 @@ class Shard:
                 if self._collection.fingerprint != fingerprint:
                     raise collection.another_model(self._collection.fingerprint, fingerprint, self._directory)
                 return
+            self._directory.mkdir(mode=0o700, exist_ok=True)
             room.need(self._directory, room.TO_WRITE, "creating the collection")
-            fresh = collection.new(self._directory, fingerprint)
+            fresh = collection.new(self._directory, fingerprint, cold=self._cold)
             with translated("creating the collection"):
                 shard = fresh.make()
                 shard.flush()
                 fresh.publish()
             self._shard, self._collection = shard, fresh
+
+    def fingerprint(self) -> Fingerprint | None:
+        return None if self._collection is None else self._collection.fingerprint
+
+    def drop(self) -> None:
+        with self._write:
+            found, self._collection = self._collection, None
+            shard, self._shard = self._shard, None
+            if shard is not None and found is not None:
+                shard.close()
+                shutil.rmtree(found.home)
 
     def _readable(self) -> edge.EdgeShard | None:
         """None where there is no collection yet."""
@@ -163,11 +183,46 @@ class Shard:
             return 0
         with self._write, translated("deleting points"):
             ids = [point_id for rows in self._stored(episode_ids).values() for point_id, _ in rows]
-            if ids:
-                room.need(self._directory, room.TO_DELETE, "deleting points")
-                self._touch(episode_ids)
-                self._writable().update(edge.UpdateOperation.delete_points(list[Any](ids)))
+            self._delete(episode_ids, ids)
             return len(ids)
+
+    # -- to and from another tier
+
+    def read(self, episode_ids: Sequence[str]) -> list[edge.Record]:
+        with translated("reading points"):
+            return self._scroll(list(dict.fromkeys(episode_ids)), True, True) if episode_ids else []
+
+    def write(self, points: Sequence[edge.Record]) -> None:
+        by_generation: dict[int, list[edge.Record]] = {}
+        for record in points:
+            by_generation.setdefault(engine.whole(record.payload, p.GENERATION), []).append(record)
+        with self._write, translated("writing points"):
+            room.need(self._directory, room.TO_WRITE, "writing points")
+            self._touch(engine.text(record.payload, p.EPISODE) for record in points)
+            for generation, group in by_generation.items():
+                rows = [edge.Point(record.id, record.vector or {}, record.payload) for record in group]
+                condition = engine.older_than(generation)
+                self._writable().update(edge.UpdateOperation.upsert_points(rows, condition=condition))
+
+    def discard(self, generations: Mapping[str, int]) -> None:
+        if not generations or self._readable() is None:
+            return
+        with self._write, translated("deleting points"):
+            self._delete(
+                generations,
+                [
+                    point_id
+                    for episode_id, rows in self._stored(list(generations)).items()
+                    for point_id, generation in rows
+                    if generation <= generations[episode_id]
+                ],
+            )
+
+    def _delete(self, episode_ids: Iterable[str], point_ids: Sequence[UUID]) -> None:
+        if point_ids:
+            room.need(self._directory, room.TO_DELETE, "deleting points")
+            self._touch(episode_ids)
+            self._writable().update(edge.UpdateOperation.delete_points(list[Any](point_ids)))
 
     # -- reading
 
@@ -236,6 +291,10 @@ class Shard:
                     owners.append(engine.text(record.payload, p.EPISODE))
                     rows.append(packed.pack(*vector))  # numpy takes three times as long over a list
             matrix = np.frombuffer(b"".join(rows), np.float32).reshape(len(rows), dimension)
+        self._read += len(rows)
+        if self._read >= READ_AND_RELEASED:
+            self._read = 0
+            engine.release_pages(self._collection.shard)
         return p.mean_vectors(episode_ids, owners, matrix)
 
     def pieces(self, episode_ids: Sequence[str]) -> dict[str, bytes]:
@@ -243,8 +302,7 @@ class Shard:
             return {}
         with translated("reading word pieces"):
             records = self._scroll(list(episode_ids), [p.EPISODE, p.PIECES], False)
-        found = {engine.text(record.payload, p.EPISODE): p.pieces(record.payload) for record in records}
-        return {episode_id: kept for episode_id, kept in found.items() if kept}
+        return {engine.text(r.payload, p.EPISODE): kept for r in records if (kept := p.pieces(r.payload))}
 
     def walk(self, *, after: str | None = None, limit: int = 1000) -> tuple[list[tuple[str, int]], str | None]:
         shard = self._readable()
@@ -298,7 +356,7 @@ class Shard:
         rows = [
             edge.Point(
                 p.centroid_id(self._namespace, c.session_id, c.run_id, c.cluster_id),
-                engine.vectors({CENTROID: c.vector}, {}),
+                {},
                 p.centroid_payload(c),
             )
             for c in centroids
@@ -320,21 +378,9 @@ class Shard:
         )
         with translated("reading centroids"):
             records, _ = shard.scroll(
-                edge.ScrollRequest(limit=1_000_000, filter=of_run, with_payload=True, with_vector=[CENTROID])
+                edge.ScrollRequest(limit=1_000_000, filter=of_run, with_payload=True, with_vector=False)
             )
-            return sorted(
-                (
-                    Centroid(
-                        cluster_id=engine.text(record.payload, p.CENTROID_CLUSTER),
-                        session_id=session_id,
-                        run_id=run_id,
-                        vector=np.array(engine.dense(record, CENTROID), np.float32),
-                        radius=float((record.payload or {})[p.CENTROID_RADIUS]),
-                    )
-                    for record in records
-                ),
-                key=lambda centroid: centroid.cluster_id,
-            )
+            return p.centroids_of((record.payload for record in records), session_id, run_id)
 
     def drop_centroids(self, session_id: str, *, keep_runs: Sequence[str]) -> None:
         if self._readable() is None:
@@ -346,6 +392,33 @@ class Shard:
         with self._write, translated("dropping centroids"):
             room.need(self._directory, room.TO_DELETE, "dropping centroids")
             self._touch_centroids()
+            self._writable().update(edge.UpdateOperation.delete_points_by_filter(gone))
+
+    def walk_centroids(self, *, after: str | None = None, limit: int = 1000) -> tuple[list[str], str | None]:
+        shard = self._readable()
+        if shard is None:
+            return [], None
+        with translated("reading centroids"):
+            records, following = shard.scroll(
+                edge.ScrollRequest(
+                    offset=None if after is None else UUID(after),
+                    limit=limit,
+                    filter=engine.any_of(p.KIND, [p.CENTROID_KIND]),
+                    with_payload=[p.CENTROID_RUN],
+                    with_vector=False,
+                )
+            )
+        return [engine.text(record.payload, p.CENTROID_RUN) for record in records], (
+            None if following is None else str(following)
+        )
+
+    def drop_runs(self, run_ids: Sequence[str]) -> None:
+        if not run_ids or self._readable() is None:
+            return
+        with self._write, translated("dropping centroids"):
+            room.need(self._directory, room.TO_DELETE, "dropping centroids")
+            self._touch_centroids()
+            gone = engine.any_of(p.CENTROID_RUN, list(run_ids))
             self._writable().update(edge.UpdateOperation.delete_points_by_filter(gone))
 
     # -- erasure
@@ -410,7 +483,7 @@ class Shard:
             stored.setdefault(engine.text(record.payload, p.EPISODE), []).append(row)
         return stored
 
-    def _scroll(self, episode_ids: list[str], fields: list[str], vectors: list[str] | bool) -> list[edge.Record]:
+    def _scroll(self, episode_ids: list[str], fields: list[str] | bool, vectors: list[str] | bool) -> list[edge.Record]:
         shard = self._readable()
         if shard is None:
             return []

@@ -30,6 +30,7 @@ from ww_core.stores.ports import (
     VectorStore,
     Where,
 )
+from ww_core.stores.tiers import TieredVectors
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,8 @@ PATIENCE_SECONDS = 30.0
 """How long a call looks for an owner, or for the chance to become one, before it gives up."""
 FOREIGN_SECONDS = 1.0
 """How long the lock must stay in a stranger's name before it is believed: a new holder writes its own a bit later."""
+COLD = "cold"
+"""Directory of the archived vectors, in that of the others."""
 SCRUB_SECONDS = 3600.0
 """How long a client waits for a scrub."""
 
@@ -46,13 +49,19 @@ SCRUB_SECONDS = 3600.0
 class Owner:
     """Lock, shard and server of the process that owns."""
 
-    def __init__(self, directory: Path, namespace: str, lock: OwnerLock) -> None:
+    def __init__(self, directory: Path, namespace: str, lock: OwnerLock, *, archive_cold: bool) -> None:
         self._directory = directory
         self._lock = lock
         # The socket comes first: clients find it and wait, however long a large shard takes to open.
         self._server = Server(directory)
         try:
-            self.shard = Shard(directory, namespace=namespace)
+            writing = threading.RLock()
+            self.shard = TieredVectors(
+                Shard(directory, namespace=namespace),
+                Shard(directory / COLD, namespace=namespace, cold=True),
+                archive_cold=archive_cold,
+                writing=lambda: writing,
+            )
         except BaseException:
             self._server.close()
             raise
@@ -80,17 +89,19 @@ class EdgeVectorStore:
     A call whose owner dies is made again to the next one: every call of the port may be repeated.
     """
 
-    def __init__(self, directory: Path, *, namespace: str) -> None:
+    def __init__(self, directory: Path, *, namespace: str, archive_cold: bool = True) -> None:
         self._directory = directory
         self._namespace = namespace
+        self._archive_cold = archive_cold
         self._lock = threading.RLock()
         self._role: Owner | Client | None = None
         forks.register(self)
 
     @classmethod
-    def open(cls, data_dir: Path, *, namespace: str) -> VectorStore:
-        """The vectors of that namespace in the data directory, made at the first call."""
-        return cls(Path(data_dir).expanduser() / "vectors" / namespace, namespace=namespace)
+    def open(cls, data_dir: Path, *, namespace: str, archive_cold: bool = True) -> VectorStore:
+        """The vectors of that namespace in the data directory, made at the first call. ``archive_cold`` is the owner's:
+        whether archived ones lie in a cold shard of their own."""
+        return cls(Path(data_dir).expanduser() / "vectors" / namespace, namespace=namespace, archive_cold=archive_cold)
 
     @property
     def owns(self) -> bool:
@@ -162,6 +173,14 @@ class EdgeVectorStore:
             lambda _: [session_id, list(keep_runs)],
         )
 
+    def walk_centroids(self, *, after: str | None = None, limit: int = 1000) -> tuple[list[str], str | None]:
+        return self._call(
+            "walk_centroids", lambda shard: shard.walk_centroids(after=after, limit=limit), lambda _: [after, limit]
+        )
+
+    def drop_runs(self, run_ids: Sequence[str]) -> None:
+        self._call("drop_runs", lambda shard: shard.drop_runs(run_ids), lambda _: list(run_ids))
+
     def scrub(self) -> None:
         self._call("scrub", lambda shard: shard.scrub(), timeout=SCRUB_SECONDS)
 
@@ -176,7 +195,7 @@ class EdgeVectorStore:
     def _call(
         self,
         name: str,
-        run: Callable[[Shard], T],
+        run: Callable[[VectorStore], T],
         pack: Callable[[Arrays], Any] = lambda _: None,
         *,
         timeout: float = CALL_SECONDS,
@@ -262,7 +281,7 @@ class EdgeVectorStore:
                     hint="give this user a writable data_dir with free space",
                 ) from error
             try:
-                owner = Owner(self._directory, self._namespace, lock)
+                owner = Owner(self._directory, self._namespace, lock, archive_cold=self._archive_cold)
             except BaseException as error:
                 lock.release()
                 if isinstance(error, OSError) and not isinstance(error, StoreUnavailable):

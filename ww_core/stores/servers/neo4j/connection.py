@@ -10,6 +10,8 @@ import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, wait
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from ssl import PROTOCOL_TLS_CLIENT, SSLContext
 from typing import Any, TypeVar
@@ -30,8 +32,9 @@ CONNECT_SECONDS = 5.0
 IDLE_SECONDS = 60.0
 """A connection idle for longer is tried out before it is used: a firewall may have dropped it."""
 PATIENCE_SECONDS = 20.0
-"""How long a store waits for a server that keeps its connections and says nothing (stopped, or cut off): the driver
-waits for as long as the server promised to give a sign of life, 120 s."""
+"""After so long without an answer a store gives up, and any other call looks whether the server answers at all. One
+that is stopped, or cut off, keeps its connections and says nothing, and the driver waits for as long as the server
+promised to give a sign of life, 120 s. A query that takes its time is waited for."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 1.0
 """Seconds before the first and before any further repetition of a transaction, at most; jittered."""
 
@@ -59,9 +62,12 @@ class Server:
         self._uri = parts._replace(netloc=self.place).geturl()
         self._auth = _credentials(settings, userinfo)
         self._lock = threading.RLock()
+        self._opening = threading.Lock()
         self._driver: Driver | None = None
         self._bookmarks: BookmarkManager | None = None
         self._in_use = 0
+        self._closed = 0
+        self._silent = False
         _servers.add(self)
 
     @property
@@ -71,21 +77,25 @@ class Server:
 
     def read(self, work: Callable[[Transaction], T]) -> T:
         """What ``work`` returns, from one transaction that only reads; ``work`` may be called several times."""
-        return self._run(work, READ_ACCESS, again=True)
+        return self._run(work, READ_ACCESS, again=True, prompt=False)
 
-    def write(self, work: Callable[[Transaction], T], *, again: bool = False) -> T:
+    def write(self, work: Callable[[Transaction], T], *, again: bool = False, prompt: bool = False) -> T:
         """What ``work`` returns, from one transaction, durable when this returns; ``work`` may be called several times.
 
         ``again``: also where the connection broke during a commit whose outcome is unknown; ``work`` then gives the
-        same answer whether it was done or not.
+        same answer whether it was done or not. ``prompt``: it never takes long, so PATIENCE_SECONDS is the end.
         """
-        return self._run(work, WRITE_ACCESS, again=again)
+        return self._run(work, WRITE_ACCESS, again=again, prompt=prompt)
 
-    def within(self, seconds: float, call: Callable[[], T]) -> T:
+    def _attended(self, call: Callable[[], T], *, prompt: bool) -> T:
         """What ``call`` returns, on a thread of its own: one that is stuck in the driver is left behind.
 
-        Raises StoreUnavailable after so many seconds; what became of the call is unknown then.
+        Raises StoreUnavailable where the server says nothing; what became of the call is unknown then.
         """
+        if self._silent:  # one call has found out: the others need not wait as long
+            self._silent = not self._answers()
+            if self._silent:
+                raise self._unanswered(CONNECT_SECONDS)
         answer: Future[T] = Future()
 
         def run() -> None:
@@ -95,26 +105,38 @@ class Server:
                 answer.set_exception(error)
 
         threading.Thread(target=run, name="ww-neo4j", daemon=True).start()
-        done, _ = wait([answer], timeout=seconds)
-        if not done:
-            raise StoreUnavailable(
-                f"Neo4j at {self.place} did not answer within {seconds:g} s", hint="is the server stopped, or cut off?"
-            )
+        while not wait([answer], timeout=PATIENCE_SECONDS).done:
+            if prompt or not self._answers():
+                self._silent = True
+                raise self._unanswered(PATIENCE_SECONDS)
         return answer.result()
+
+    def _unanswered(self, seconds: float) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"Neo4j at {self.place} did not answer within {seconds:g} s", hint="is the server stopped, or cut off?"
+        )
+
+    def _answers(self) -> bool:
+        """Whether a new connection is answered, within CONNECT_SECONDS."""
+        with suppress(DriverError, Neo4jError, ConfigurationError), self._open(CONNECT_SECONDS) as driver:
+            driver.verify_connectivity()
+            return True
+        return False
 
     def close(self) -> None:
         """Close the pool. Using the server again opens it again."""
         with self._lock:
             driver, self._driver = self._driver, None
+            self._closed += 1
             if driver is not None:
                 driver.close()
 
-    def _run(self, work: Callable[[Transaction], T], access: str, *, again: bool) -> T:
+    def _run(self, work: Callable[[Transaction], T], access: str, *, again: bool, prompt: bool) -> T:
         repeated, lost = 0, 0
         started = time.monotonic()
         while True:
             try:
-                return self._attempt(work, access)
+                return self._attended(partial(self._attempt, work, access), prompt=prompt)
             except (DriverError, Neo4jError) as error:
                 if failures.repeatable(error) and repeated < self._settings.neo4j_max_transaction_retry:
                     repeated += 1
@@ -152,31 +174,38 @@ class Server:
                 self._in_use -= 1
 
     def _connected(self) -> Driver:
-        with self._lock:
+        with self._opening:
             if self._driver is None:
-                driver = self._open()
+                driver, closed = self._open(self._settings.neo4j_acquisition_timeout), self._closed
                 try:
                     with driver.session(database=self._settings.neo4j_database) as session:
                         migrate(session, self.place)
                 except BaseException:
                     driver.close()
                     raise
-                self._driver = driver
+                # in a cluster, what one transaction wrote is seen by the next even where another member answers it
+                self._bookmarks = GraphDatabase.bookmark_manager() if self._uri.startswith("neo4j") else None
+                with self._lock:
+                    if closed == self._closed:
+                        self._driver = driver
+                        return driver
+                driver.close()  # whoever asked has given up meanwhile
+                raise StoreUnavailable(f"the store on Neo4j at {self.place} was closed meanwhile")
             return self._driver
 
-    def _open(self) -> Driver:
+    def _open(self, acquisition_timeout: float) -> Driver:
         s = self._settings
         uri, trust = self._uri, {}
         if s.neo4j_ca_certs is not None:
             # the driver's own "+s" always means the system's authorities
             uri, trust = uri.replace("+s://", "://", 1), _trusting(s.neo4j_ca_certs)
         try:
-            driver = GraphDatabase.driver(
+            return GraphDatabase.driver(
                 uri,
                 **trust,
                 auth=self._auth,
                 max_connection_pool_size=s.neo4j_pool_size,
-                connection_acquisition_timeout=s.neo4j_acquisition_timeout,
+                connection_acquisition_timeout=acquisition_timeout,
                 connection_timeout=CONNECT_SECONDS,
                 liveness_check_timeout=IDLE_SECONDS,
                 user_agent=f"world-weaver/{VERSION}",
@@ -187,9 +216,6 @@ class Server:
             raise ConfigurationError(
                 f"neo4j_uri {self.place!r} cannot be used: {error}", hint="bolt://HOST:7687"
             ) from error
-        # in a cluster, what one transaction wrote is seen by the next even where another member answers it
-        self._bookmarks = GraphDatabase.bookmark_manager() if self._uri.startswith("neo4j") else None
-        return driver
 
 
 def _trusting(authorities: Path) -> dict[str, Any]:
@@ -214,7 +240,7 @@ def _credentials(settings: Settings, userinfo: str) -> tuple[str, str] | None:
 def _start_anew() -> None:
     for server in list(_servers):
         # another thread of the parent may have held it at the fork
-        server._lock = threading.RLock()
+        server._lock, server._opening = threading.RLock(), threading.Lock()
         if server._driver is not None:
             _outlived.append(server._driver)
             server._driver, server._in_use = None, 0

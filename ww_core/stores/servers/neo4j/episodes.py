@@ -13,7 +13,7 @@ from neo4j import Transaction
 from ww_core.errors import NotFound
 from ww_core.models import Episode, State
 from ww_core.stores.ports import Added, AddResult, Dirty
-from ww_core.stores.servers.neo4j import connection, dirt, queues
+from ww_core.stores.servers.neo4j import dirt, queues
 from ww_core.stores.servers.neo4j.membership import forget_memberships
 from ww_core.stores.servers.neo4j.rows import EPISODE, NOW, Part, to_episode, to_place, usable, value
 from ww_core.stores.values import to_json, to_us
@@ -80,9 +80,7 @@ class Episodes(Part):
             return []
         # in order of the ids, as all that write several rows do: they then wait for each other in one direction
         rows = [self._row(*first[name]) for name in sorted(first)]
-        found = self._server.within(
-            connection.PATIENCE_SECONDS, lambda: self._server.write(lambda tx: self._add(tx, rows), again=True)
-        )
+        found = self._server.write(lambda tx: self._add(tx, rows), again=True, prompt=True)
         known: dict[str, tuple[str, str, str | None]] = {
             name: (state, session, content) for name, state, session, content in found
         }

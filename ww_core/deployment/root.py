@@ -1,8 +1,7 @@
-"""The composition root: from settings to the stores, the model and everything that is built on them."""
+"""One deployment: everything that one Settings describes, opened when it is first needed."""
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import weakref
@@ -10,16 +9,18 @@ from collections.abc import Callable, Hashable, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from ww_core.buffers import Buffers
 from ww_core.config import Settings
-from ww_core.errors import StoreUnavailable
+from ww_core.deployment.figures import Figures, board_of
+from ww_core.deployment.shared import Closes, process_shared
+from ww_core.deployment.stores import graph_key, made_data_dir, open_graph, open_vectors, vectors_key
 from ww_core.forks import immortal
 from ww_core.hooks import Hooks, process_hooks
 from ww_core.models import Vector
 from ww_core.observability.metrics import Metrics, process_metrics
-from ww_core.observability.summary import CACHE_HITS, CACHE_TOTAL, POOL_UTIL
+from ww_core.observability.summary import CACHE_HITS, CACHE_TOTAL
 from ww_core.stores.ports import Doorbell, GraphStore, VectorStore
 
 if TYPE_CHECKING:
@@ -28,24 +29,12 @@ if TYPE_CHECKING:
     from ww_core.embedding.remote import RemoteQueries
     from ww_core.embedding.sparse import SparseEncoder
     from ww_core.ingest.core import Ingest
-    from ww_core.observability.publish import Board, Publisher
+    from ww_core.observability.publish import Board
     from ww_core.recall.service import Recaller
     from ww_core.recall.strengthening import Strengthener
 
-log = logging.getLogger(__name__)
-
-GRAPH_FILE = "graph.sqlite3"
-"""Of the namespace ``ww``; any other has ``graph-NAMESPACE.sqlite3``, as each has its own vectors."""
-METRICS_DIRECTORY = "metrics"
-
 T = TypeVar("T")
-
-
-class _Closes(Protocol):
-    def close(self) -> None: ...
-
-
-C = TypeVar("C", bound=_Closes)
+C = TypeVar("C", bound=Closes)
 
 
 class Silent:
@@ -56,35 +45,6 @@ class Silent:
 
     def close(self) -> None:
         return None
-
-
-class Shared:
-    """What several deployments of one process use together, opened once and closed with its last user."""
-
-    def __init__(self) -> None:
-        self._lock = threading.RLock()
-        self._open: dict[Hashable, Any] = {}
-        self._users: dict[Hashable, set[int]] = {}
-
-    def use(self, key: Hashable, user: int, make: Callable[[], C]) -> C:
-        """The resource of that key, made where there is none."""
-        with self._lock:
-            if key not in self._open:
-                self._open[key] = make()
-            self._users.setdefault(key, set()).add(user)
-            resource: C = self._open[key]
-            return resource
-
-    def leave(self, user: int) -> list[_Closes]:
-        """Take the user away from everything; what nobody uses any longer, for the caller to close."""
-        idle = []
-        with self._lock:
-            for key, users in list(self._users.items()):
-                users.discard(user)
-                if not users:
-                    idle.append(self._open.pop(key))
-                    del self._users[key]
-        return idle
 
 
 class Deployment:
@@ -107,6 +67,7 @@ class Deployment:
         """Replaced by the runtime that knows who listens."""
         self._lock = threading.RLock()
         self._holders = 0
+        self._figures = Figures()
         Deployment._all.add(self)
         self.metrics.errors.resize(settings.error_history_size)
         if settings.trace_sample:
@@ -148,13 +109,8 @@ class Deployment:
         with self._lock:
             for name in _OPENED:
                 self.__dict__.pop(name, None)
-            if (publisher := self.__dict__.pop("_publisher", None)) is not None:
-                publisher.close()
-            for probe, read in self.__dict__.pop("_probes", {}).items():
-                self.metrics.drop_probe(probe, read)
-            for meter, total in self.__dict__.pop("_meters", {}).items():
-                self.metrics.drop_meter(meter, total)
-            for resource in _shared.leave(id(self)):
+            self._figures.close()
+            for resource in process_shared().leave(id(self)):
                 resource.close()
 
     # -- who and where
@@ -174,42 +130,15 @@ class Deployment:
 
     @cached_property
     def _graph_key(self) -> Hashable:
-        s = self.settings
-        if s.neo4j_uri is None:
-            return ("sqlite", str(s.data_dir), s.namespace)
-        return (
-            *("neo4j", s.neo4j_uri, s.neo4j_user, s.neo4j_password, s.neo4j_database, s.namespace),
-            *(s.neo4j_pool_size, s.neo4j_max_transaction_retry, s.neo4j_acquisition_timeout),
-        )
+        return graph_key(self.settings)
 
     @cached_property
     def _vectors_key(self) -> Hashable:
-        s = self.settings
-        if s.qdrant_url is None:
-            return ("edge", str(s.data_dir), s.namespace)
-        return (
-            *("qdrant", s.qdrant_url, s.qdrant_api_key, s.namespace, s.embedding_model),
-            *(s.qdrant_timeout, s.qdrant_grpc, s.qdrant_prefer_grpc, s.qdrant_grpc_port, s.qdrant_pool_size),
-            *(s.qdrant_shard_number, s.qdrant_replication_factor, s.qdrant_write_consistency),
-            *(s.qdrant_on_disk, s.qdrant_quantization, s.qdrant_session_sharding),
-        )
+        return vectors_key(self.settings)
 
     def data_dir(self) -> Path:
         """The data directory, made (mode 0700) where it is absent. Raises StoreUnavailable."""
-        path = self.settings.data_dir
-        try:
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreUnavailable(
-                f"data directory {path} cannot be made: {error.strerror or error}",
-                hint="choose another with --data-dir or the setting data_dir",
-            ) from error
-        if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-            raise StoreUnavailable(
-                f"data directory {path} cannot be read and written by this user",
-                hint="change its permissions, or choose another with --data-dir or the setting data_dir",
-            )
-        return path
+        return made_data_dir(self.settings)
 
     # -- the parts
 
@@ -221,6 +150,9 @@ class Deployment:
                 if found is None:
                     found = self.__dict__[name] = make()
         return found
+
+    def _use(self, key: Hashable, make: Callable[[], C]) -> C:
+        return process_shared().use(key, id(self), make)
 
     @property
     def metrics(self) -> Metrics:
@@ -236,11 +168,11 @@ class Deployment:
 
     @property
     def graph(self) -> GraphStore:
-        return self._once("_graph", lambda: _shared.use(self._graph_key, id(self), self._open_graph))
+        return self._once("_graph", lambda: self._use(self._graph_key, self._open_graph))
 
     @property
     def vectors(self) -> VectorStore:
-        return self._once("_vectors", lambda: _shared.use(self._vectors_key, id(self), self._open_vectors))
+        return self._once("_vectors", lambda: self._use(self._vectors_key, lambda: open_vectors(self.settings)))
 
     @property
     def embedding(self) -> EmbeddingService:
@@ -253,9 +185,7 @@ class Deployment:
     @property
     def buffers(self) -> Buffers:
         """Shared by the deployments of one graph store in this process that have the same sizes."""
-        s = self.settings
-        sizes = (s.working_memory_size, s.ca1_buffer_size, s.episode_buffer_size)
-        return self._once("_buffers", lambda: _buffers_of((self._graph_key, sizes), *sizes))
+        return self._once("_buffers", self._use_buffers)
 
     @property
     def ingest(self) -> Ingest:
@@ -277,33 +207,19 @@ class Deployment:
     @property
     def board(self) -> Board:
         """Where the processes of this deployment publish their figures: Redis, else files beside the stores."""
-        from ww_core.observability.publish import FileBoard, RedisBoard
-
-        url = self.settings.redis_url
-        if url is None:
-            return FileBoard(self.data_dir() / METRICS_DIRECTORY)
-        from redis import Redis
-
-        client = Redis.from_url(url.get_secret_value(), socket_timeout=1, socket_connect_timeout=1)
-        return RedisBoard(client, self.settings.namespace)
+        return board_of(self.settings)
 
     def publish(self) -> None:
         """Publish this process's figures every few seconds from now on."""
-        self._once("_publisher", self._start_publisher)
+        with self._lock:
+            self._figures.publish(lambda: self.board)
 
     def watch_backlog(self) -> None:
         """Measure and publish from now on also what the graph store holds in each state, and its oldest pending row."""
         from ww_core.observability.backlog import Backlog
 
         for name, read in Backlog(self.graph).probes().items():
-            self._probe(name, read)
-
-    def _start_publisher(self) -> Publisher:
-        from ww_core.observability.publish import Publisher
-
-        publisher = Publisher(self.metrics, self.board)
-        publisher.start()
-        return publisher
+            self._figures.probe(name, read)
 
     def forget(self, episode_ids: Sequence[str], *, session_id: str | None, contents: Sequence[str] | None) -> None:
         """Drop erased episodes from the buffers and caches of this process; ``contents`` None: any text may be erased.
@@ -319,27 +235,12 @@ class Deployment:
             recaller.forget()
 
     def _open_graph(self) -> GraphStore:
-        if self.embedded_graph:
-            from ww_core.stores.embedded.graph import SqliteGraphStore
+        return open_graph(self.settings, probe=self._figures.probe)
 
-            namespace = self.settings.namespace
-            return SqliteGraphStore(
-                self.data_dir() / (GRAPH_FILE if namespace == "ww" else f"graph-{namespace}.sqlite3")
-            )
-        from ww_core.stores.servers.neo4j import Neo4jGraphStore
-
-        store = Neo4jGraphStore(self.settings)
-        self._probe(POOL_UTIL, lambda: store.pool_utilisation)
-        return store
-
-    def _open_vectors(self) -> VectorStore:
-        if self.embedded_vectors:
-            from ww_core.stores.embedded.vectors import EdgeVectorStore
-
-            return EdgeVectorStore.open(self.data_dir(), namespace=self.settings.namespace)
-        from ww_core.stores.servers.qdrant import QdrantVectorStore
-
-        return QdrantVectorStore(self.settings)
+    def _use_buffers(self) -> Buffers:
+        s = self.settings
+        sizes = (s.working_memory_size, s.ca1_buffer_size, s.episode_buffer_size)
+        return process_shared().buffers((self._graph_key, sizes), *sizes)
 
     def _use_embedding(self) -> EmbeddingService:
         from ww_core.embedding import EmbeddingService
@@ -349,18 +250,10 @@ class Deployment:
             *("embedding", s.embedding_model, s.embedding_device, s.embedding_batch_size, s.embedding_fp16),
             *(s.embedding_threads, s.embedding_cache_size, s.embedding_cache_ttl, s.embedding_mode, s.redis_url),
         )
-        service = _shared.use(key, id(self), lambda: EmbeddingService(s))
-        self._meter(CACHE_HITS, lambda: int(service.cache_stats()["hits"]))
-        self._meter(CACHE_TOTAL, lambda: int(service.cache_stats()["total"]))
+        service = self._use(key, lambda: EmbeddingService(s))
+        self._figures.meter(CACHE_HITS, lambda: int(service.cache_stats()["hits"]))
+        self._figures.meter(CACHE_TOTAL, lambda: int(service.cache_stats()["total"]))
         return service
-
-    def _probe(self, name: str, read: Callable[[], float]) -> None:
-        self.__dict__.setdefault("_probes", {})[name] = read
-        self.metrics.probe(name, read)
-
-    def _meter(self, name: str, read: Callable[[], int]) -> None:
-        self.__dict__.setdefault("_meters", {})[name] = read
-        self.metrics.meter(name, read)
 
     def _open_sparse(self) -> SparseEncoder:
         from ww_core.embedding.sparse import SparseEncoder
@@ -404,37 +297,21 @@ class Deployment:
 
 _OPENED = ("_graph", "_vectors", "_embedding", "_sparse", "_buffers", "_ingest", "_recaller", "_consolidator")
 
-_shared = Shared()
-_buffers: weakref.WeakValueDictionary[Hashable, Buffers] = weakref.WeakValueDictionary()
-_buffers_lock = threading.Lock()
-
 
 def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _buffers_of(key: Hashable, working_memory: int, ca1: int, episode_buffer: int) -> Buffers:
-    with _buffers_lock:
-        found = _buffers.get(key)
-        if found is None:
-            found = _buffers[key] = Buffers(working_memory=working_memory, ca1=ca1, episode_buffer=episode_buffer)
-        return found
-
-
 def _reopen_in_child() -> None:
-    # SQLite connections, sockets and shards belong to the parent; locks may have been held by a thread that does not
-    # exist here.
-    global _shared, _buffers_lock
-    immortal(_shared)
-    _shared = Shared()
-    _buffers_lock = threading.Lock()
-    _buffers.clear()
+    # locks may have been held by a thread that does not exist here
     Deployment._registry_lock = threading.RLock()
     for deployment in Deployment._all:
         deployment._lock = threading.RLock()
         deployment._holders = 0
         deployment.doorbell, deployment.ask_query = Silent(), None
-        for name in (*_OPENED, "_strengthener", "_probes", "_meters", "_publisher"):
+        immortal(deployment._figures)
+        deployment._figures = Figures()
+        for name in (*_OPENED, "_strengthener"):
             immortal(deployment.__dict__.pop(name, None))
 
 

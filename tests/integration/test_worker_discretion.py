@@ -1,0 +1,86 @@
+"""Whatever arrives at a worker, and at whatever level it logs: it goes on, and no text of a message is in its log."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from uuid import uuid4
+
+from celery import Celery
+from kombu import Connection, Exchange, Producer
+
+from tests.processes import RedisServer, Worker, until
+from ww_core.stores.ports import Queue
+from ww_workers.settings import UNACKED
+
+QUEUE = Queue.MAINTAIN.value
+
+
+def _raw(redis_url: str, bodies: list[tuple[dict[str, object], bytes, str]]) -> None:
+    """Messages as no Celery would send them: headers, body, content type."""
+    with Connection(redis_url) as connection:
+        producer = Producer(connection.default_channel, exchange=Exchange(QUEUE), routing_key=QUEUE)
+        for headers, body, content_type in bodies:
+            producer.publish(body, headers=headers, content_type=content_type, content_encoding="utf-8")
+
+
+def test_no_message_ends_a_worker_and_no_text_of_one_is_logged(
+    redis_server: RedisServer, start_worker: Callable[..., Worker], tmp_path: Path
+) -> None:
+    mark = f"quagga{uuid4().hex[:8]}"
+    text = f"the {mark} escaped"
+    worker = start_worker(tmp_path / "data", "-Q", QUEUE, "-c", "1", "-l", "DEBUG")
+    sender = Celery(broker=redis_server.url, backend=redis_server.url, set_as_current=False)
+
+    def send(name: str, *args: object, **kwargs: object) -> object:
+        return sender.send_task(name, args=args, kwargs=kwargs, queue=QUEUE)
+
+    send("ww.unknown", text, content=text)
+    store = {"task": "ww.store", "id": uuid4().hex, "lang": "py", "argsrepr": text, "kwargsrepr": text}
+    _raw(
+        redis_server.url,
+        [
+            ({}, json.dumps({"content": text}).encode(), "application/json"),
+            ({}, f"{text} is no JSON".encode(), "application/json"),
+            ({}, json.dumps([text]).encode(), "application/json"),
+            (store, f"{text} is no JSON".encode(), "application/json"),
+            (store, text.encode() + b"\xff", "application/json"),
+            (store, pickle.dumps(text), "application/x-python-serialize"),
+            (store, json.dumps([[text], [text], {}]).encode(), "application/json"),
+            (store, json.dumps([[], {"content": text}]).encode(), "application/json"),
+            (store, json.dumps([text, {"content": text}, [text]]).encode(), "application/json"),
+            (store, json.dumps({"args": text}).encode(), "application/json"),
+            (store, b"5", "application/json"),
+            ({"task": "ww.store"}, json.dumps([[], {"content": text}, {}]).encode(), "application/json"),
+            ({"task": "ww.unknown"}, json.dumps([[], {"content": text}, {}]).encode(), "application/json"),
+            ({}, json.dumps({"task": "ww.store", "content": text}).encode(), "application/json"),
+            ({}, json.dumps({"task": "ww.unknown", "content": text}).encode(), "application/json"),
+        ],
+    )
+    send("ww.store", content=text, outcome=text)
+    send("ww.store", content=text * 5000)
+    send("ww.store", content=text, timestamp=text)
+    send("ww.store", content=text, **{"note": text})
+    send("ww.store", content=[text])
+    send("ww.store", text, text, text)
+    send("ww.store", content=f"{text} \ud800")
+    send("ww.embed_query", text=f"{text} \ud800")
+    send("ww.consolidate", session_id=[text])
+    kept = send("ww.store", content=text)
+    assert kept.get(timeout=90)["state"] == "pending"  # type: ignore[attr-defined]
+
+    def done() -> bool:
+        with redis_server.client() as client:
+            return not client.llen(QUEUE) and not client.hlen(UNACKED)
+
+    until(done, what=f"every message is taken:\n{worker.output()[-3000:]}")
+    worker.terminate()
+    log = worker.output()
+    assert "(its contents are not logged)" in log
+    assert "ww.unknown" in log, "the name of a task is told"
+    assert log.count("raised") == 9, "what a task refuses is told"
+    assert "Unrecoverable" not in log, "no message ends the worker"
+    assert "Pool callback raised" not in log, "nor troubles its pool"
+    assert mark not in log, [line for line in log.splitlines() if mark in line]

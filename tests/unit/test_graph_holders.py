@@ -1,0 +1,126 @@
+"""What a process had leased is free when it dies, at once; not while it lives, however still it stands."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.contract.graphs import START, embed, episodes, ids
+from tests.processes import ROOT, clean_environment, until
+from ww_core.errors import Busy
+from ww_core.stores.embedded.graph import SqliteGraphStore
+
+HOUR = 3600.0
+HOLDER = f"""
+import os, sys
+from pathlib import Path
+from ww_core.stores.embedded.graph import SqliteGraphStore
+graph = SqliteGraphStore(Path(sys.argv[1]))
+if sys.argv[2] == "claim":
+    graph.claim(100, token="t", lease_seconds={HOUR})
+else:
+    graph.start_run(graph.request_run("s").run_id, token="t", lease_seconds={HOUR})
+if sys.argv[3] == "fork" and os.fork() == 0:
+    sys.stdin.read()
+    os._exit(0)
+print("holds", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def hold(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts a process that leases for an hour and then waits."""
+    with ExitStack() as ends:
+
+        def start(what: str = "claim", how: str = "") -> subprocess.Popen[str]:
+            process = subprocess.Popen(
+                [sys.executable, "-c", HOLDER, str(tmp_path / "graph.sqlite3"), what, how],
+                env=clean_environment(PYTHONPATH=str(ROOT)),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            ends.enter_context(process)
+            ends.callback(process.kill)
+            assert process.stdout is not None
+            assert process.stdout.readline() == "holds\n"
+            return process
+
+        yield start
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.wait()
+
+
+def test_rows_of_a_killed_process_are_free_at_once(tmp_path: Path, hold: Callable[..., subprocess.Popen[str]]) -> None:
+    graph = SqliteGraphStore(tmp_path / "graph.sqlite3")
+    graph.add(episodes(8))
+    holder = hold()
+    assert graph.expire_leases(max_attempts=3) == 0, "it lives"
+    assert graph.claim(100, token="u", lease_seconds=60) == []
+    _kill(holder)
+    assert graph.expire_leases(max_attempts=3) == 8
+    # as after any lost lease: in halves, so that a text that kills is found
+    assert len(graph.claim(100, token="u", lease_seconds=60)) == 4
+    assert graph.mark_embedded("t", dict.fromkeys(ids(episodes(8)), 1)) == set()
+    assert [file.name for file in (tmp_path / "graph.sqlite3-holders").iterdir()] == [
+        f"{graph._db.holders.mine()}.lock"
+    ], "the dead process's file is gone"
+    graph.close()
+    assert list((tmp_path / "graph.sqlite3-holders").iterdir()) == []
+
+
+def test_a_stopped_process_keeps_its_rows_until_their_time_is_over(
+    tmp_path: Path, hold: Callable[..., subprocess.Popen[str]]
+) -> None:
+    graph = SqliteGraphStore(tmp_path / "graph.sqlite3")
+    graph.add(episodes(2))
+    holder = hold()
+    holder.send_signal(signal.SIGSTOP)
+    until(lambda: psutil.Process(holder.pid).status() == psutil.STATUS_STOPPED, what="it is stopped")
+    assert graph.expire_leases(max_attempts=3) == 0
+    later = SqliteGraphStore(tmp_path / "graph.sqlite3", clock=lambda: START.replace(year=2100))
+    assert later.expire_leases(max_attempts=3) == 2
+    later.close()
+    graph.close()
+
+
+def test_a_child_that_outlives_its_parent_holds_nothing_for_it(
+    tmp_path: Path, hold: Callable[..., subprocess.Popen[str]]
+) -> None:
+    graph = SqliteGraphStore(tmp_path / "graph.sqlite3")
+    graph.add(episodes(2))
+    holder = hold("claim", "fork")
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait()
+    assert graph.expire_leases(max_attempts=3) == 2
+    graph.close()
+
+
+def test_a_run_of_a_killed_process_is_taken_over_at_once(
+    tmp_path: Path, hold: Callable[..., subprocess.Popen[str]]
+) -> None:
+    graph = SqliteGraphStore(tmp_path / "graph.sqlite3")
+    graph.add(episodes(2))
+    embed(graph)
+    holder = hold("run")
+    (run,) = graph.running_runs()
+    graph.expire_leases(max_attempts=3)
+    with pytest.raises(Busy):
+        graph.start_run(run.run_id, token="u", lease_seconds=60)
+    _kill(holder)
+    graph.expire_leases(max_attempts=3)
+    assert [waiting.run_id for waiting in graph.requested_runs(5)] == [run.run_id]
+    assert graph.start_run(run.run_id, token="u", lease_seconds=60).status == "running"
+    graph.close()

@@ -1,0 +1,109 @@
+"""Moves between the two tiers of vectors that were cut off, switched off, or erased meanwhile."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import pytest
+
+from tests.contract.vector_stores import MODEL, point, unit
+from ww_core.stores.embedded.vectors import EdgeVectorStore, engine
+from ww_core.stores.embedded.vectors.shard import Shard
+from ww_core.stores.ports import CONTENT, PointChange, Search, Where
+from ww_core.stores.tiers import TieredVectors
+
+ARCHIVED = Where(archived=True)
+
+
+@contextmanager
+def opened(directory: Path, **options: bool) -> Iterator[EdgeVectorStore]:
+    store = EdgeVectorStore(directory / "vectors" / "ww", namespace="ww", **options)
+    store.ensure(MODEL)
+    yield store
+    store.close()
+
+
+def cold_points(store: EdgeVectorStore) -> int:
+    return int(store.info().get("cold", {}).get("points", 0))
+
+
+def test_an_interrupted_move_counts_once_and_is_completed_by_the_next(quick_path: Path) -> None:
+    hot = Shard(quick_path, namespace="ww")
+    cold = Shard(quick_path / "cold", namespace="ww", cold=True)
+    store = TieredVectors(hot, cold, archive_cold=True, writing=nullcontext)
+    store.ensure(MODEL)
+    cold.ensure(MODEL)
+    store.upsert([point("a"), point("b")])
+    cold.write(hot.read(["a"]))  # and then it died
+    assert store.generations(["a", "b"]) == {"a": (1, 1), "b": (1, 1)}
+    everywhere = store.search([Search(CONTENT, unit(1.0), Where(archived=None))])[0]
+    assert sorted(hit.episode_id for hit in everywhere) == ["a", "b"]
+    store.change([PointChange("a", archived=True)])
+    assert (hot.count(), cold.count()) == (1, 1)
+    assert [hit.episode_id for hit in store.search([Search(CONTENT, unit(1.0), ARCHIVED)])[0]] == ["a"]
+    store.close()
+
+
+def test_a_point_that_was_written_anew_meanwhile_stays(quick_path: Path) -> None:
+    hot = Shard(quick_path, namespace="ww")
+    hot.ensure(MODEL)
+    hot.upsert([point("a", generation=2)])
+    hot.discard({"a": 1, "absent": 7})
+    assert hot.generations(["a"]) == {"a": (2, 1)}
+    hot.write(hot.read(["a"]))
+    assert hot.count() == 1
+    hot.close()
+
+
+def test_switched_off_nothing_moves_and_what_moved_comes_back(quick_path: Path) -> None:
+    with opened(quick_path) as store:
+        store.upsert([point("a"), point("b")])
+        store.change([PointChange("a", archived=True)])
+        assert cold_points(store) == 1
+    with opened(quick_path, archive_cold=False) as store:
+        store.upsert([point("c", archived=True)])
+        store.change([PointChange("b", archived=True)])
+        assert cold_points(store) == 1
+        found = store.search([Search(CONTENT, unit(1.0), ARCHIVED)])[0]
+        assert sorted(hit.episode_id for hit in found) == ["a", "b", "c"]
+        store.change([PointChange("a", archived=True)])
+        assert cold_points(store) == 0
+    with opened(quick_path) as store:
+        store.change([PointChange(name, archived=True) for name in "abc"])
+        assert cold_points(store) == 3
+
+
+def test_the_bytes_of_an_erased_archived_point_are_gone(quick_path: Path) -> None:
+    secret = b"kilimanjarovex"
+
+    def holding() -> list[str]:
+        mark = b64encode(secret)
+        return [path.name for path in quick_path.rglob("*") if path.is_file() and mark in path.read_bytes()]
+
+    with opened(quick_path) as store:
+        store.upsert([point("a", pieces=secret), point("b")])
+        store.change([PointChange("a", archived=True), PointChange("b", archived=True)])
+        assert holding()
+        assert store.delete(["a"]) == 1
+        store.scrub()
+        assert holding() == []
+        assert store.generations(["a", "b"]) == {"b": (1, 1)}
+
+
+def test_a_cold_shard_is_written_in_its_lasting_form_when_it_opens(
+    quick_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "COMPACTED_FROM", 300)
+    with opened(quick_path) as store:
+        store.upsert([point(str(i), unit(1.0, i), archived=True) for i in range(1000)])
+        loose = store.info()["cold"]["segments"]
+    with opened(quick_path) as store:
+        assert store.info()["cold"]["segments"] > loose, "one that is written, one that stays"
+        hit = store.search([Search(CONTENT, unit(1.0, 7.0), ARCHIVED, limit=1)])[0][0]
+        assert hit.episode_id == "7"
+        store.change([PointChange("7", archived=False)])
+        assert store.generations(["7"]) == {"7": (1, 1)}
+        assert cold_points(store) == 999
