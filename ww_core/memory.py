@@ -40,6 +40,10 @@ MODES = ("auto", "flat", "hierarchical")
 class Background(Protocol):
     """Whoever does the work that a call only asks for: Celery workers, or threads of this process."""
 
+    @property
+    def outage(self) -> str:
+        """Why nothing could be embedded lately, in one line; empty where that is not known."""
+
     def start(self) -> None:
         """Make sure that somebody works; returns at once, and may be called again."""
 
@@ -284,10 +288,10 @@ class MemoryCore:
         return False
 
     def flush_timeout(self, timeout: float) -> FlushTimeout:
-        counts = self.counts()
+        counts, outage = self.counts(), self.background.outage
         return FlushTimeout(
             f"{counts.pending} pending and {counts.leased} leased episodes after {timeout:g} s",
-            hint="wait longer; where Redis is used, see that a worker runs (ww worker)",
+            hint=outage or "wait longer; where Redis is used, see that a worker runs (ww worker)",
         )
 
     def consolidate(self, session_id: str, *, dry_run: bool, wait: float | None) -> Run:

@@ -16,6 +16,8 @@ from typing import Any, Literal, TypeAlias, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from ww_core.prompt import as_text
+
 Vector: TypeAlias = NDArray[np.float32]
 Outcome: TypeAlias = Literal["success", "failure", "partial", "neutral"]
 OUTCOMES: tuple[str, ...] = ("success", "failure", "partial", "neutral")
@@ -148,10 +150,8 @@ class Recall(Sequence[Recollection]):
         return iter(self.results)
 
     def as_text(self, *, max_tokens: int = 1000, order: Literal["time", "relevance"] = "time") -> str:
-        """A dated block for a prompt of at most about ``max_tokens`` tokens (see ww_core.recall.text)."""
-        from ww_core.recall.text import as_text
-
-        return as_text(self, max_tokens=max_tokens, order=order)
+        """A dated block for a prompt of at most about ``max_tokens`` tokens (see ww_core.prompt)."""
+        return as_text(self.results, max_tokens=max_tokens, order=order)
 
 
 Change: TypeAlias = Literal["new", "kept", "merged", "split", "gone"]

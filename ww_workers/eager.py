@@ -12,6 +12,7 @@ from ww_core.deployment import Deployment
 from ww_core.errors import InvalidInput
 from ww_core.maintenance.drain import DrainReport
 from ww_core.models import Receipt, Run
+from ww_workers.canvas import at_once
 from ww_workers.jobs import Jobs
 from ww_workers.runtime import Runtime
 
@@ -102,7 +103,7 @@ class _EagerJobs(Jobs):
 @contextmanager
 def eagerly(deployment: Deployment) -> Iterator[EagerRuntime]:
     """Within the block the deployment's background work, the tasks of this package, and every ``send_task("ww.*")`` of
-    any Celery app of the process are done at once, on this deployment and without a network."""
+    any Celery app of the process, alone or in a canvas, are done at once, on this deployment and without a network."""
     runtime = EagerRuntime(deployment)
     runtime.install()
     try:
@@ -125,7 +126,8 @@ def _tasks_on(jobs: Jobs) -> Iterator[None]:
     app.conf.update(task_always_eager=True, task_eager_propagates=False)
     tasks.replace(jobs)
     try:
-        yield
+        with at_once(app):
+            yield
     finally:
         tasks.restore(jobs)
         app.conf.update(before)

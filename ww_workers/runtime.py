@@ -40,6 +40,11 @@ class Runtime:
                 found.install()
             return found
 
+    @property
+    def outage(self) -> str:
+        """Why nothing could be embedded lately; workers elsewhere say it in their own logs."""
+        return ""
+
     def install(self) -> None:
         """Be the deployment's runtime."""
         with self._lock:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from ww.bench import BENCHMARKS, Figure, Scale, measure
+from ww.bench import BENCHMARKS, Figure, Scale, measure, registry
+from ww.bench.apart import alone
+from ww.bench.figure import SCALES, Bench
 from ww.bench.gain import gain, verdict
+from ww.bench.registry import Entry
 from ww.cli.bench import FIELDS
 from ww.cli.run import run
 from ww_core.config import Settings
@@ -56,6 +62,38 @@ def test_a_gain_is_how_much_longer_it_took_before() -> None:
 def test_an_unknown_name_says_which_there_are(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="no benchmark 'nonsense'"):
         list(measure(["nonsense"], Settings(data_dir=tmp_path), Scale()))
+
+
+def breaking(bench: Bench) -> Iterator[Figure]:
+    """A benchmark that yields one figure and breaks, or is killed."""
+    yield Figure("before", 1, "1/s", 1)
+    if bench.settings.namespace == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    raise ValueError("this one\nbreaks")
+
+
+def starting(bench: Bench) -> Iterator[Figure]:
+    """A benchmark that starts a process of its own, and says so."""
+    bench.say("starting")
+    yield Figure("parent", alone(os.getppid), "pid")
+
+
+@pytest.mark.parametrize(("namespace", "why"), [("ww", "ValueError: this one breaks"), ("killed", "ended with -9")])
+def test_a_benchmark_that_breaks_or_dies_loses_no_figure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, namespace: str, why: str
+) -> None:
+    here = "tests.performance.test_bench"
+    benchmarks = {"first": Entry(here, "breaking", "a test", 1, 2), "second": Entry(here, "starting", "a test", 1, 2)}
+    monkeypatch.setattr(registry, "BENCHMARKS", benchmarks)
+    said: list[str] = []
+    settings = Settings(data_dir=tmp_path, namespace=namespace)
+    found = list(measure(["first", "second"], settings, SCALES["tiny"], say=said.append, apart=True))
+    assert [figure.name for figure in found] == ["before", "first", "parent"]
+    assert (found[0].met, found[1].met, found[1].failed) == (True, False, True)
+    assert why in found[1].note
+    assert found[2].value != os.getpid(), "each has a process of its own"
+    assert "starting" in said
+    assert "2 min in all" in said[0]
 
 
 def test_a_data_set_that_is_not_there_is_named_and_judged_as_nothing(

@@ -2,38 +2,24 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
+import psutil
+
+from ww.bench.apart import alone
 from ww.bench.corpus import drawn
 from ww.bench.figure import Bench, Figure
-from ww.bench.filled import consolidate, filled
+from ww.bench.filled import SESSION, consolidate, filled, recaller
+from ww.bench.spread import Spread
 from ww_core.capacity import Demand, plan
-from ww_core.deployment import GRAPH_FILE
+from ww_core.config import Settings
+from ww_core.deployment import GRAPH_FILE, Deployment
+from ww_core.recall.request import RecallRequest
+from ww_core.stores.ports import Where
 
 WITHIN = 0.3
 """Share by which the plan may be wrong."""
 _RECALLS = 20
-
-_READER = """
-import sys
-from pathlib import Path
-import psutil
-from ww.bench.filled import SESSION, recaller
-from ww.bench.spread import Spread
-from ww_core.config import Settings
-from ww_core.deployment import Deployment
-from ww_core.recall.request import RecallRequest
-from ww_core.stores.ports import Where
-count = int(sys.argv[2])
-deployment = Deployment(Settings(data_dir=Path(sys.argv[1])))
-recall = recaller(deployment, Spread(count).matrix)
-for i in range(count):
-    recall.recall(RecallRequest(f"what was said {i}", where=Where(sessions=(SESSION,)), limit=10, mode="flat"))
-print(psutil.Process().memory_info().rss)
-deployment.close()
-"""
 
 
 def run(bench: Bench) -> list[Figure]:
@@ -42,7 +28,8 @@ def run(bench: Bench) -> list[Figure]:
     corpus = drawn(bench, size)
     with filled(corpus, bench, "capacity") as deployment:
         consolidate(deployment)
-        directory = deployment.settings.data_dir
+        settings = deployment.settings
+    directory = settings.data_dir
     disk = _disk(directory)
     graph = _blocks(directory / GRAPH_FILE)
     characters = round(sum(map(len, corpus.words(0, min(size, 5000)))) / min(size, 5000))
@@ -50,7 +37,7 @@ def run(bench: Bench) -> list[Figure]:
     measured = (
         ("capacity_graph_disk", graph, wanted.graph_disk),
         ("capacity_vectors_disk", disk - graph, wanted.vectors_disk),
-        ("capacity_memory", _resident(directory), wanted.vectors_memory),
+        ("capacity_memory", alone(resident, settings), wanted.vectors_memory),
     )
     return [
         _figure(name, found, planned, f"{size:,} episodes of {characters} characters")
@@ -64,11 +51,15 @@ def _figure(name: str, found: int, planned: int, what: str) -> Figure:
     return Figure(name, off, "share off the plan", WITHIN, low_is_good=True, note=note)
 
 
-def _resident(directory: Path) -> int:
-    """Of a fresh process that has answered a few recalls."""
-    command = [sys.executable, "-c", _READER, str(directory), str(_RECALLS)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
-    return int(done.stdout)
+def resident(settings: Settings) -> int:
+    """Bytes in memory of this process, which has opened the stores and answered a few recalls."""
+    deployment = Deployment(settings)
+    recall = recaller(deployment, Spread(_RECALLS).matrix)
+    for i in range(_RECALLS):
+        recall.recall(RecallRequest(f"what was said {i}", where=Where(sessions=(SESSION,)), limit=10, mode="flat"))
+    found = int(psutil.Process().memory_info().rss)
+    deployment.close()
+    return found
 
 
 def _disk(directory: Path) -> int:

@@ -31,6 +31,8 @@ class Figure:
     judged: Literal["value", "ratio"] = "value"
     low_is_good: bool = False
     note: str = ""
+    failed: bool = False
+    """Whether it could not be measured because something broke; counted as missed."""
 
     @property
     def ratio(self) -> float:
@@ -42,6 +44,8 @@ class Figure:
     @property
     def met(self) -> bool | None:
         """Whether the target is reached; None where there is none or nothing was measured."""
+        if self.failed:
+            return False
         reached = self.ratio if self.judged == "ratio" else self.value
         if not (math.isfinite(self.target) and math.isfinite(reached)):
             return None
@@ -53,6 +57,11 @@ class Figure:
 def skipped(name: str, unit: str, why: str) -> Figure:
     """A figure that could not be measured here."""
     return Figure(name, math.nan, unit, note=why)
+
+
+def broken(name: str, why: str) -> Figure:
+    """What stands for the figures of a benchmark that did not come to its end."""
+    return Figure(name, math.nan, "", note=f"failed: {why}", failed=True)
 
 
 @dataclass(frozen=True, slots=True)

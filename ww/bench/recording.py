@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
 from functools import partial
 from typing import TypeAlias
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from ww.bench.corpus import ByNumber, fingerprint
 from ww.bench.figure import Bench, Figure, cpu
-from ww.bench.filled import SESSION, embedded
+from ww.bench.filled import SESSION, START, embedded
 from ww.bench.spread import DIMENSION, Spread
 from ww.bench.store import texts
 from ww_core.deployment import Deployment
@@ -163,7 +164,11 @@ def _recalling(deployment: Deployment, metrics: Metrics) -> Call:
 def _fill(deployment: Deployment) -> None:
     rows = Spread(STORED).matrix
     deployment.vectors.ensure(fingerprint(DIMENSION))
-    embedded(deployment, [Episode(text, session_id=SESSION) for text in texts(STORED)], rows)
+    episodes = [
+        Episode(text, episode_id=f"e{i}", session_id=SESSION, timestamp=START + timedelta(seconds=i))
+        for i, text in enumerate(texts(STORED))
+    ]
+    embedded(deployment, episodes, rows)
 
 
 def _publishing(metrics: Metrics) -> Figure:

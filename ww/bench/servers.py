@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from statistics import median
 from uuid import uuid4
 
 from ww.bench.corpus import Corpus
-from ww.bench.figure import Bench, Figure, skipped
+from ww.bench.figure import Bench, Figure, p95, skipped, wall
 from ww.bench.filled import SESSION, filled
 from ww.bench.gain import Work, gain
 from ww_core.deployment import Deployment
@@ -17,6 +19,10 @@ from ww_core.stores.ports import CONTENT, GraphStore, Search, VectorStore, Where
 THREADS, BURST = 8, 64
 """Asking at once, and how often in one turn."""
 ROUNDS = 5
+MERGED, WARM_UP = 5000, 4
+"""Episodes of a batch on Neo4j, and batches before those that count."""
+MERGED_TARGET, SINGLE_TARGET = 5000, 15.0
+"""Episodes acknowledged per second, and milliseconds of one store."""
 READ = 20
 """Episodes of one read, and results of one search."""
 
@@ -62,6 +68,36 @@ def neo4j(corpus: Corpus, bench: Bench) -> Iterator[Figure]:
         finally:
             narrow.close()
             deployment.graph.tombstone(session_id=SESSION)
+
+
+def storing(bench: Bench) -> Iterator[Figure]:
+    """Batches and single stores with the record on Neo4j, in a namespace of its own, whose texts are erased."""
+    uri = os.environ.get("NEO4J_URI")
+    if not uri:
+        yield skipped("store_batch_neo4j", "episodes/s", "NEO4J_URI is not set")
+        yield skipped("store_p95_neo4j", "ms", "NEO4J_URI is not set")
+        return
+    password = os.environ.get("NEO4J_PASSWORD", "")
+    deployment = Deployment(
+        bench.place("stored", neo4j_uri=uri, neo4j_password=password, namespace=_namespace(), qdrant_url=":memory:")
+    )
+    ingest, singles = deployment.ingest, bench.scale.singles
+    try:
+        # a server that has just started compiles what it runs often
+        rates = [
+            MERGED / wall(partial(ingest.store_batch, _texts(f"batch {turn}"), session_id=SESSION))
+            for turn in range(WARM_UP + ROUNDS)
+        ][WARM_UP:]
+        seconds = [wall(partial(ingest.store, f"single {i}", session_id=SESSION)) for i in range(2 * singles)]
+        yield Figure("store_batch_neo4j", median(rates), "episodes/s", MERGED_TARGET, note=f"batches of {MERGED:,}")
+        yield Figure("store_p95_neo4j", p95(seconds[singles:]), "ms", SINGLE_TARGET, low_is_good=True)
+    finally:
+        deployment.graph.tombstone(session_id=SESSION)
+        deployment.close()
+
+
+def _texts(mark: str) -> list[str]:
+    return [f"{mark}, number {i}" for i in range(MERGED)]
 
 
 def _searches(vectors: VectorStore, corpus: Corpus) -> Work:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from uuid import uuid4
 
+from ww.bench import servers
 from ww.bench.figure import Bench, Figure, p95, wall
 from ww.memory.episodic import EpisodicMemory
 from ww_core.deployment import Deployment
@@ -20,7 +21,7 @@ ROUNDS = 3
 
 def run(bench: Bench) -> list[Figure]:
     """Batches and single stores, idle and while episodes are embedded."""
-    return [*_idle(bench), *_busy(bench)]
+    return [*_idle(bench), *_busy(bench), *servers.storing(bench)]
 
 
 def texts(n: int, mark: str = "") -> list[str]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ww.bench import Figure
 
-FIELDS = ("name", "value", "unit", "target", "peer", "peer_name", "ratio", "met", "judged", "note")
+FIELDS = ("name", "value", "unit", "target", "peer", "peer_name", "ratio", "met", "judged", "note", "failed")
 
 
 def register(app: typer.Typer) -> None:
@@ -39,7 +39,7 @@ def bench(
 
     options = globals_of(ctx)
     if known:
-        what = {name: text for name, (_, _, text) in BENCHMARKS.items()}
+        what = {name: entry.what for name, entry in BENCHMARKS.items()}
         emit(options.json, lambda: {"names": what}, lambda console: table(console, ("name", "measures"), what.items()))
         return
     if scale not in SCALES:
@@ -50,7 +50,7 @@ def bench(
             f"others use this machine (load {load:.1f} on {cores} cores): ratios hold, absolute figures come out worse"
         )
     found = []
-    for figure in measure(names or [], settings_of(options), SCALES[scale], say=note):
+    for figure in measure(names or [], settings_of(options), SCALES[scale], say=note, apart=True):
         note(f"  {figure.name}: {_number(figure.value)} {figure.unit}")  # a long run that is cut off has said this much
         found.append(figure)
     emit(

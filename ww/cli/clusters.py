@@ -10,7 +10,7 @@ import typer
 
 from ww.cli import recall
 from ww.cli.map import write_map
-from ww.cli.opening import reading
+from ww.cli.opening import must_exist, reading
 from ww.cli.options import everywhere, globals_of
 from ww.cli.output import emit, one_line, pick, table
 from ww_core.errors import InvalidInput, NotFound
@@ -59,6 +59,7 @@ def clusters(
         emit(options.json, lambda: recall.as_json(known), lambda console: recall.show(console, known))
         return
     with reading(ctx) as core:
+        must_exist(core, options.session)
         found = core.clusters(options.session)
         themes = core.themes(options.session)
         held = {one.cluster_id: _members(core, one) for one in found} if members else {}
