@@ -18,14 +18,30 @@ BUSY = 0.7
 """Share of the time that an embedding worker may be at work: the rest catches up after a stop."""
 
 
+PROCESSES = 6
+"""Beside those that embed: one for each other pool, beat, and an application."""
+HOUR = 3600.0
+
+
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """``rate``: episodes stored per second, in the mean. ``characters``: of an episode. ``windows``: points of one."""
+    """What is asked for."""
 
     episodes: int
     rate: float = 0.0
+    """Episodes stored per second, in the mean."""
     characters: int = 16
+    """Of an episode."""
     windows: float = 1.0
+    """Points of an episode."""
+    replicas: int = 1
+    """Copies of each Qdrant shard."""
+    encode_rate: float = 0.0
+    """Windows that one GPU embeds per second, measured by ``ww bench encoder`` there; 0: the CPU embeds."""
+    results: float = 0.0
+    """Results per second that tasks called by name leave in Redis."""
+    results_kept: float = HOUR
+    """Seconds that they stay: ``result_expires``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +53,23 @@ class Plan:
     vectors_memory: int
     neo4j_disk: int
     """Database and transaction logs of short texts, where the graph is on Neo4j instead of ``graph_disk``."""
+    qdrant_disk: int
+    """Of all copies, where the vectors are on a Qdrant server instead of ``vectors_disk``."""
+    qdrant_memory: int
+    """Of all copies, with the vectors in memory and not compressed."""
+    redis_memory: int
     cpu_cores: int
-    """Cores that embed ``rate`` short texts a second."""
+    """Cores that embed ``rate`` short texts a second; 0 where GPUs do."""
+    gpus: int
+    """By ``encode_rate``; 0 where the CPU embeds."""
+    first_run_seconds: float
+    """Consolidating everything at once, as after an import."""
+    hourly_run_seconds: float
+    """Consolidating what an hour brings, on one core."""
     shards: int
-    """Qdrant shards such that the vectors of one fit ``shard_memory``."""
+    """Qdrant shards such that what one holds in memory fits ``shard_memory``."""
+    nodes: int
+    """Qdrant nodes at the least, one copy of one shard on each."""
     preset: str
 
 
@@ -55,16 +84,34 @@ def plan(demand: Demand, *, shard_memory: int = 32 * 2**30) -> Plan:
     """What the demand needs. Raises InvalidInput."""
     _check(demand, shard_memory)
     embedded, neo4j, encoder = (constants()[section] for section in ("embedded", "neo4j", "encoder"))
+    qdrant, redis, consolidation = (constants()[section] for section in ("qdrant", "redis", "consolidation"))
     points = demand.episodes * demand.windows
     text = max(0, demand.characters - 16) * demand.episodes * embedded["graph_disk_per_character"]
-    memory = points * embedded["memory_per_point"]
+    wanted = demand.rate * demand.windows / BUSY
+    cores = 0 if demand.encode_rate else math.ceil(wanted / encoder["texts_per_core_second"])
+    gpus = math.ceil(wanted / demand.encode_rate) if demand.encode_rate else 0
+    served = points * qdrant["memory_per_point"]
+    shards = max(1, math.ceil(served / shard_memory))
+    copies = shards * demand.replicas
+    results = demand.results * demand.results_kept * redis["per_result"]
+
+    def run_seconds(episodes: float) -> float:
+        return float(consolidation["seconds_fixed"] + episodes * consolidation["seconds_per_episode"])
+
     return Plan(
         graph_disk=round(embedded["graph_disk_fixed"] + demand.episodes * embedded["graph_disk_per_episode"] + text),
         vectors_disk=round(embedded["vectors_disk_fixed"] + points * embedded["vectors_disk_per_point"]),
-        vectors_memory=round(embedded["memory_fixed"] + memory),
+        vectors_memory=round(embedded["memory_fixed"] + points * embedded["memory_per_point"]),
         neo4j_disk=round(demand.episodes * (neo4j["database_per_episode"] + neo4j["log_per_episode"])),
-        cpu_cores=math.ceil(demand.rate * demand.windows / (encoder["texts_per_core_second"] * BUSY)),
-        shards=max(1, math.ceil(memory / shard_memory)),
+        qdrant_disk=round(copies * qdrant["disk_fixed"] + demand.replicas * points * qdrant["disk_per_point"]),
+        qdrant_memory=round(copies * qdrant["memory_fixed"] + demand.replicas * served),
+        redis_memory=round(redis["fixed"] + (PROCESSES + cores + gpus) * redis["per_process"] + results),
+        cpu_cores=cores,
+        gpus=gpus,
+        first_run_seconds=run_seconds(demand.episodes),
+        hourly_run_seconds=run_seconds(demand.rate * HOUR),
+        shards=shards,
+        nodes=copies,
         preset=tier(demand.episodes),
     )
 
@@ -83,6 +130,9 @@ def _check(demand: Demand, shard_memory: int) -> None:
         ("--rate", demand.rate, 0, 1e9),
         ("--characters", demand.characters, 1, 50_000),
         ("--windows", demand.windows, 1, 1000),
+        ("--replicas", demand.replicas, 1, 100),
+        ("--encode-rate", demand.encode_rate, 0, 1e9),
+        ("--results", demand.results, 0, 1e9),
         ("--shard-memory", shard_memory, 2**20, 2**50),
     )
     for name, value, least, most in bounds:

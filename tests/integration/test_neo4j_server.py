@@ -213,6 +213,12 @@ class TestFaults:
         assert "\n" not in str(caught.value)
         graph.close()
 
+    def test_another_user_is_another_login(self, location: str) -> None:
+        graph = Neo4jGraphStore(neo4j_settings(location, neo4j_user="somebody"))
+        with pytest.raises(ConfigurationError, match="refuses user 'somebody'"):
+            graph.ping()
+        graph.close()
+
     def test_user_and_password_may_stand_in_the_uri(self, location: str) -> None:
         uri, password, _ = location.split(" ")
         graph = Neo4jGraphStore(

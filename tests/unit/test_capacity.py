@@ -24,6 +24,20 @@ def test_a_plan_grows_with_what_is_asked_for() -> None:
     assert plan(Demand(10_000)).cpu_cores == 0
 
 
+def test_copies_gpus_and_results_are_planned_for() -> None:
+    one, three = plan(Demand(1_000_000)), plan(Demand(1_000_000, replicas=3))
+    assert (three.qdrant_memory, three.qdrant_disk) == (3 * one.qdrant_memory, 3 * one.qdrant_disk)
+    assert (three.shards, three.nodes) == (one.shards, 3 * one.nodes)
+    by_gpu = plan(Demand(10_000, rate=1000, encode_rate=5000))
+    assert (by_gpu.cpu_cores, by_gpu.gpus) == (0, 1)
+    assert plan(Demand(10_000, rate=1000, windows=8, encode_rate=5000)).gpus == 3
+    idle, busy = plan(Demand(10_000)), plan(Demand(10_000, results=100, results_kept=60))
+    assert busy.redis_memory - idle.redis_memory == 100 * 60 * constants()["redis"]["per_result"]
+    assert plan(Demand(1_000_000)).redis_memory == idle.redis_memory, "the broker keeps no episodes"
+    assert plan(Demand(10_000_000)).first_run_seconds > 5 * one.first_run_seconds
+    assert plan(Demand(1000, rate=100)).hourly_run_seconds > idle.hourly_run_seconds
+
+
 def test_every_tier_is_a_preset() -> None:
     assert [tier(n) for n in (10_000, 100_000, 1_000_000, 1_000_001)] == list(PRESETS)
 
@@ -33,7 +47,9 @@ def test_every_constant_says_when_where_and_how_it_was_measured() -> None:
         assert {"date", "machine", "command"} < set(section), name
 
 
-@pytest.mark.parametrize("demand", [Demand(-3), Demand(0), Demand(10, rate=-1), Demand(10, rate=float("nan"))])
+@pytest.mark.parametrize(
+    "demand", [Demand(-3), Demand(0), Demand(10, rate=-1), Demand(10, replicas=0), Demand(10, rate=float("nan"))]
+)
 def test_nonsense_is_refused(demand: Demand) -> None:
     with pytest.raises(InvalidInput, match="out of range"):
         plan(demand)

@@ -39,6 +39,7 @@ MEMORY = "tests/integration/test_memory.py"
 WORKERS = "tests/unit/workers/test_settings.py"
 SETTINGS = "tests/unit/test_settings.py"
 TLS = "tests/integration/test_tls.py"
+NEO4J = "tests/integration/test_neo4j_server.py"
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 PROMETHEUS = "tests/unit/observability/test_prometheus.py"
 ALERTS = "tests/unit/observability/test_alerts.py"
@@ -94,10 +95,12 @@ OBSERVED = {
     "hooks": (MEMORY, "test_an_embedded_process_loads_the_hooks_that_the_setting_lists"),
     "task_max_attempts": (HERE, "test_a_text_is_dead_after_the_attempts_of_the_setting"),
     "result_expires": (WORKERS, "test_results_are_kept_as_long_as_the_setting_says"),
-    "neo4j_pool_size": (
-        "tests/integration/test_neo4j_server.py",
-        "test_no_more_transactions_run_at_once_than_the_pool_has_connections",
-    ),
+    "neo4j_pool_size": (NEO4J, "test_no_more_transactions_run_at_once_than_the_pool_has_connections"),
+    "neo4j_acquisition_timeout": (NEO4J, "test_waiting_for_a_connection_ends_after_the_acquisition_timeout"),
+    "neo4j_max_transaction_retry": (NEO4J, "test_a_transaction_is_repeated_as_often_as_set"),
+    "neo4j_user": (NEO4J, "test_another_user_is_another_login"),
+    "neo4j_database": (NEO4J, "test_a_missing_database_is_named"),
+    "flower_basic_auth": ("tests/integration/test_flower.py", "test_pages_ask_for_the_password_that_is_set"),
     "embedding_mode": ("tests/unit/test_remote_queries.py", "test_recall_goes_by_words_where_no_worker_answers"),
     "neo4j_ca_certs": (TLS, "test_every_scheme_reaches_the_server"),
     "log_format": (HERE, "test_the_log_format_makes_lines_for_people_or_machines"),
@@ -133,15 +136,6 @@ OBSERVED = {
 }
 """Setting -> the file and the test that observes its effect."""
 
-EFFECT_COMES_LATER = {
-    "neo4j_user",
-    "neo4j_database",
-    "neo4j_max_transaction_retry",
-    "neo4j_acquisition_timeout",
-    "flower_basic_auth",
-}
-"""Settings whose effect needs a server or a program that these tests do not start."""
-
 VALUES_ONLY = ("tests/unit/test_settings.py", HERE, "tests/unit/test_cli.py")
 """Tests that look at values, not at what they do."""
 
@@ -163,11 +157,7 @@ def test_every_switch_of_a_preset_is_a_setting_whose_effect_is_observed() -> Non
 def test_no_setting_is_without_a_test() -> None:
     others = [path for path in (ROOT / "tests").rglob("*.py") if path.relative_to(ROOT).as_posix() not in VALUES_ONLY]
     text = "\n".join(path.read_text(encoding="utf-8") for path in others)
-    missing = {
-        key
-        for key in Settings.model_fields
-        if key not in OBSERVED and key not in EFFECT_COMES_LATER and not re.search(rf"\b{key}\b", text)
-    }
+    missing = {key for key in Settings.model_fields if key not in OBSERVED and not re.search(rf"\b{key}\b", text)}
     assert not missing, f"no test sees what these do: {sorted(missing)}"
 
 

@@ -13,6 +13,8 @@ from ww.cli.output import emit, plain, table
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from ww_core.capacity import Demand, Plan
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -27,16 +29,27 @@ def plan(
     windows: float = typer.Option(
         1.0, "--windows", help="Windows of an episode, in the mean: 1 where texts are short."
     ),
+    replicas: int = typer.Option(1, "--replicas", help="Copies of each Qdrant shard."),
+    encode_rate: float = typer.Option(
+        0.0, "--encode-rate", help="Windows one GPU embeds a second, as `ww bench encoder` says there; 0: CPUs embed."
+    ),
+    results: float = typer.Option(0.0, "--results", help="Results of tasks called by name, a second, in the mean."),
     shard_memory: float = typer.Option(32.0, "--shard-memory", help="GiB of memory that one Qdrant shard may take."),
 ) -> None:
-    """Reckon disk, memory, embedding cores and shards from what was measured. Opens nothing."""
+    """Reckon disk, memory, embedding cores or GPUs, time and shards from what was measured. Opens nothing."""
     from ww_core import capacity
     from ww_core.errors import InvalidInput
 
     for name, value in (("--episodes", episodes), ("--shard-memory", shard_memory)):
         if not math.isfinite(value):
             raise InvalidInput(f"{name} {value:g} is no number to plan with", hint="for example --episodes 1e9")
-    demand = capacity.Demand(round(episodes), rate, characters, windows)
+    from ww.cli.opening import settings_of
+
+    options = globals_of(ctx)
+    kept = settings_of(options).result_expires
+    demand = capacity.Demand(
+        round(episodes), rate, characters, windows, replicas, encode_rate, results=results, results_kept=kept
+    )
     found = capacity.plan(demand, shard_memory=round(shard_memory * 2**30))
     measured = capacity.constants()
 
@@ -51,21 +64,50 @@ def plan(
             ),
             ("disk, vectors", _size(found.vectors_disk), "measured on the embedded engine, one copy"),
             ("memory, vectors", _size(found.vectors_memory), "measured on the embedded engine, one copy"),
+            ("disk, vectors on Qdrant", _size(found.qdrant_disk), f"measured slope; {replicas} x every shard"),
             (
-                "embedding cores",
-                str(found.cpu_cores),
-                f"CPU, busy {capacity.BUSY:.0%} of the time; a GPU was not measured",
+                "memory, vectors on Qdrant",
+                _size(found.qdrant_memory),
+                "measured slope, vectors in memory and whole; qdrant_on_disk and qdrant_quantization take less",
             ),
-            ("Qdrant shards", str(found.shards), f"each under {shard_memory:g} GiB; times the replication factor"),
+            (
+                "memory, Redis",
+                _size(found.redis_memory),
+                "measured; grows with processes and results only",
+            ),
+            _embedders(demand, found),
+            ("consolidation, all at once", _time(found.first_run_seconds), "measured slope, one session"),
+            ("consolidation, an hour's", _time(found.hourly_run_seconds), "the same slope over what an hour brings"),
+            (
+                "Qdrant shards",
+                str(found.shards),
+                f"each under {shard_memory:g} GiB; {found.nodes} nodes where each holds one copy of one",
+            ),
         )
         table(console, ("what", "#needs", "how it is known"), rows)
-        for section in measured.values():
-            console.print(f"measured {section['date']} on {section['machine']}: {section['command']}")
+        for name, section in measured.items():
+            console.print(f"{name}: measured {section['date']} on {section['machine']}: {section['command']}")
 
     def answer() -> dict[str, Any]:
         return {"demand": plain(demand), "plan": plain(found), "measured": plain(measured)}
 
-    emit(globals_of(ctx).json, answer, show)
+    emit(options.json, answer, show)
+
+
+def _embedders(demand: Demand, found: Plan) -> tuple[str, str, str]:
+    from ww_core.capacity import BUSY
+
+    if demand.encode_rate:
+        return (
+            "GPUs",
+            str(found.gpus),
+            f"{demand.encode_rate:g} a second each, as given, {BUSY:.0%} of the time",
+        )
+    return ("embedding cores", str(found.cpu_cores), f"CPU, busy {BUSY:.0%} of the time; for GPUs give --encode-rate")
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds / 3600:,.1f} h" if seconds >= 3600 else f"{seconds:,.0f} s"
 
 
 def _size(size: int) -> str:
