@@ -24,7 +24,6 @@ from ww_core.models import (
     Recollection,
     Run,
     SessionInfo,
-    Theme,
     Verification,
     scalar_context,
 )
@@ -177,17 +176,6 @@ class MemoryCore:
         names = sorted(graph.current_runs([session] if session else []))
         runs = [run for name in names if (run := graph.current_run(name)) is not None]
         return [cluster for run in runs for cluster in run.clusters if cluster.change != "gone"]
-
-    def themes(self, session_id: str | None = None) -> list[Theme]:
-        """The level above the clusters, of the same runs; none where a session has few clusters."""
-        from ww_core.consolidation import themes
-
-        graph = self.deployment.graph
-        session = self._session(session_id)
-        found: list[Theme] = []
-        for name, run_id in sorted(graph.current_runs([session] if session else []).items()):
-            found += themes.themes_of(self.clusters(name), themes.read(graph, name, run_id))
-        return found
 
     def about(self, cluster_id: str, *, limit: int) -> Recall:
         """The members of a cluster that say most of it: those nearest to its centroid, nearest first."""

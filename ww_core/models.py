@@ -190,6 +190,8 @@ class Cluster:
     """Members when it was last clustered, not only assigned to: growth since then is what may split or merge it."""
     strays: int = 0
     """Episodes since then that were nearest to it and fitted badly: what drift is measured by."""
+    theme_id: str = ""
+    """The theme that it is in; empty where a session has too few clusters for themes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +233,8 @@ class Run:
     error: str | None = None
     progress: float = 0.0
     """Share of the work done, 0 to 1."""
+    attempt: str = ""
+    """Which attempt at the run this is, for what is kept of it beside the record; empty before the first."""
 
 
 @dataclass(frozen=True, slots=True)

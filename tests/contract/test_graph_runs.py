@@ -202,6 +202,7 @@ class TestVisibility:
                 cohesion=0.7,
                 clustered_size=5,
                 strays=1,
+                theme_id="t1",
             ),
             cluster("c0", 0, change="gone", created_at=None),
         )

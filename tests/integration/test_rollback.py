@@ -14,7 +14,6 @@ from tests.integration.consolidating import SESSION, World
 from tests.integration.observing import clusters_as_json, observed
 from tests.unit.consolidation.blobs import blobs
 from ww.cli.output import pick
-from ww_core.consolidation import themes
 from ww_core.errors import Busy
 from ww_core.maintenance.erase import erase
 from ww_core.models import Run
@@ -75,11 +74,16 @@ def test_themes_are_those_of_the_visible_run_and_go_with_their_session(world: Wo
     assert sorted(held) == sorted(one["cluster_id"] for one in before["clusters"])
     world.store([f"that is topic{label} {i}" for i, label in enumerate(truth[160:])], rows[160:])
     later = world.consolidate()
-    assert set(themes.read(world.graph, SESSION, later.run_id)) == {c.cluster_id for c in later.clusters}
+    shown = world.graph.current_run(SESSION)
+    assert shown is not None
+    assert all(c.theme_id for c in shown.clusters)
+    assert {c.cluster_id: c.theme_id for c in shown.clusters} == {c.cluster_id: c.theme_id for c in later.clusters}
     world.consolidator.rollback(later.run_id)
     assert json.loads(clusters_as_json(world)) == before
     erase(world.graph, world.vectors, session_id=SESSION)
-    assert themes.read(world.graph, SESSION, run.run_id) == {}
+    names = {c.theme_id.encode() for c in run.clusters}
+    files = [file.read_bytes() for file in world.settings.data_dir.rglob("graph.sqlite3*") if file.is_file()]
+    assert not [name for name in names for held in files if name in held]
 
 
 def test_what_was_forgotten_stays_forgotten(world: World) -> None:

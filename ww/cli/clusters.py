@@ -13,8 +13,9 @@ from ww.cli.map import write_map
 from ww.cli.opening import must_exist, reading
 from ww.cli.options import everywhere, globals_of
 from ww.cli.output import emit, one_line, pick, table
+from ww_core.consolidation.themes import themes_of
 from ww_core.errors import InvalidInput, NotFound
-from ww_core.models import Cluster, Theme
+from ww_core.models import Cluster
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -61,7 +62,6 @@ def clusters(
     with reading(ctx) as core:
         must_exist(core, options.session)
         found = core.clusters(options.session)
-        themes = core.themes(options.session)
         held = {one.cluster_id: _members(core, one) for one in found} if members else {}
         if page is not None:
             try:
@@ -76,13 +76,15 @@ def clusters(
             if members:
                 entry["members"] = held[one.cluster_id]
             shown.append(entry)
-        above = [pick(one, ("theme_id", "label", "size")) | {"clusters": list(one.cluster_ids)} for one in themes]
+        above = [
+            pick(one, ("theme_id", "label", "size")) | {"clusters": list(one.cluster_ids)} for one in themes_of(found)
+        ]
         told: dict[str, Any] = {"clusters": shown, "themes": above}
         return told if page is None else told | {"map": str(page)}
 
     def show(console: Console) -> None:
         if page is None or members:
-            _show_tree(console, found, themes, held)
+            _show_tree(console, found, held)
         if page is not None:
             console.print(f"{page}: {drawn} episodes; open it in a browser")
 
@@ -102,7 +104,7 @@ def _session_of(core: MemoryCore, session_id: str | None) -> str:
     return session_id
 
 
-def _show_tree(console: Console, found: Sequence[Cluster], themes: Sequence[Theme], held: dict[str, list[str]]) -> None:
+def _show_tree(console: Console, found: Sequence[Cluster], held: dict[str, list[str]]) -> None:
     from rich.text import Text
 
     if not found:
@@ -110,7 +112,7 @@ def _show_tree(console: Console, found: Sequence[Cluster], themes: Sequence[Them
     by_id = {one.cluster_id: one for one in found}
     for session_id in dict.fromkeys(one.session_id for one in found):
         here = sorted((c for c in found if c.session_id == session_id), key=lambda one: (-one.size, one.cluster_id))
-        above = [theme for theme in themes if theme.session_id == session_id]
+        above = themes_of(here)
         total = sum(one.size for one in here)
         among = f" in {len(above)} themes" if above else ""
         heading = Text(one_line(session_id), style="bold")

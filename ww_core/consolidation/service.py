@@ -8,11 +8,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from ww_core.config import Settings
-from ww_core.consolidation import routing, themes
+from ww_core.consolidation import routing
 from ww_core.consolidation.pipeline import Outcome, Pipeline
 from ww_core.consolidation.progress import LEASE_SECONDS, LeaseLost, OutOfTime, Stopped, Watch
 from ww_core.consolidation.sink import Preview, Stage
 from ww_core.consolidation.standing import standing
+from ww_core.consolidation.themes import with_themes
 from ww_core.errors import Busy, NotFound, WorldWeaverError
 from ww_core.hooks import Hooks
 from ww_core.maintenance.erase import finish_session
@@ -198,7 +199,7 @@ class Consolidator:
             ]
         )
         done = self._ended(run, "done", watch, outcome)
-        themes.write(self._graph, session, run.run_id, themes.grouped(outcome.clusters, outcome.centroids))
+        done = replace(done, clusters=with_themes(done.clusters, outcome.centroids))
         routing.note(self._graph, session, self._clock())
         if not self._graph.publish(done, token=token):
             raise LeaseLost("another worker has taken this run over")
@@ -217,7 +218,6 @@ class Consolidator:
         stage.cells.write(self._vectors, still=lambda: self._graph.current_runs([session]).get(session) == run.run_id)
         routing.forget(self._graph, session)
         kept = self._graph.prune_runs(session, self._settings.consolidation_keep_runs)
-        themes.prune(self._graph, session, kept)
         self._vectors.drop_centroids(session, keep_runs=kept)
 
     def _ended(

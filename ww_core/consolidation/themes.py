@@ -1,25 +1,30 @@
 """The level above the clusters: themes, each a few clusters that are about the same.
 
-They are found from a run's centroids when it is published, and kept by run as a fact: which cluster is in which theme,
-and no word of any. A theme has the id of its oldest cluster, and so keeps it as clusters come and grow; its label is
-made of its largest clusters' labels when it is read.
+They are found from a run's centroids when it is published, and kept with its clusters: which theme each is in, and no
+word of any. A theme has the id of its oldest cluster, and so keeps it as clusters come and grow; its label is made of
+its largest clusters' labels when it is read.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from ww_core.models import Cluster, Theme, Vector
-from ww_core.stores.points import digest
-from ww_core.stores.ports import GraphStore
 
 FEWEST = 8
 """Clusters; fewer are seen at a glance."""
 NAMING = 2
 """Clusters whose labels name a theme."""
+
+
+def with_themes(clusters: Iterable[Cluster], centroids: Mapping[str, Vector]) -> tuple[Cluster, ...]:
+    """The clusters of one session, each with its theme, none of any where they are few."""
+    clusters = tuple(clusters)
+    theme_of = grouped(clusters, centroids)
+    return tuple(replace(one, theme_id=theme_of.get(one.cluster_id, "")) for one in clusters)
 
 
 def grouped(clusters: Iterable[Cluster], centroids: Mapping[str, Vector]) -> dict[str, str]:
@@ -46,13 +51,12 @@ def grouped(clusters: Iterable[Cluster], centroids: Mapping[str, Vector]) -> dic
     return found
 
 
-def themes_of(clusters: Sequence[Cluster], theme_of: Mapping[str, str]) -> tuple[Theme, ...]:
-    """The themes of one session's clusters, largest first."""
-    members: dict[str, list[Cluster]] = {}
+def themes_of(clusters: Sequence[Cluster]) -> tuple[Theme, ...]:
+    """The themes that the clusters are in, by session, and the largest first."""
+    members: dict[tuple[str, str], list[Cluster]] = {}
     for cluster in sorted(clusters, key=lambda c: (-c.size, c.cluster_id)):
-        theme_id = theme_of.get(cluster.cluster_id)
-        if theme_id is not None:
-            members.setdefault(theme_id, []).append(cluster)
+        if cluster.theme_id:
+            members.setdefault((cluster.session_id, cluster.theme_id), []).append(cluster)
     themes = [
         Theme(
             theme_id=theme_id,
@@ -61,38 +65,6 @@ def themes_of(clusters: Sequence[Cluster], theme_of: Mapping[str, str]) -> tuple
             size=sum(c.size for c in own),
             cluster_ids=tuple(c.cluster_id for c in own),
         )
-        for theme_id, own in members.items()
+        for (_, theme_id), own in members.items()
     ]
-    return tuple(sorted(themes, key=lambda theme: (-theme.size, theme.theme_id)))
-
-
-def read(graph: GraphStore, session_id: str, run_id: str) -> dict[str, str]:
-    """Cluster id -> theme id in a run that is kept."""
-    return _read(graph, session_id).get(run_id, {})
-
-
-def write(graph: GraphStore, session_id: str, run_id: str, theme_of: Mapping[str, str]) -> None:
-    """Keep a run's, which readers see once the run is visible."""
-    graph.put_fact(_key(session_id), json.dumps(_read(graph, session_id) | {run_id: dict(theme_of)}))
-
-
-def prune(graph: GraphStore, session_id: str, kept: Collection[str]) -> None:
-    """Forget those of other runs."""
-    found = _read(graph, session_id)
-    if found.keys() - set(kept):
-        graph.put_fact(_key(session_id), json.dumps({run: found[run] for run in found if run in kept}))
-
-
-def drop(graph: GraphStore, session_id: str) -> None:
-    """Forget the session's."""
-    graph.drop_fact(_key(session_id))
-
-
-def _read(graph: GraphStore, session_id: str) -> dict[str, dict[str, str]]:
-    kept = graph.get_fact(_key(session_id))
-    found: dict[str, dict[str, str]] = json.loads(kept) if kept else {}
-    return found
-
-
-def _key(session_id: str) -> str:
-    return f"consolidation.themes:{digest(session_id)}"
+    return tuple(sorted(themes, key=lambda theme: (theme.session_id, -theme.size, theme.theme_id)))

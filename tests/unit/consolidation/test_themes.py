@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from ww_core.consolidation.themes import grouped, themes_of
+from ww_core.consolidation.themes import grouped, themes_of, with_themes
 from ww_core.models import Cluster, Vector
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -49,7 +50,17 @@ def test_few_clusters_have_no_themes_and_gone_ones_are_in_none() -> None:
 
 def test_a_theme_is_named_after_its_largest_clusters_and_the_largest_comes_first() -> None:
     clusters, centroids = some(9)
-    first, *_ = themes_of(clusters, grouped(clusters, centroids))
+    first, *_ = themes_of(with_themes(clusters, centroids))
     assert (first.theme_id, first.label, first.size) == ("t02", "label 8 · label 5", 12 + 15 + 18)
     assert first.cluster_ids == ("c08", "c05", "c02")
-    assert themes_of(clusters[:3], grouped(clusters, centroids))[0].cluster_ids == ("c02",)
+    (part,) = {t.cluster_ids for t in themes_of(with_themes(clusters, centroids)[:3]) if t.theme_id == "t02"}
+    assert part == ("c02",), "a theme is what is there of it"
+
+
+def test_themes_of_several_sessions_are_told_apart() -> None:
+    clusters, centroids = some(9)
+    here = with_themes(clusters, centroids)
+    there = [replace(c, session_id="r") for c in here]
+    found = themes_of([*here, *there])
+    assert [theme.session_id for theme in found] == ["r"] * 3 + ["s"] * 3
+    assert {len(theme.cluster_ids) for theme in found} == {3}

@@ -13,7 +13,7 @@ from ww_core.stores.values import to_time_or_none, to_us
 from ww_core.stores.wording import WITNESSES, without, words
 
 _CLUSTERS = """SELECT n.cluster_id, t.session_id, c.size, c.radius, c.change, c.parents, c.created_at, c.cohesion,
-  c.clustered_size, c.strays, b.content, b.context, d.episode_id, db.content, c.exemplars, c.session, c.cluster
+  c.clustered_size, c.strays, b.content, b.context, d.episode_id, db.content, c.exemplars, c.session, c.cluster, c.theme
   FROM cluster c JOIN cluster_name n ON n.cluster = c.cluster JOIN session t ON t.session = c.session
   JOIN body b ON b.body = c.body LEFT JOIN episode d ON d.seq = c.medoid LEFT JOIN body db ON db.body = d.body
   WHERE c.session = ? AND c.version = ? ORDER BY c.place"""
@@ -58,10 +58,10 @@ def write_clusters(
         rows.append(
             (
                 *(session, version, key, place, c.size, c.radius, c.change, json.dumps(c.parents), medoid, created),
-                *(exemplars, *numbers, body),
+                *(exemplars, *numbers, body, c.theme_id),
             )
         )
-    db.executemany(f"INSERT INTO cluster VALUES ({', '.join('?' * 15)})", rows)
+    db.executemany(f"INSERT INTO cluster VALUES ({', '.join('?' * 16)})", rows)
 
 
 def read_clusters(db: sqlite3.Connection, session: int, version: int) -> tuple[Cluster, ...]:
@@ -125,4 +125,5 @@ def _to_cluster(db: sqlite3.Connection, row: Sequence[Any], version: int) -> Clu
         cohesion=row[7],
         clustered_size=row[8],
         strays=row[9],
+        theme_id=row[17],
     )

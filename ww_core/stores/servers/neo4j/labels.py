@@ -71,6 +71,7 @@ def write_clusters(
                 "cohesion": c.cohesion,
                 "clustered_size": c.clustered_size,
                 "strays": c.strays,
+                "theme": c.theme_id,
                 "label": c.label,
                 "keyphrases": list(c.keyphrases),
             },
@@ -140,4 +141,5 @@ def _to_cluster(session: str, name: str, f: dict[str, Any], medoid: str | None, 
         cohesion=f["cohesion"],
         clustered_size=f["clustered_size"],
         strays=f["strays"],
+        theme_id=f.get("theme", ""),
     )
