@@ -173,7 +173,7 @@ class MemoryCore:
         """Of every session's current run, or of one session's."""
         graph = self.deployment.graph
         session = self._session(session_id)
-        names = sorted(graph.current_runs([session] if session else []))
+        names = sorted(graph.current_attempts([session] if session else []))
         runs = [run for name in names if (run := graph.current_run(name)) is not None]
         return [cluster for run in runs for cluster in run.clusters if cluster.change != "gone"]
 

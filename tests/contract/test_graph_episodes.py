@@ -251,9 +251,14 @@ class TestUpdate:
 
 def test_facts_are_kept(graph: GraphStore) -> None:
     assert graph.get_fact("k") is None
+    assert graph.facts("k") == {}
     graph.put_fact("k", "v\n\u00fc")
     graph.put_fact("k", "w")
     assert graph.get_fact("k") == "w"
+    for key in ("k%:b", "k%:a", "kx:a", "K%:a"):
+        graph.put_fact(key, key)
+    assert graph.facts("k%:") == {"k%:a": "k%:a", "k%:b": "k%:b"}
+    assert list(graph.facts("k", limit=2)) == ["k", "k%:a"]
     graph.drop_fact("k")
     graph.drop_fact("k")
     assert graph.get_fact("k") is None

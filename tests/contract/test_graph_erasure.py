@@ -119,7 +119,7 @@ def test_runs_go_with_their_session(graph: GraphStore) -> None:
 
     assert [r.run_id for r in graph.runs()] == [other.run_id]
     assert [r.run_id for r in graph.requested_runs(9)] == [other.run_id]
-    assert graph.current_runs() == {}
+    assert graph.current_attempts() == {}
     assert graph.current_run("s") is None
     assert not graph.extend_run(under_way.run_id, token="b", lease_seconds=9, progress=0.5)
     assert not graph.stage(under_way.run_id, token="b", memberships=[Membership("e00000", "c", "c", 0.1)])

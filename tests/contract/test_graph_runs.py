@@ -12,6 +12,7 @@ from tests.contract.graphs import START, Clock, embed, episodes, ids
 from ww_core.errors import Busy, InvalidInput, NotFound
 from ww_core.models import Cluster, Episode, Fold, Medoid, Run
 from ww_core.stores.ports import Dirty, GraphStore, Membership, Moved
+from ww_core.stores.values import of_attempt
 
 LEASE = 60.0
 
@@ -172,8 +173,96 @@ class TestRequests:
         assert [r.run_id for r in graph.runs("s")] == runs[::-1]
         assert [r.run_id for r in graph.runs(limit=2)] == [other, runs[2]]
         assert [r.seq for r in graph.runs("s")] == [3, 2, 1]
-        assert graph.current_runs() == {"s": runs[2]}
-        assert graph.current_runs(["t", "nobody"]) == {}
+        assert graph.current_attempts() == {"s": graph.run(runs[2]).attempt}
+        assert graph.current_attempts(["t", "nobody"]) == {}
+
+
+class TestAttempts:
+    def test_each_start_of_a_run_is_an_attempt_of_its_own(self, graph: GraphStore, clock: Clock) -> None:
+        requested = graph.request_run("s")
+        assert requested.attempt == ""
+        first = graph.start_run(requested.run_id, token="a", lease_seconds=LEASE)
+        clock.advance(LEASE)
+        second = graph.start_run(requested.run_id, token="b", lease_seconds=LEASE)
+        assert first.attempt != second.attempt == graph.run(requested.run_id).attempt
+        other = start(graph, session="t")
+        asked = [first.attempt, second.attempt, other.attempt, requested.run_id, "nobody.1", "", "x.²"]
+        assert graph.live_attempts([]) == set()
+        assert graph.live_attempts(asked) == {second.attempt, other.attempt}
+        assert graph.publish(second, token="b")
+        assert graph.cancel_run(other.run_id).status == "cancelled"
+        assert graph.live_attempts(asked) == {second.attempt} == set(graph.current_attempts().values())
+        graph.rollback_run(second.run_id)
+        assert graph.live_attempts(asked) == set()
+
+    def test_an_erasure_ends_an_attempt(self, graph: GraphStore) -> None:
+        run = start(graph)
+        graph.tombstone(episode_ids=["e00000"])
+        assert graph.live_attempts([run.attempt]) == set()
+
+
+class TestTidying:
+    def test_a_published_run_keeps_its_session_until_it_has_tidied_up(self, graph: GraphStore, clock: Clock) -> None:
+        run = start(graph)
+        assert graph.publish(replace(run, status="done"), token="t", lease_seconds=LEASE)
+        assert graph.running_runs() == []
+        assert graph.requested_runs(9) == []
+        later = graph.request_run("s")
+        with pytest.raises(Busy, match=run.run_id):
+            graph.start_run(later.run_id, token="u", lease_seconds=LEASE)
+        with pytest.raises(Busy, match=run.run_id):
+            graph.rollback_run(run.run_id)
+        assert not graph.hold_run(run.run_id, token="other", lease_seconds=LEASE)
+        clock.advance(LEASE - 1)
+        assert graph.hold_run(run.run_id, token="t", lease_seconds=LEASE)
+        clock.advance(LEASE - 1)
+        graph.release_run(run.run_id, token="other")
+        with pytest.raises(Busy):
+            graph.start_run(later.run_id, token="u", lease_seconds=LEASE)
+        graph.release_run(run.run_id, token="t")
+        assert graph.start_run(later.run_id, token="u", lease_seconds=LEASE).status == "running"
+        assert not graph.hold_run(run.run_id, token="t", lease_seconds=LEASE)
+        graph.release_run(later.run_id, token="u")
+        assert graph.extend_run(later.run_id, token="u", lease_seconds=LEASE, progress=0.5), "that is no tidying"
+
+    def test_a_lease_that_ran_out_is_taken_over(self, graph: GraphStore, clock: Clock) -> None:
+        run = start(graph)
+        assert graph.publish(replace(run, status="done"), token="t", lease_seconds=LEASE)
+        clock.advance(LEASE)
+        assert graph.hold_run(run.run_id, token="sweep", lease_seconds=LEASE)
+        assert not graph.hold_run(run.run_id, token="t", lease_seconds=LEASE)
+        clock.advance(LEASE)
+        start(graph, "u")
+        assert not graph.hold_run(run.run_id, token="sweep", lease_seconds=LEASE)
+
+    def test_only_the_visible_run_is_held_and_one_that_died_is_requested_again(
+        self, graph: GraphStore, clock: Clock
+    ) -> None:
+        old, run = publish(graph, []), publish(graph, [])
+        died = start(graph, "u")
+        assert not graph.hold_run(run.run_id, token="t", lease_seconds=LEASE)
+        clock.advance(LEASE)
+        assert not graph.hold_run(old.run_id, token="t", lease_seconds=LEASE)
+        assert not graph.hold_run("nobody", token="t", lease_seconds=LEASE)
+        assert graph.hold_run(run.run_id, token="t", lease_seconds=LEASE)
+        assert graph.run(died.run_id).status == "requested"
+        assert not graph.extend_run(died.run_id, token="u", lease_seconds=LEASE, progress=0.5)
+
+    def test_whoever_holds_the_session_takes_the_run_back_and_goes_on_holding(self, graph: GraphStore) -> None:
+        run = publish(graph, [put("e00000", "a")])
+        assert graph.hold_run(run.run_id, token="t", lease_seconds=LEASE)
+        assert graph.rollback_run(run.run_id, token="t").status == "rolled_back"
+        assert graph.hold_run(run.run_id, token="t", lease_seconds=LEASE)
+        with pytest.raises(Busy):
+            start(graph, "u")
+        graph.release_run(run.run_id, token="t")
+        start(graph, "u")
+
+    def test_a_payload_that_may_be_wrong_is_marked(self, graph: GraphStore) -> None:
+        graph.add(episodes(1, session="t", prefix="new"))
+        graph.mark_payload(["e00001", "e00003", "new00000", "nobody"])
+        graph.mark_payload([])
+        assert sorted(row.episode.episode_id for row in graph.dirty(Dirty.PAYLOAD, 9)) == ["e00001", "e00003"]
 
 
 class TestVisibility:
@@ -187,7 +276,7 @@ class TestVisibility:
         graph.stage(run.run_id, token="t", memberships=staged[4:])
         assert state(graph) == before
         assert graph.get(["e00000"])["e00000"].cluster_id is None
-        assert graph.current_runs() == {}
+        assert graph.current_attempts() == {}
 
         clusters = (
             cluster(
@@ -393,9 +482,10 @@ class TestRollback:
     def test_only_the_runs_that_are_kept_can_be_reached(self, graph: GraphStore) -> None:
         runs = [publish(graph, [put("e00000", f"c{i}")], [cluster(f"c{i}")]) for i in range(5)]
         names = [run.run_id for run in runs]
-        assert graph.prune_runs("s", 9) == names[::-1]
-        assert graph.prune_runs("s", 2) == [names[4], names[3]]
-        assert graph.prune_runs("s", 9) == [names[4], names[3]]
+        attempts = [run.attempt for run in runs]
+        assert graph.prune_runs("s", 9) == attempts[::-1]
+        assert graph.prune_runs("s", 2) == [attempts[4], attempts[3]]
+        assert graph.prune_runs("s", 9) == [attempts[4], attempts[3]]
         assert graph.run(names[2]).clusters == ()
         assert graph.rollback_run(names[4]).status == "rolled_back"
         assert graph.get(["e00000"])["e00000"].cluster_id == "c3"
@@ -453,7 +543,7 @@ def test_any_history_matches_a_plain_model(graph: GraphStore, clock: Clock, seed
                 staged = _some(rng, alive, turn)
                 run = publish(graph, staged, token=token)
                 current.update({m.episode_id: m for m in staged})
-                history.append((run.run_id, current))
+                history.append((run.attempt, current))
                 kept += 1
             case "abandon":
                 run = start(graph, token)
@@ -464,7 +554,7 @@ def test_any_history_matches_a_plain_model(graph: GraphStore, clock: Clock, seed
                 graph.stage(run.run_id, token=token, memberships=_some(rng, alive, turn))
                 graph.finish_run(replace(run, status="failed"), token=token)
             case "rollback" if kept > 1:
-                graph.rollback_run(history.pop()[0])
+                graph.rollback_run(of_attempt(history.pop()[0])[0])
                 kept -= 1
             case "prune" if len(history) > 3:
                 kept = min(kept, 2)
@@ -485,7 +575,7 @@ def test_any_history_matches_a_plain_model(graph: GraphStore, clock: Clock, seed
         expected = history[-1][1]
         assert {m.episode_id: m for m in graph.memberships("s")} == expected
         assert set(ids(graph.unconsolidated("s", limit=99))) == alive - set(expected)
-        assert graph.current_runs().get("s", "") == history[-1][0]
+        assert graph.current_attempts().get("s", "") == history[-1][0]
         assert graph.counts().balanced
 
 

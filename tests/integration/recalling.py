@@ -158,7 +158,7 @@ class Shelf:
             matrix = np.stack([stored.vector for stored in self.vectors.vectors(ids)])
             mean = matrix.mean(axis=0)
             centroid = (mean / np.linalg.norm(mean)).astype(np.float32)
-            centroids.append(Centroid(cluster_id, session_id, run.run_id, centroid, 1.0))
+            centroids.append(Centroid(cluster_id, session_id, run.attempt, centroid, 1.0))
             clusters.append(Cluster(cluster_id, session_id, f"about {cluster_id}", len(ids)))
             self.graph.stage(run.run_id, token="run", memberships=[Membership(i, cluster_id, None, 0.1) for i in ids])
             self.vectors.change([PointChange(i, cells=(cluster_id,)) for i in ids])

@@ -103,7 +103,7 @@ def test_what_readers_search_by_is_there_before_the_run_is_visible(world: World)
     rows, truth = blobs(3, 20)
     ids = world.store(texts(truth), rows)
     run = world.consolidate()
-    centroids = {c.cluster_id: c for c in world.vectors.centroids(SESSION, run.run_id)}
+    centroids = {c.cluster_id: c for c in world.vectors.centroids(SESSION, run.attempt)}
     assert set(centroids) == {c.cluster_id for c in run.clusters}
     for cluster in run.clusters:
         members = rows[[p == cluster.cluster_id for p in world.places(ids)]]
@@ -321,8 +321,8 @@ def test_nothing_of_a_run_stays_where_its_session_is_erased_behind_its_publicati
     requested = world.graph.request_run(SESSION)
     publish = world.graph.publish
 
-    def then_erase(run: Run, *, token: str) -> bool:
-        done = publish(run, token=token)
+    def then_erase(run: Run, *, token: str, lease_seconds: float) -> bool:
+        done = publish(run, token=token, lease_seconds=lease_seconds)
         erase(world.graph, world.vectors, session_id=SESSION)
         return done
 
@@ -332,7 +332,7 @@ def test_nothing_of_a_run_stays_where_its_session_is_erased_behind_its_publicati
         facts = [key for (key,) in record.execute("SELECT key FROM fact")]
     record.close()
     assert not [key for key in facts if digest(SESSION) in key]
-    assert world.vectors.centroids(SESSION, requested.run_id) == []
+    assert world.vectors.walk_centroids() == ([], None)
 
 
 def test_what_no_cluster_held_is_found_once_there_is_enough_of_it(tmp_path: Path) -> None:
@@ -402,7 +402,7 @@ def test_old_centroids_are_kept_for_as_long_as_their_runs(world: World) -> None:
     for part in np.array_split(np.arange(120), 4):
         world.store(texts(truth[part]), rows[part])
         runs.append(keeper.run(world.graph.request_run(SESSION).run_id, token=uuid4().hex))
-    kept = [bool(world.vectors.centroids(SESSION, run.run_id)) for run in runs]
+    kept = [bool(world.vectors.centroids(SESSION, run.attempt)) for run in runs]
     assert kept == [False, False, True, True]
 
 
@@ -441,7 +441,7 @@ def test_a_rollback_brings_the_state_before_the_run_back(world: World) -> None:
     assert world.places([*first, *later]) == [*places, *[None] * 60]
     assert {c.cluster_id: world.vectors.count(Where(cells=(c.cluster_id,))) for c in shown.clusters} == routed
     assert world.vectors.count(Where(cells=("nowhere",), uncelled=True)) == 60
-    assert world.vectors.centroids(SESSION, before.run_id)
+    assert world.vectors.centroids(SESSION, before.attempt)
     again = world.consolidate()
     assert again.considered == 60
     assert [(c.cluster_id, c.label, c.size) for c in again.clusters] != []

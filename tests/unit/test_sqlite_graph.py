@@ -477,7 +477,7 @@ class TestCost:
             lambda g: g.neighbours("e00003", before=2, after=2),
             lambda g: g.around(["e00003"], reach=2),
             lambda g: g.get(["e00003"]),
-            lambda g: g.current_runs(["s"]),
+            lambda g: g.current_attempts(["s"]),
             lambda g: g.requested_runs(5),
             lambda g: g.memberships("s", limit=5),
             lambda g: g.memberships("s", limit=5, cluster_id="c"),

@@ -189,7 +189,7 @@ def _scan(corpus: Corpus, scan: ExactScan) -> Callable[[int], list[str]]:
 
 def _routed(corpus: Corpus, deployment: Deployment) -> Callable[[int], list[str]]:
     """The nearest clusters and a search in them, without anything around it."""
-    route = Router(deployment.graph, deployment.vectors).route(deployment.graph.current_runs((SESSION,)))
+    route = Router(deployment.graph, deployment.vectors).route(deployment.graph.current_attempts((SESSION,)))
 
     def one(i: int) -> list[str]:
         cells = () if route is None else route.nearest(corpus.queries[i], SELECTED)
@@ -202,7 +202,7 @@ def _routed(corpus: Corpus, deployment: Deployment) -> Callable[[int], list[str]
 
 def _shares(corpus: Corpus, deployment: Deployment) -> list[float]:
     """What share of all points each query scans by clusters."""
-    route = Router(deployment.graph, deployment.vectors).route(deployment.graph.current_runs((SESSION,)))
+    route = Router(deployment.graph, deployment.vectors).route(deployment.graph.current_attempts((SESSION,)))
     if route is None:
         return []
     cells = [route.nearest(query, SELECTED) for query in corpus.queries]

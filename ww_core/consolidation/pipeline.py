@@ -150,7 +150,7 @@ class Pipeline:
     def _known_groups(self) -> Groups:
         if self._current is None:
             return Groups.empty(self._run.session_id, 0)
-        stored = self._vectors.centroids(self._run.session_id, self._current.run_id)
+        stored = self._vectors.centroids(self._run.session_id, self._current.attempt)
         rows = {c.cluster_id: c.vector for c in stored}
         for known in self._current.clusters:
             if known.cluster_id not in rows and known.change != "gone":

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 
 from ww_core.errors import WorldWeaverError
 
-LEASE_SECONDS = 120.0
-"""Of a run: longer than any single step takes, short enough that a crashed run is soon taken over."""
 REPORT_SECONDS = 2.0
 """How often a run renews its lease, says how far it is and learns that it was cancelled."""
 
@@ -49,14 +47,22 @@ class Watch:
         """Since the run began."""
         return self.clock() - self._started
 
-    def step(self, progress: float) -> None:
-        """Report ``progress`` (0 to 1). Raises Stopped, OutOfTime or LeaseLost, after which nothing may be written."""
+    def held(self) -> bool:
+        """Renew the lease; whether it is still held."""
+        self._renewed = self.clock()
+        return self.extend(0.0)
+
+    def step(self, progress: float, *, renew: bool = False) -> None:
+        """Report ``progress`` (0 to 1), and ``renew`` the lease however lately it was.
+
+        Raises Stopped, OutOfTime or LeaseLost, after which nothing may be written.
+        """
         if self.should_stop is not None and self.should_stop():
             raise Stopped("the run was asked to stop")
         if self.seconds > self.limit:
             raise OutOfTime(f"the run took longer than {self.limit:g} s", hint="raise consolidation_time_limit")
         now = self.clock()
-        if now - self._renewed >= REPORT_SECONDS:
+        if renew or now - self._renewed >= REPORT_SECONDS:
             self._renewed = now
             if not self.extend(progress):
                 raise LeaseLost("another worker has taken this run over")

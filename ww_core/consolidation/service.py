@@ -6,11 +6,11 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from uuid import uuid4
 
 from ww_core.config import Settings
-from ww_core.consolidation import routing
 from ww_core.consolidation.pipeline import Outcome, Pipeline
-from ww_core.consolidation.progress import LEASE_SECONDS, LeaseLost, OutOfTime, Stopped, Watch
+from ww_core.consolidation.progress import LeaseLost, OutOfTime, Stopped, Watch
 from ww_core.consolidation.sink import Preview, Stage
 from ww_core.consolidation.standing import standing
 from ww_core.consolidation.themes import with_themes
@@ -19,6 +19,7 @@ from ww_core.hooks import Hooks
 from ww_core.maintenance.erase import finish_session
 from ww_core.models import Run, RunStatus
 from ww_core.observability.metrics import Metrics
+from ww_core.stores import routing
 from ww_core.stores.leftovers import write_leftovers
 from ww_core.stores.ports import Centroid, GraphStore, VectorStore
 
@@ -33,8 +34,8 @@ HUGE = 50_000
 class Consolidator:
     """Consolidates sessions. Thread-safe; the work of a run happens in the caller's thread.
 
-    Nothing of a run is visible before ``GraphStore.publish``, its last write but for the removal of what is old: a
-    crash at any point leaves the state before the run.
+    Nothing of a run is visible before ``GraphStore.publish``: a crash before it leaves the state before the run. Behind
+    it the run tidies up, still under its lease: cells that new points get and moved ones lose, and what is old.
     """
 
     def __init__(
@@ -69,10 +70,10 @@ class Consolidator:
         session is under way or has taken this one over, and what the stores raise (the run is then recorded as failed
         where that is still possible).
         """
-        run = self._graph.start_run(run_id, token=token, lease_seconds=LEASE_SECONDS)
+        run = self._graph.start_run(run_id, token=token, lease_seconds=routing.LEASE_SECONDS)
         watch = Watch(
             extend=lambda progress: self._graph.extend_run(
-                run_id, token=token, lease_seconds=LEASE_SECONDS, progress=progress
+                run_id, token=token, lease_seconds=routing.LEASE_SECONDS, progress=progress
             ),
             limit=self._settings.consolidation_time_limit,
             should_stop=should_stop,
@@ -80,7 +81,7 @@ class Consolidator:
         )
         stage = Stage(self._graph, self._vectors, run_id, token)
         try:
-            routing.settle(self._graph, self._vectors, run.session_id)
+            routing.settle(self._graph, self._vectors, run.session_id, routing.Lease(watch.held))
             current = self._graph.current_run(run.session_id)
             outcome = self._pipeline(run, current, stage, watch.step).work()
             stage.flush()
@@ -146,27 +147,27 @@ class Consolidator:
         """Take the session's visible run back: what was visible before it is visible again, exactly, but for what was
         erased or got new content since. The run as it is now. Raises what ``GraphStore.rollback_run`` raises.
         """
-        session = self._graph.run(run_id).session_id
-        before = routing.Cells()
-        if self._may_be_taken_back(session, run_id):
-            routing.note(self._graph, session, self._clock())
-            between = routing.Cells()
+        run = self._graph.run(run_id)
+        session, token = run.session_id, uuid4().hex
+        held = routing.hold(self._graph, run_id, token)
+        if not held():  # the graph store says why
+            return self._graph.rollback_run(run_id)
+        try:
+            before, between = routing.Cells(), routing.Cells()
+            routing.note(self._graph, session, run.attempt, self._clock())
             for moved in self._graph.moved(run_id):
                 now, then = routing.cells(moved.to), routing.cells(moved.back)
                 if now != then:
                     between.put(moved.episode_id, routing.both(now, then))
                     before.put(moved.episode_id, then)
-            between.write(self._vectors)
-        run = self._graph.rollback_run(run_id)
-        before.write(self._vectors)
-        routing.forget(self._graph, session)
+            between.write(self._graph, self._vectors, held)
+            run = self._graph.rollback_run(run_id, token=token)
+            if before.write(self._graph, self._vectors, held):
+                routing.forget(self._graph, session, run.attempt)
+        finally:
+            self._graph.release_run(run_id, token=token)
         log.info("rolled back", extra={"action": "consolidation.rollback", "run_id": run_id})
         return run
-
-    def _may_be_taken_back(self, session_id: str, run_id: str) -> bool:
-        """Whether it is worth while to touch points before the graph store has the last word."""
-        visible = self._graph.current_runs([session_id]).get(session_id) == run_id
-        return visible and all(run.session_id != session_id for run in self._graph.running_runs())
 
     # -- ending
 
@@ -186,22 +187,22 @@ class Consolidator:
         )
 
     def _publish(self, run: Run, outcome: Outcome, stage: Stage, watch: Watch, token: str) -> Run:
-        watch.step(0.95)
+        watch.step(0.95, renew=True)
         session = run.session_id
-        if self._vectors.centroids(session, run.run_id):
-            # of a worker that died between here and the publication, and found clusters of its own
-            self._vectors.drop_runs([run.run_id])
+        # kept by attempt: whoever comes too late in spite of the check writes beside those that count
         self._vectors.put_centroids(
             [
-                Centroid(c.cluster_id, session, run.run_id, outcome.centroids[c.cluster_id], c.radius)
+                Centroid(c.cluster_id, session, run.attempt, outcome.centroids[c.cluster_id], c.radius)
                 for c in outcome.clusters
                 if c.change != "gone"
             ]
         )
         done = self._ended(run, "done", watch, outcome)
         done = replace(done, clusters=with_themes(done.clusters, outcome.centroids))
-        routing.note(self._graph, session, self._clock())
-        if not self._graph.publish(done, token=token):
+        routing.note(self._graph, session, run.attempt, self._clock())
+        if not self._graph.publish(done, token=token, lease_seconds=routing.LEASE_SECONDS):
+            self._vectors.drop_runs([run.attempt])
+            routing.forget(self._graph, session, run.attempt)
             raise LeaseLost("another worker has taken this run over")
         write_leftovers(self._graph, session, outcome.leftovers)
         try:
@@ -209,16 +210,21 @@ class Consolidator:
         except NotFound:  # its session was erased meanwhile
             finish_session(self._graph, self._vectors, session)
         else:
-            self._tidy(done, stage)
+            self._tidy(done, stage, token)
         self._observe(done)
         return done
 
-    def _tidy(self, run: Run, stage: Stage) -> None:
+    def _tidy(self, run: Run, stage: Stage, token: str) -> None:
         session = run.session_id
-        stage.cells.write(self._vectors, still=lambda: self._graph.current_runs([session]).get(session) == run.run_id)
-        routing.forget(self._graph, session)
-        kept = self._graph.prune_runs(session, self._settings.consolidation_keep_runs)
-        self._vectors.drop_centroids(session, keep_runs=kept)
+        held = routing.hold(self._graph, run.run_id, token)
+        try:
+            if stage.cells.write(self._graph, self._vectors, held):
+                routing.forget(self._graph, session, run.attempt)
+            if held():  # else another run may be about to be published: its centroids are none to keep yet
+                kept = self._graph.prune_runs(session, self._settings.consolidation_keep_runs)
+                self._vectors.drop_centroids(session, keep_runs=kept)
+        finally:
+            self._graph.release_run(run.run_id, token=token)
 
     def _ended(
         self,

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from ww_core.consolidation.progress import LeaseLost
-from ww_core.consolidation.routing import WRITE, Cells, both, cells_of
 from ww_core.stores.ports import GraphStore, Membership, PointChange, VectorStore
+from ww_core.stores.routing import WRITE, Cells, both, cells_of
 
 
 class Sink(Protocol):

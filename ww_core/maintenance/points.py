@@ -7,6 +7,7 @@ from typing import Protocol
 from ww_core.models import Episode, Vector, scalar_context
 from ww_core.recall.context import LEXICAL_TERMS
 from ww_core.stores.ports import BM25, BM25_CONTEXT, CONTENT, CONTEXT, Claim, Point, PointChange, SparseVector
+from ww_core.stores.routing import cells_of
 
 
 class Sparse(Protocol):
@@ -65,9 +66,3 @@ def payload(episode: Episode) -> PointChange:
         cells=cells_of(episode),
         archived=episode.archived,
     )
-
-
-def cells_of(episode: Episode) -> tuple[str, ...]:
-    """The cell that routes to an episode: its cluster, else the nearest one, else none."""
-    cell = episode.cluster_id or episode.nearest
-    return (cell,) if cell else ()

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from ww_core.consolidation.routing import settle_abandoned
-from ww_core.errors import ConfigurationError, NotFound, Unavailable
+from ww_core.errors import ConfigurationError, Unavailable
 from ww_core.maintenance.drain import never
 from ww_core.maintenance.erase import STEP, finish, finish_session
 from ww_core.maintenance.scrub import note, scrub_if_due
 from ww_core.models import Episode, Run, State
 from ww_core.stores.ports import Dirty, GraphStore, VectorStore, Where
+from ww_core.stores.routing import settle_abandoned
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class SweepReport:
     reopened: int = 0
     """Embedded rows whose points were missing."""
     orphans: int = 0
-    """Episodes whose points had no row, or a dead one, and runs whose centroids outlived them."""
+    """Episodes whose points had no row, or a dead one, and attempts at runs whose centroids outlived them."""
     scrubbed: bool = False
     """The last traces of erased points were removed from the vector store's files."""
     pending: bool = False
@@ -112,7 +112,9 @@ def repair(graph: GraphStore, vectors: VectorStore) -> tuple[int, int]:
     # from the beginning, and beside the cursors: those belong to the sweeps, and one may run just now
     reopened = sum(_reopen_missing(graph, vectors, page) for page, _ in _row_pages(graph, None, sys.maxsize))
     orphans = sum(_remove_stray(graph, vectors, ids) for ids, _ in _point_pages(vectors, None, sys.maxsize))
-    orphans += sum(_remove_runs(graph, vectors, runs) for runs, _ in _centroid_pages(vectors, None, sys.maxsize))
+    orphans += sum(
+        _remove_attempts(graph, vectors, attempts) for attempts, _ in _centroid_pages(vectors, None, sys.maxsize)
+    )
     return reopened, orphans
 
 
@@ -171,16 +173,17 @@ def _points_without_rows(graph: GraphStore, vectors: VectorStore, budget: int) -
 
 
 def _centroids_without_runs(graph: GraphStore, vectors: VectorStore, budget: int) -> int:
-    """From where the last pass stopped, round and round: of a session that was erased while its run was published."""
+    """From where the last pass stopped, round and round: of a session that was erased while its run was published, and
+    of attempts that came too late."""
     orphans = 0
-    for runs, after in _centroid_pages(vectors, graph.get_fact(CENTROIDS_CURSOR) or None, budget):
-        orphans += _remove_runs(graph, vectors, runs)
+    for attempts, after in _centroid_pages(vectors, graph.get_fact(CENTROIDS_CURSOR) or None, budget):
+        orphans += _remove_attempts(graph, vectors, attempts)
         graph.put_fact(CENTROIDS_CURSOR, after or "")
     return orphans
 
 
 def _centroid_pages(vectors: VectorStore, after: str | None, budget: int) -> Iterator[tuple[list[str], str | None]]:
-    """Runs of the centroids behind the cursor, each page with the next one's cursor, None at the end."""
+    """Attempts whose centroids are behind the cursor, each page with the next one's cursor, None at the end."""
     while budget > 0:
         page, after = vectors.walk_centroids(after=after, limit=min(PAGE, budget))
         after = after if page else None
@@ -190,20 +193,12 @@ def _centroid_pages(vectors: VectorStore, after: str | None, budget: int) -> Ite
         budget -= len(page)
 
 
-def _remove_runs(graph: GraphStore, vectors: VectorStore, run_ids: list[str]) -> int:
-    gone = [run_id for run_id in run_ids if not _known(graph, run_id)]
+def _remove_attempts(graph: GraphStore, vectors: VectorStore, attempts: list[str]) -> int:
+    gone = sorted(set(attempts) - graph.live_attempts(attempts)) if attempts else []
     if gone:
         vectors.drop_runs(gone)
         note(graph)
     return len(gone)
-
-
-def _known(graph: GraphStore, run_id: str) -> bool:
-    try:
-        graph.run(run_id)
-    except NotFound:
-        return False
-    return True
 
 
 def _point_pages(vectors: VectorStore, after: str | None, budget: int) -> Iterator[tuple[list[str], str | None]]:

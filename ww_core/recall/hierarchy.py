@@ -55,7 +55,7 @@ class Router:
         self._routes: OrderedDict[tuple[str, ...], Route] = OrderedDict()
 
     def route(self, runs: Mapping[str, str]) -> Route | None:
-        """``runs`` as ``GraphStore.current_runs`` gives it; None where they have no clusters."""
+        """``runs`` as ``GraphStore.current_attempts`` gives it; None where they have no clusters."""
         if not runs:
             return None
         key = tuple(runs[session] for session in sorted(runs))

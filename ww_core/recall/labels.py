@@ -26,21 +26,21 @@ class Labels:
         if not sessions:
             return {}
         labels: dict[str, str] = {}
-        for session, run_id in self._graph.current_runs(sessions).items():
-            labels.update(self._of_run(session, run_id))
+        for session, attempt in self._graph.current_attempts(sessions).items():
+            labels.update(self._of_run(session, attempt))
         return labels
 
-    def _of_run(self, session: str, run_id: str) -> dict[str, str]:
+    def _of_run(self, session: str, attempt: str) -> dict[str, str]:
         with self._lock:
             kept = self._kept.get(session)
-            if kept is not None and kept[0] == run_id:
+            if kept is not None and kept[0] == attempt:
                 self._kept.move_to_end(session)
                 return kept[1]
         run = self._graph.current_run(session)
         labels = {cluster.cluster_id: cluster.label for cluster in run.clusters} if run is not None else {}
         if run is not None:
             with self._lock:
-                self._kept[session] = (run.run_id, labels)
+                self._kept[session] = (run.attempt, labels)
                 while len(self._kept) > _MAX_SESSIONS:
                     self._kept.popitem(last=False)
         return labels

@@ -198,7 +198,7 @@ class Recaller:
     def _route(self, request: RecallRequest) -> Route | None:
         if self._mode(request) == FLAT and not self._weights.parts["cluster"]:
             return None
-        return self._router.route(self._graph.current_runs(request.where.sessions))
+        return self._router.route(self._graph.current_attempts(request.where.sessions))
 
     def _pays(self, route: Route, request: RecallRequest, measured: bool) -> bool:
         mode = self._mode(request)

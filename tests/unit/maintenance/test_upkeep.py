@@ -193,7 +193,8 @@ def test_a_session_erased_without_the_vector_store_is_forgotten_by_the_sweep(ben
     bench.store(*TEXTS, session=name)
     bench.store("it lives on", session="other")
     assert bench.drain().run().embedded == 31
-    other = bench.graph.request_run("other").run_id
+    run_id = bench.graph.request_run("other").run_id
+    other = bench.graph.start_run(run_id, token="t", lease_seconds=60).attempt
     row = bench.vectors.vectors(["e0"])[0].vector
     bench.vectors.put_centroids([Centroid("c", name, "r", row, 0.2), Centroid("c", "other", other, row, 0.2)])
     write_leftovers(bench.graph, name, ["e1"])

@@ -135,6 +135,9 @@ class GraphStore(Protocol):
         """Clear the flag of each id where its version is still the given one; not the payload flag of an episode that a
         run under way has staged a new place for."""
 
+    def mark_payload(self, episode_ids: Sequence[str]) -> None:
+        """Mark the payload of the embedded ones dirty: what was written of it may not be what the record says."""
+
     # -- strengthening and decay
 
     def strengthen(self, changes: Sequence[Strength]) -> None:
@@ -214,44 +217,63 @@ class GraphStore(Protocol):
         """Write memberships of a run that is not visible yet; only what differs from the current run need be staged.
         Repeating is harmless. False where the token is void."""
 
-    def publish(self, run: Run, *, token: str) -> bool:
+    def publish(self, run: Run, *, token: str, lease_seconds: float = 0.0) -> bool:
         """Write the run's clusters and make it the session's current run, in one step.
 
-        False where the token is void.
+        False where the token is void. With ``lease_seconds`` the token keeps the session for so long, as ``hold_run``
+        would.
         """
+
+    def hold_run(self, run_id: str, *, token: str, lease_seconds: float) -> bool:
+        """Keep the session to oneself while tidying up behind its visible run: no run of it starts and none is taken
+        back until ``release_run``, or until the lease has run out. Renews what the token holds already.
+
+        False where it is not to be had: a run of the session is under way or another token tidies up, or, but for a
+        renewal, the run is not the visible one. A run of the session whose lease expired is ``requested`` again.
+        """
+
+    def release_run(self, run_id: str, *, token: str) -> None:
+        """Give up what ``hold_run`` took, where the token still holds it."""
 
     def current_run(self, session_id: str) -> Run | None:
         """The visible run with its clusters."""
 
-    def current_runs(self, session_ids: Sequence[str] = ()) -> dict[str, str]:
-        """Run id by session, of the sessions that have a visible run (all sessions where none is named). Pointers
-        only: cheap enough for every query."""
+    def current_attempts(self, session_ids: Sequence[str] = ()) -> dict[str, str]:
+        """``Run.attempt`` of the visible run by session, of the sessions that have one (all sessions where none is
+        named). Pointers only: cheap enough for every query."""
+
+    def live_attempts(self, attempts: Sequence[str]) -> set[str]:
+        """Those of the attempts that are under way or were published, and not taken back: by the latest state of the
+        record, so that nothing is removed that a copy of it has not heard of yet."""
 
     def run(self, run_id: str) -> Run: ...
 
     def runs(self, session_id: str | None = None, *, limit: int = 50) -> list[Run]:
         """Newest first, without clusters."""
 
-    def rollback_run(self, run_id: str) -> Run:
+    def rollback_run(self, run_id: str, *, token: str | None = None) -> Run:
         """Make what was visible before the session's visible run visible again, exactly, but for what was erased or got
         new content since; the run's episodes are unconsolidated again and their payload dirty. The run as it is now.
 
         Raises NotFound, InvalidInput where the run is not the visible one or the state before it is no longer kept,
-        and Busy while a run of the session holds a live lease.
+        and Busy while a run of the session holds a live lease, or anybody but ``token`` tidies up behind one.
         """
 
     def moved(self, run_id: str) -> list[Moved]:
         """What a published run placed otherwise than it was before, in any order; nothing of any other run."""
 
     def prune_runs(self, session_id: str, keep: int) -> list[str]:
-        """Keep what the visible run and the ``keep - 1`` before it published and forget older states; the ids of the
-        runs that are kept, newest first. ``keep`` is 1 or more."""
+        """Keep what the visible run and the ``keep - 1`` before it published and forget older states; the attempts
+        that are kept, newest first. ``keep`` is 1 or more."""
 
     # -- small durable facts (beat ticks, sweep cursors, rolling figures)
 
     def get_fact(self, key: str) -> str | None: ...
 
     def put_fact(self, key: str, value: str) -> None: ...
+
+    def facts(self, prefix: str, *, limit: int = 100) -> dict[str, str]:
+        """Those whose keys begin so, by key."""
 
     def drop_fact(self, key: str) -> None:
         """Forget it, key and value; nothing where there is none."""

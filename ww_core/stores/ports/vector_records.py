@@ -106,7 +106,7 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class Centroid:
-    """Of one cluster in one run; ``vector`` (d,) unit length."""
+    """Of one cluster in one run; ``vector`` (d,) unit length. ``run_id`` names the attempt at it (``Run.attempt``)."""
 
     cluster_id: str
     session_id: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from ww_core.stores.embedded.graph.rows import SEQ, Part, as_list, next_value, selecting, to_episode
 from ww_core.stores.ports import CONTEXT_NEIGHBOURS, Dirty, DirtyRow
@@ -49,6 +49,12 @@ class Dirt(Part):
                   AND (?1 <> 'payload' OR NOT {_STAGED})""",
                 [(kind.value, seq, versions[episode_id]) for seq, episode_id in found],
             )
+
+    def mark_payload(self, episode_ids: Sequence[str]) -> None:
+        """See GraphStore."""
+        query = """SELECT e.seq FROM json_each(?) j CROSS JOIN episode e ON e.episode_id = j.value WHERE e.state = 2"""
+        with self._db.write() as db:
+            mark(db, Dirty.PAYLOAD, [seq for (seq,) in db.execute(query, (as_list(episode_ids),)).fetchall()])
 
 
 def mark(db: sqlite3.Connection, kind: Dirty, seqs: Iterable[int]) -> None:

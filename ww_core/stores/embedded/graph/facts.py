@@ -20,6 +20,12 @@ class Facts(Part):
             query = "INSERT INTO fact VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
             db.execute(query, (key, value))
 
+    def facts(self, prefix: str, *, limit: int = 100) -> dict[str, str]:
+        """See GraphStore."""
+        query = "SELECT key, value FROM fact WHERE key >= ?1 AND substr(key, 1, length(?1)) = ?1 ORDER BY key LIMIT ?2"
+        with self._db.read() as db:
+            return dict(db.execute(query, (prefix, limit)).fetchall())
+
     def drop_fact(self, key: str) -> None:
         """See GraphStore."""
         with self._db.write() as db:

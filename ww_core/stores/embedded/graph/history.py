@@ -15,6 +15,7 @@ from ww_core.stores.embedded.graph import labels, runs
 from ww_core.stores.embedded.graph.leftovers import STEP, clear_leftovers, delete_memberships, settle_fresh
 from ww_core.stores.embedded.graph.membership import cluster_keys
 from ww_core.stores.embedded.graph.rows import Part, session_key
+from ww_core.stores.values import attempt, to_duration_us
 
 RUN_RECORDS = 500
 """Runs of a session that stay listed; what they published is kept for fewer."""
@@ -23,10 +24,11 @@ RUN_RECORDS = 500
 class History(Part):
     """Which run of a session is visible."""
 
-    def publish(self, run: Run, *, token: str) -> bool:
+    def publish(self, run: Run, *, token: str, lease_seconds: float = 0.0) -> bool:
         """See GraphStore."""
         with self._db.write() as db:
-            if not runs.record_end(db, run, token, self._now()):
+            now = self._now()
+            if not runs.record_end(db, run, token, now):
                 return False
             session, version, base = db.execute(
                 """SELECT r.session, r.version, s.current FROM run r JOIN session s ON s.session = r.session
@@ -36,12 +38,15 @@ class History(Part):
             keys = cluster_keys(db, {cluster.cluster_id for cluster in run.clusters})
             labels.write_clusters(db, session, version, base, run.clusters, keys)
             db.execute("UPDATE run SET base = ? WHERE run_id = ?", (base, run.run_id))
+            if lease_seconds:
+                query = "UPDATE run SET token = ?, expires_at = ? WHERE run_id = ?"
+                db.execute(query, (token, now + to_duration_us(lease_seconds), run.run_id))
             # start_run cleared everything else away, and what this run staged is what is visible now
             db.execute("UPDATE session SET current = ?, leftovers = 0 WHERE session = ?", (version, session))
         settle_fresh(self._db, session)
         return True
 
-    def rollback_run(self, run_id: str) -> Run:
+    def rollback_run(self, run_id: str, *, token: str | None = None) -> Run:
         """See GraphStore."""
         with self._db.write() as db:
             row = db.execute(
@@ -61,7 +66,7 @@ class History(Part):
                 raise InvalidInput(
                     f"the state before run {run_id} is no longer kept", hint="consolidation_keep_runs says how many are"
                 )
-            _stop_abandoned(db, session, self._now())
+            _stop_abandoned(db, session, self._now(), token)
             db.execute("UPDATE run SET status = 'rolled_back' WHERE run_id = ?", (run_id,))
             db.execute("UPDATE session SET current = ?, leftovers = 1 WHERE session = ?", (base, session))
         clear_leftovers(self._db, session, upto=last + 1)
@@ -94,17 +99,15 @@ class History(Part):
                 rows = db.execute(query, (session, oldest, STEP)).fetchall()
                 delete_memberships(db, rows)
             if len(rows) < STEP:
-                return [run_id for run_id, _ in kept]
+                return [attempt(run_id, version) for run_id, version in kept]
 
 
-def _stop_abandoned(db: sqlite3.Connection, session: int, now: int) -> None:
-    running = db.execute(
-        "SELECT run_id, expires_at FROM run WHERE session = ? AND status = 'running'", (session,)
-    ).fetchone()
-    if running is not None and running[1] > now:
-        raise Busy(f"run {running[0]} of the session is under way", hint="try again when it ends")
-    query = "UPDATE run SET status = 'requested', token = NULL WHERE session = ? AND status = 'running'"
-    db.execute(query, (session,))
+def _stop_abandoned(db: sqlite3.Connection, session: int, now: int, token: str | None) -> None:
+    query = "SELECT run_id FROM run WHERE session = ? AND token IS NOT NULL AND token IS NOT ? AND expires_at > ?"
+    held = db.execute(query, (session, token, now)).fetchone()
+    if held is not None:
+        raise Busy(f"run {held[0]} of the session is under way", hint="try again when it ends")
+    db.execute(runs.VOID, (session,))
 
 
 def _chain(db: sqlite3.Connection, session: int, keep: int) -> list[tuple[str, int]]:

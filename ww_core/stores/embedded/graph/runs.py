@@ -12,13 +12,22 @@ from ww_core.models import Run
 from ww_core.stores.embedded.graph import labels
 from ww_core.stores.embedded.graph.leftovers import clear_leftovers
 from ww_core.stores.embedded.graph.rows import Part, as_list, session_key
-from ww_core.stores.values import to_duration_us, to_time, to_time_or_none
+from ww_core.stores.values import attempt, of_attempt, to_duration_us, to_time, to_time_or_none
 
 RUN_COLUMNS = """SELECT r.run_id, t.session_id, r.status, r.seq, r.time_window, r.requested_at, r.started_at,
   r.finished_at, r.considered, r.sampled, r.assigned, r.noise, r.folded, r.seconds, r.error, r.progress,
   r.session, r.version, r.token, r.expires_at FROM run r JOIN session t ON t.session = r.session """
 """A SELECT for ``to_run``, to be narrowed; behind the fields of a Run come session, version, token and expiry."""
 
+_HELD = "SELECT run_id FROM run WHERE session = ? AND token IS NOT NULL AND expires_at > ?"
+"""By a run that is under way, or by whoever tidies up behind the visible one."""
+VOID = "UPDATE run SET status = 'requested', token = NULL WHERE session = ? AND status = 'running'"
+_VOID_TIDYING = "UPDATE run SET token = NULL, expires_at = 0 WHERE session = ? AND token IS NOT NULL"
+_HOLD = """UPDATE run SET token = ?2, expires_at = ?4, holder = ?5 WHERE run_id = ?1
+  AND status IN ('done', 'rolled_back') AND (token = ?2 OR (
+    version = (SELECT current FROM session s WHERE s.session = run.session) AND NOT EXISTS (
+      SELECT 1 FROM run o WHERE o.session = run.session AND o.token IS NOT NULL AND o.expires_at > ?3)))
+  RETURNING session"""
 _ABANDONED = "r.status = 'running' AND r.expires_at <= ?"
 
 
@@ -58,17 +67,14 @@ class Runs(Part):
             now = self._now()
             row = _row(db, run_id)
             session = row[16]
-            other = db.execute(
-                "SELECT run_id FROM run WHERE session = ? AND status = 'running' AND expires_at > ?", (session, now)
-            ).fetchone()
+            other = db.execute(_HELD, (session, now)).fetchone()
             if other is not None:
                 raise Busy(f"session {row[1]!r} is being consolidated by run {other[0]}", hint="try again when it ends")
             if row[2] not in ("requested", "running"):
                 raise Busy(f"run {run_id} is {row[2]} already", hint="request another one")
             # whoever held the session before may still be alive: its token is void from here on
-            db.execute(
-                "UPDATE run SET status = 'requested', token = NULL WHERE session = ? AND status = 'running'", (session,)
-            )
+            db.execute(VOID, (session,))
+            db.execute(_VOID_TIDYING, (session,))
             query = """UPDATE session SET last_version = last_version + 1, leftovers = 1 WHERE session = ?
               RETURNING last_version"""
             version = db.execute(query, (session,)).fetchone()[0]
@@ -89,6 +95,22 @@ class Runs(Part):
                 (self._now() + to_duration_us(lease_seconds), progress, run_id, token),
             )
             return changed.rowcount == 1
+
+    def hold_run(self, run_id: str, *, token: str, lease_seconds: float) -> bool:
+        """See GraphStore."""
+        with self._db.write() as db:
+            now = self._now()
+            lease = (now + to_duration_us(lease_seconds), self._db.holders.mine())
+            held = db.execute(_HOLD, (run_id, token, now, *lease)).fetchone()
+            if held is not None:
+                db.execute(VOID, held)
+            return held is not None
+
+    def release_run(self, run_id: str, *, token: str) -> None:
+        """See GraphStore."""
+        query = "UPDATE run SET token = NULL, expires_at = 0 WHERE run_id = ? AND token = ? AND status <> 'running'"
+        with self._db.write() as db:
+            db.execute(query, (run_id, token))
 
     def finish_run(self, run: Run, *, token: str) -> bool:
         """See GraphStore. What it staged is cleared away."""
@@ -132,13 +154,22 @@ class Runs(Part):
             row = db.execute(query, (session_id,)).fetchone()
             return None if row is None else to_run(row, labels.read_clusters(db, row[16], row[17]))
 
-    def current_runs(self, session_ids: Sequence[str] = ()) -> dict[str, str]:
+    def current_attempts(self, session_ids: Sequence[str] = ()) -> dict[str, str]:
         """See GraphStore."""
         source = "json_each(?) j CROSS JOIN session t ON t.session_id = j.value" if session_ids else "session t"
-        query = f"""SELECT t.session_id, r.run_id FROM {source}
+        query = f"""SELECT t.session_id, r.run_id, r.version FROM {source}
           CROSS JOIN run r ON r.session = t.session AND r.version = t.current WHERE t.current > 0"""
         with self._db.read() as db:
-            return dict(db.execute(query, (as_list(session_ids),) if session_ids else ()).fetchall())
+            rows = db.execute(query, (as_list(session_ids),) if session_ids else ())
+            return {session_id: attempt(run_id, version) for session_id, run_id, version in rows}
+
+    def live_attempts(self, attempts: Sequence[str]) -> set[str]:
+        """See GraphStore."""
+        query = """SELECT r.run_id, r.version FROM json_each(?) j CROSS JOIN run r ON r.run_id = j.value
+          WHERE r.status = 'running' OR (r.status = 'done' AND r.base IS NOT NULL)"""
+        with self._db.read() as db:
+            rows = db.execute(query, (as_list({of_attempt(name)[0] for name in attempts}),)).fetchall()
+        return {attempt(run_id, version) for run_id, version in rows} & set(attempts)
 
     def runs(self, session_id: str | None = None, *, limit: int = 50) -> list[Run]:
         """See GraphStore."""
@@ -180,6 +211,7 @@ def to_run(row: Sequence[Any], clusters: tuple[Any, ...] = ()) -> Run:
         seconds=row[13],
         error=row[14],
         progress=row[15],
+        attempt=attempt(row[0], row[17]),
         clusters=clusters,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from neo4j import Transaction
 
@@ -67,6 +67,12 @@ class Dirt(Part):
                 tx.run(_LINK, ns=self._ns, ids=ids, reach=1).consume()
 
         self._server.write(work, again=True)
+
+    def mark_payload(self, episode_ids: Sequence[str]) -> None:
+        """See GraphStore."""
+        ids = usable(episode_ids)
+        if ids:
+            self._server.write(lambda tx: mark(tx, self._ns, Dirty.PAYLOAD, ids), again=True)
 
 
 def mark(tx: Transaction, ns: str, kind: Dirty, ids: Iterable[str]) -> None:

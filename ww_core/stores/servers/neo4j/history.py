@@ -14,6 +14,7 @@ from ww_core.models import Run
 from ww_core.stores.servers.neo4j import labels, runs
 from ww_core.stores.servers.neo4j.leftovers import STEP, clear_leftovers, settle_fresh
 from ww_core.stores.servers.neo4j.rows import Part, usable, value
+from ww_core.stores.values import attempt, to_duration_us
 
 RUN_RECORDS = 500
 """Runs of a session that stay listed; what they published is kept for fewer."""
@@ -23,8 +24,6 @@ WITH s OPTIONAL MATCH (s)-[old:CURRENT]->() DELETE old
 WITH DISTINCT s MATCH (r:Run {ns: $ns, session: $session, version: s.current}) CREATE (s)-[:CURRENT]->(r)"""
 _BASE = "MATCH (r:Run {ns: $ns, id: $run}) SET r.base = $base"
 _AT_VERSION = "MATCH (r:Run {ns: $ns, session: $session, version: $version}) RETURN r.id, coalesce(r.base, 0)"
-_LIVE = """MATCH (r:Run) WHERE r.ns = $ns AND r.session = $session AND r.seq > 0 AND r.status = 'running'
-RETURN r.id, r.expires_at"""
 _STATUS = "MATCH (r:Run {ns: $ns, id: $run}) SET r.status = $status RETURN properties(r)"
 _OLDEST = (
     """MATCH (s:Session {ns: $ns, id: $session}) WHERE s.oldest_version < $oldest SET s.oldest_version = $oldest"""
@@ -43,7 +42,7 @@ WITH e, from MATCH (e)-[d:DUPLICATE_OF]->() WHERE d.from = from DELETE d"""
 class History(Part):
     """Which run of a session is visible."""
 
-    def publish(self, run: Run, *, token: str) -> bool:
+    def publish(self, run: Run, *, token: str, lease_seconds: float = 0.0) -> bool:
         """See GraphStore."""
 
         def work(tx: Transaction) -> str | None:
@@ -54,6 +53,9 @@ class History(Part):
             session, version = ended
             labels.write_clusters(tx, self._ns, run.run_id, session, version, run.clusters)
             tx.run(_BASE, ns=self._ns, run=run.run_id, base=locked["current"]).consume()
+            if lease_seconds:
+                expires_at = self._now(tx) + to_duration_us(lease_seconds)
+                tx.run(runs.HOLD, ns=self._ns, run=run.run_id, token=token, expires_at=expires_at).consume()
             # start_run cleared everything else away, and what this run staged is what is visible now
             self._point(tx, session, version, leftovers=False)
             return session
@@ -64,7 +66,7 @@ class History(Part):
         settle_fresh(self._server, self._ns, session)
         return True
 
-    def rollback_run(self, run_id: str) -> Run:
+    def rollback_run(self, run_id: str, *, token: str | None = None) -> Run:
         """See GraphStore."""
 
         def work(tx: Transaction) -> tuple[str, int]:
@@ -80,7 +82,7 @@ class History(Part):
                 raise InvalidInput(
                     f"the state before run {run_id} is no longer kept", hint="consolidation_keep_runs says how many are"
                 )
-            self._stop_abandoned(tx, session)
+            self._stop_abandoned(tx, session, token)
             tx.run(_STATUS, ns=self._ns, run=run_id, status="rolled_back").consume()
             self._point(tx, session, base, leftovers=True)
             return session, pointer["last"]
@@ -121,15 +123,15 @@ class History(Part):
 
         while self._server.write(step) == STEP:
             pass
-        return [run_id for run_id, _ in kept]
+        return [attempt(run_id, version) for run_id, version in kept]
 
     def _point(self, tx: Transaction, session: str, version: int, *, leftovers: bool) -> None:
         tx.run(_POINT, ns=self._ns, session=session, version=version, leftovers=leftovers).consume()
 
-    def _stop_abandoned(self, tx: Transaction, session: str) -> None:
+    def _stop_abandoned(self, tx: Transaction, session: str, token: str | None) -> None:
         now = self._now(tx)
-        for run_id, expires_at in tx.run(_LIVE, ns=self._ns, session=session):
-            if expires_at > now:
+        for run_id, expires_at, holder in tx.run(runs.HELD, ns=self._ns, session=session):
+            if expires_at > now and holder != token:
                 raise Busy(f"run {run_id} of the session is under way", hint="try again when it ends")
         tx.run(runs.VOID, ns=self._ns, session=session).consume()
 

@@ -13,7 +13,7 @@ from ww_core.models import Run
 from ww_core.stores.servers.neo4j import labels
 from ww_core.stores.servers.neo4j.leftovers import clear_leftovers
 from ww_core.stores.servers.neo4j.rows import NOW, Part, usable, value
-from ww_core.stores.values import to_duration_us, to_time, to_time_or_none
+from ww_core.stores.values import attempt, of_attempt, to_duration_us, to_time, to_time_or_none
 
 LOCK_SESSION = """MATCH (s:Session {ns: $ns, id: $session}) SET s.lock = true
 RETURN s.current AS current, s.last_version AS last, s.oldest_version AS oldest"""
@@ -42,10 +42,18 @@ _CANCEL = f"""{NOW}
 MATCH (r:Run {{ns: $ns, id: $run}})
 SET r.status = 'cancelled', r.open = null, r.token = null, r.expires_at = null, r.finished_at = now
 RETURN properties(r)"""
-_RUNNING = """MATCH (r:Run) WHERE r.ns = $ns AND r.session = $session AND r.seq > 0 AND r.status = 'running'
-RETURN r.id, r.expires_at"""
+HELD = """MATCH (r:Run) WHERE r.ns = $ns AND r.session = $session AND r.seq > 0 AND r.token IS NOT NULL
+RETURN r.id, r.expires_at, r.token"""
+"""By a run that is under way, or by whoever tidies up behind the visible one."""
 VOID = """MATCH (r:Run) WHERE r.ns = $ns AND r.session = $session AND r.seq > 0 AND r.status = 'running'
 SET r.status = 'requested', r.open = 'requested', r.token = null"""
+_VOID_TIDYING = """MATCH (r:Run) WHERE r.ns = $ns AND r.session = $session AND r.seq > 0 AND r.token IS NOT NULL
+SET r.token = null, r.expires_at = null"""
+HOLD = "MATCH (r:Run {ns: $ns, id: $run}) SET r.token = $token, r.expires_at = $expires_at"
+_RELEASE = """MATCH (r:Run {ns: $ns, id: $run}) SET r.lock = true
+WITH r WHERE r.token = $token AND r.status <> 'running' SET r.token = null, r.expires_at = null"""
+_LIVE_ATTEMPTS = """UNWIND $runs AS id MATCH (r:Run {ns: $ns, id: id})
+WHERE r.status = 'running' OR (r.status = 'done' AND r.base IS NOT NULL) RETURN r.id, r.version"""
 _START = """MATCH (s:Session {ns: $ns, id: $session}) MATCH (r:Run {ns: $ns, id: $run})
 SET s.last_version = s.last_version + 1, s.leftovers = true
 SET r.status = 'running', r.open = 'running', r.token = $token, r.expires_at = $expires_at, r.version = s.last_version,
@@ -63,7 +71,7 @@ RETURN r.session, r.version"""
 _CURRENT = """MATCH (s:Session {ns: $ns, id: $session}) WHERE s.current > 0
 MATCH (r:Run {ns: $ns, session: $session, version: s.current}) RETURN properties(r)"""
 _POINTERS = """{source} MATCH (s:Session) WHERE s.ns = $ns AND s.id {of} AND s.current > 0
-MATCH (r:Run {{ns: $ns, session: s.id, version: s.current}}) RETURN s.id, r.id"""
+MATCH (r:Run {{ns: $ns, session: s.id, version: s.current}}) RETURN s.id, r.id, r.version"""
 _LIST = """MATCH (r:Run) WHERE r.ns = $ns AND r.ordinal > 0
 RETURN properties(r) ORDER BY r.ns DESC, r.ordinal DESC LIMIT $limit"""
 _LIST_OF_SESSION = """MATCH (r:Run) WHERE r.ns = $ns AND r.session = $session AND r.seq > 0
@@ -99,7 +107,7 @@ class Runs(Part):
             tx.run(LOCK_SESSION, ns=self._ns, session=session).consume()
             now = self._now(tx)
             run = get_run(tx, self._ns, run_id)
-            for other, expires_at in tx.run(_RUNNING, ns=self._ns, session=session):
+            for other, expires_at, _ in tx.run(HELD, ns=self._ns, session=session):
                 if expires_at > now:
                     raise Busy(
                         f"session {session!r} is being consolidated by run {other}", hint="try again when it ends"
@@ -108,6 +116,7 @@ class Runs(Part):
                 raise Busy(f"run {run_id} is {run['status']} already", hint="request another one")
             # whoever held the session before may still be alive: its token is void from here on
             tx.run(VOID, ns=self._ns, session=session).consume()
+            tx.run(_VOID_TIDYING, ns=self._ns, session=session).consume()
             lease = {"token": token, "expires_at": now + to_duration_us(lease_seconds), "now": now}
             started = value(tx, _START, ns=self._ns, session=session, run=run_id, **lease)
             return to_run(started), started["version"]
@@ -124,6 +133,33 @@ class Runs(Part):
             return value(tx, _EXTEND, ns=self._ns, run=run_id, now=self._given(), **lease) is not None
 
         return self._server.write(work, again=True)
+
+    def hold_run(self, run_id: str, *, token: str, lease_seconds: float) -> bool:
+        """See GraphStore."""
+
+        def work(tx: Transaction) -> bool:
+            found = value(tx, GET_RUN, ns=self._ns, run=run_id)
+            if found is None:
+                return False
+            pointer = tx.run(LOCK_SESSION, ns=self._ns, session=found["session"]).single()
+            run = value(tx, GET_RUN, ns=self._ns, run=run_id)
+            if pointer is None or run is None or run["status"] not in ("done", "rolled_back"):
+                return False
+            now = self._now(tx)
+            if run.get("token") != token:
+                held = [row[1] > now for row in tx.run(HELD, ns=self._ns, session=run["session"])]
+                if any(held) or run.get("version", 0) != pointer["current"]:
+                    return False
+            expires_at = now + to_duration_us(lease_seconds)
+            tx.run(VOID, ns=self._ns, session=run["session"]).consume()
+            tx.run(HOLD, ns=self._ns, run=run_id, token=token, expires_at=expires_at).consume()
+            return True
+
+        return self._server.write(work, again=True)
+
+    def release_run(self, run_id: str, *, token: str) -> None:
+        """See GraphStore."""
+        self._server.write(lambda tx: tx.run(_RELEASE, ns=self._ns, run=run_id, token=token).consume(), again=True)
 
     def finish_run(self, run: Run, *, token: str) -> bool:
         """See GraphStore. What it staged is cleared away."""
@@ -168,13 +204,20 @@ class Runs(Part):
 
         return self._server.read(work)
 
-    def current_runs(self, session_ids: Sequence[str] = ()) -> dict[str, str]:
+    def current_attempts(self, session_ids: Sequence[str] = ()) -> dict[str, str]:
         """See GraphStore."""
         query = _POINTERS.format(source="UNWIND $sessions AS name", of="= name")
         if not session_ids:
             query = _POINTERS.format(source="", of=">= ''")
         names = usable(session_ids)
-        return dict(self._server.read(lambda tx: [tuple(row) for row in tx.run(query, ns=self._ns, sessions=names)]))
+        rows = self._server.read(lambda tx: list(tx.run(query, ns=self._ns, sessions=names)))
+        return {session: attempt(run, version) for session, run, version in rows}
+
+    def live_attempts(self, attempts: Sequence[str]) -> set[str]:
+        """See GraphStore. Asked as if it were a write: the leader answers those, and a follower may lag behind it."""
+        runs = sorted({of_attempt(name)[0] for name in attempts})
+        rows = self._server.write(lambda tx: list(tx.run(_LIVE_ATTEMPTS, ns=self._ns, runs=usable(runs))), again=True)
+        return {attempt(run, version) for run, version in rows} & set(attempts)
 
     def runs(self, session_id: str | None = None, *, limit: int = 50) -> list[Run]:
         """See GraphStore."""
@@ -233,5 +276,6 @@ def to_run(row: Mapping[str, Any], clusters: tuple[Any, ...] = ()) -> Run:
         seconds=row.get("seconds", 0.0),
         error=row.get("error"),
         progress=row.get("progress", 0.0),
+        attempt=attempt(row["id"], row.get("version", 0)),
         clusters=clusters,
     )
