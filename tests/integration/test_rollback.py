@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tests.integration.consolidating import SESSION, World
 from tests.integration.observing import clusters_as_json, observed
 from tests.unit.consolidation.blobs import blobs
 from ww.cli.output import pick
+from ww_core.consolidation.sink import Stage
 from ww_core.errors import Busy
 from ww_core.maintenance.erase import erase
 from ww_core.models import Run
@@ -110,6 +112,35 @@ def test_a_run_under_way_refuses_a_rollback_and_another_run(world: World) -> Non
         world.consolidator.rollback(run.run_id)
     with pytest.raises(Busy, match=other.run_id):
         world.consolidate()
+
+
+def test_a_rollback_waits_for_the_worker_that_tidies_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, truth = blobs(3, 20)
+    world.store(texts(truth), rows)
+    before = state(world)
+    hold, refused = world.graph.hold_run, threading.Event()
+    taken_back: list[Run] = []
+
+    def told(run_id: str, *, token: str, lease_seconds: float) -> bool:
+        had = hold(run_id, token=token, lease_seconds=lease_seconds)
+        if not had:
+            refused.set()
+        return had
+
+    def tidying(run: Run, stage: Stage, token: str) -> None:
+        thread = threading.Thread(target=lambda: taken_back.append(world.consolidator.rollback(run.run_id)))
+        thread.start()
+        assert refused.wait(30)
+        tidy(run, stage, token)
+        thread.join(30)
+
+    tidy = world.consolidator._tidy
+    monkeypatch.setattr(world.graph, "hold_run", told)
+    monkeypatch.setattr(world.consolidator, "_tidy", tidying)
+    world.consolidate()
+    assert [run.status for run in taken_back] == ["rolled_back"]
+    assert state(world) == before
+    assert world.graph.facts("consolidation.cells:") == {}
 
 
 def test_a_cancelled_run_ends_and_changes_nothing(world: World) -> None:

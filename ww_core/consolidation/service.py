@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -27,6 +29,8 @@ log = logging.getLogger(__name__)
 
 PATIENCE = 24
 """Intervals after which a session is consolidated however little is new: a day by default."""
+TIDYING_SECONDS = 10.0
+"""For which a rollback waits for the run's own worker, which is about to let go of it."""
 HUGE = 50_000
 """New episodes from which a run takes long enough to let the others go first."""
 
@@ -150,8 +154,12 @@ class Consolidator:
         run = self._graph.run(run_id)
         session, token = run.session_id, uuid4().hex
         held = routing.hold(self._graph, run_id, token)
-        if not held():  # the graph store says why
-            return self._graph.rollback_run(run_id)
+        end = time.monotonic() + TIDYING_SECONDS
+        while not held():
+            if time.monotonic() > end or not self._being_tidied(run):
+                return self._graph.rollback_run(run_id)  # which says why it cannot be
+            threading.Event().wait(0.02)
+            held = routing.hold(self._graph, run_id, token)
         try:
             before, between = routing.Cells(), routing.Cells()
             routing.note(self._graph, session, run.attempt, self._clock())
@@ -168,6 +176,11 @@ class Consolidator:
             self._graph.release_run(run_id, token=token)
         log.info("rolled back", extra={"action": "consolidation.rollback", "run_id": run_id})
         return run
+
+    def _being_tidied(self, run: Run) -> bool:
+        """Whether the run cannot be had only because somebody tidies up behind it: that is soon over."""
+        visible = self._graph.current_attempts([run.session_id]).get(run.session_id) == run.attempt
+        return visible and all(other.session_id != run.session_id for other in self._graph.running_runs())
 
     # -- ending
 
