@@ -50,19 +50,53 @@ def run_python(script: str, *arguments: str, cwd: Path, within: float = BOUND, *
     return done.stdout
 
 
-class RedisServer:
+class ServerProcess:
+    """A server that a test starts, freezes and kills; its files outlive it."""
+
+    _process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def freeze(self) -> None:
+        """The process keeps its sockets and answers nothing."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def kill(self) -> None:
+        """kill -9."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+
+
+def free_ports(number: int) -> list[int]:
+    """Ports of loopback that nobody listens on just now, all different."""
+    probes = [socket.socket() for _ in range(number)]
+    try:
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()
+
+
+class RedisServer(ServerProcess):
     """A redis-server on a free port, without persistence; with a key and a certificate, encrypted only."""
 
     def __init__(self, directory: Path, *, certificate: tuple[Path, Path] | None = None) -> None:
         self._directory = directory
         self._certificate = certificate
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        (self.port,) = free_ports(1)
         self.url = f"redis://127.0.0.1:{self.port}/0"
         if certificate is not None:
             self.url = f"rediss://127.0.0.1:{self.port}/0?ssl_ca_certs={certificate[1]}"
-        self._process: subprocess.Popen[bytes] | None = None
 
     def client(self) -> redis.Redis:
         return redis.Redis.from_url(self.url, socket_timeout=5)
@@ -92,19 +126,8 @@ class RedisServer:
         except redis.RedisError:
             return False
 
-    def freeze(self) -> None:
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
-
     def close(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+        self.kill()
 
 
 class Worker:

@@ -24,6 +24,7 @@ from ww_core.models import (
     Recollection,
     Run,
     SessionInfo,
+    Theme,
     Verification,
     scalar_context,
 )
@@ -38,6 +39,10 @@ MODES = ("auto", "flat", "hierarchical")
 
 class Background(Protocol):
     """Whoever does the work that a call only asks for: Celery workers, or threads of this process."""
+
+    @property
+    def outage(self) -> str:
+        """Why nothing could be embedded lately, in one line; empty where that is not known."""
 
     def start(self) -> None:
         """Make sure that somebody works; returns at once, and may be called again."""
@@ -173,6 +178,17 @@ class MemoryCore:
         runs = [run for name in names if (run := graph.current_run(name)) is not None]
         return [cluster for run in runs for cluster in run.clusters if cluster.change != "gone"]
 
+    def themes(self, session_id: str | None = None) -> list[Theme]:
+        """The level above the clusters, of the same runs; none where a session has few clusters."""
+        from ww_core.consolidation import themes
+
+        graph = self.deployment.graph
+        session = self._session(session_id)
+        found: list[Theme] = []
+        for name, run_id in sorted(graph.current_runs([session] if session else []).items()):
+            found += themes.themes_of(self.clusters(name), themes.read(graph, name, run_id))
+        return found
+
     def about(self, cluster_id: str, *, limit: int) -> Recall:
         """The members of a cluster that say most of it: those nearest to its centroid, nearest first."""
         started = time.perf_counter()
@@ -272,10 +288,10 @@ class MemoryCore:
         return False
 
     def flush_timeout(self, timeout: float) -> FlushTimeout:
-        counts = self.counts()
+        counts, outage = self.counts(), self.background.outage
         return FlushTimeout(
             f"{counts.pending} pending and {counts.leased} leased episodes after {timeout:g} s",
-            hint="wait longer; where Redis is used, see that a worker runs (ww worker)",
+            hint=outage or "wait longer; where Redis is used, see that a worker runs (ww worker)",
         )
 
     def consolidate(self, session_id: str, *, dry_run: bool, wait: float | None) -> Run:

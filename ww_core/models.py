@@ -16,6 +16,8 @@ from typing import Any, Literal, TypeAlias, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from ww_core.prompt import as_text
+
 Vector: TypeAlias = NDArray[np.float32]
 Outcome: TypeAlias = Literal["success", "failure", "partial", "neutral"]
 OUTCOMES: tuple[str, ...] = ("success", "failure", "partial", "neutral")
@@ -97,6 +99,17 @@ class ClusterRef:
 
 
 @dataclass(frozen=True, slots=True)
+class Fold:
+    """An episode and those that consolidation folded with it, since they say the same."""
+
+    count: int
+    """Of all of them."""
+    first: datetime
+    last: datetime
+    """The time they span."""
+
+
+@dataclass(frozen=True, slots=True)
 class Recollection:
     """One result of a recall. ``components`` are the weighted parts that add up to ``score``."""
 
@@ -109,6 +122,8 @@ class Recollection:
     context: Mapping[str, Any]
     outcome: str | None
     cluster: ClusterRef | None
+    fold: Fold | None = None
+    """What it stands for, where it is shown once for several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +150,8 @@ class Recall(Sequence[Recollection]):
         return iter(self.results)
 
     def as_text(self, *, max_tokens: int = 1000, order: Literal["time", "relevance"] = "time") -> str:
-        """A dated block for a prompt of at most about ``max_tokens`` tokens (see ww_core.recall.text)."""
-        from ww_core.recall.text import as_text
-
-        return as_text(self, max_tokens=max_tokens, order=order)
+        """A dated block for a prompt of at most about ``max_tokens`` tokens (see ww_core.prompt)."""
+        return as_text(self.results, max_tokens=max_tokens, order=order)
 
 
 Change: TypeAlias = Literal["new", "kept", "merged", "split", "gone"]
@@ -177,6 +190,19 @@ class Cluster:
     """Members when it was last clustered, not only assigned to: growth since then is what may split or merge it."""
     strays: int = 0
     """Episodes since then that were nearest to it and fitted badly: what drift is measured by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Theme:
+    """A few clusters of one session that are about the same: the level above them."""
+
+    theme_id: str
+    session_id: str
+    label: str
+    size: int
+    """Episodes in its clusters."""
+    cluster_ids: tuple[str, ...]
+    """The largest first."""
 
 
 RunStatus: TypeAlias = Literal["requested", "running", "done", "failed", "cancelled", "rolled_back", "dry_run"]

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 _MAX_CHARS = 200
+_AWAY = "consumer: Cannot connect to"
 _HIDDEN = "<not logged>"
 _QUOTING = "InvalidInput("
 """How the representation of an error begins that repeats what was wrong: it is in the task's result."""
@@ -37,8 +38,16 @@ class _Discretion(logging.Filter):
 
 
 def _message(record: logging.LogRecord) -> None:
-    """A message that is dropped: what is wrong with it, in one line, instead of all of it."""
+    """A message that is dropped: what is wrong with it, in one line, instead of all of it.
+
+    A broker that is away: one line as well, without the number of tries, which nobody counts.
+    """
     template = str(record.msg)
+    if template.startswith(_AWAY) and isinstance(record.args, tuple) and len(record.args) == 3:
+        place, error, step = map(str, record.args)
+        again = step.partition("(")[0].strip(" .").lower()
+        record.msg, record.args = "%s %s: %s; %s", (_AWAY, place, error.rstrip("."), again)
+        return
     if "body" not in template and "Could not restore message" not in template:
         return
     what, _, _ = template.strip().splitlines()[0].partition("%")

@@ -12,6 +12,8 @@ from ww_core.deployment import Deployment
 from ww_core.errors import InvalidInput
 from ww_core.maintenance.drain import DrainReport
 from ww_core.models import Receipt, Run
+from ww_workers import process
+from ww_workers.canvas import at_once
 from ww_workers.jobs import Jobs
 from ww_workers.runtime import Runtime
 
@@ -102,7 +104,7 @@ class _EagerJobs(Jobs):
 @contextmanager
 def eagerly(deployment: Deployment) -> Iterator[EagerRuntime]:
     """Within the block the deployment's background work, the tasks of this package, and every ``send_task("ww.*")`` of
-    any Celery app of the process are done at once, on this deployment and without a network."""
+    any Celery app of the process, alone or in a canvas, are done at once, on this deployment and without a network."""
     runtime = EagerRuntime(deployment)
     runtime.install()
     try:
@@ -116,18 +118,19 @@ def eagerly(deployment: Deployment) -> Iterator[EagerRuntime]:
 def _tasks_on(jobs: Jobs) -> Iterator[None]:
     from celery import Celery
 
-    from ww_workers import tasks
+    import ww_workers.tasks  # noqa: F401 - the app knows its tasks from here on
     from ww_workers.app import app
 
     before = {name: app.conf[name] for name in ("task_always_eager", "task_eager_propagates")}
     send_task = Celery.send_task
     Celery.send_task = _sending(app, send_task)
     app.conf.update(task_always_eager=True, task_eager_propagates=False)
-    tasks.replace(jobs)
+    process.replace(jobs)
     try:
-        yield
+        with at_once(app):
+            yield
     finally:
-        tasks.restore(jobs)
+        process.restore(jobs)
         app.conf.update(before)
         Celery.send_task = send_task
 

@@ -17,6 +17,7 @@ from celery import signals
 from ww_core.config import Settings
 from ww_core.errors import WorldWeaverError
 from ww_core.stores.ports import Queue
+from ww_workers import process
 from ww_workers.scrape import serve
 from ww_workers.settings import BEAT_HEADER, RENEWAL_SECONDS, SWEEP_SECONDS, VISIBILITY_SECONDS
 
@@ -148,14 +149,12 @@ def problems(settings: Settings, environ: os._Environ[str] | dict[str, str]) -> 
 def _enter_child(**_: object) -> None:
     global _parent
     _parent = os.getppid()
-    from ww_workers import tasks
-
     queues = consumed()
     _share_cores(queues)
     if Queue.EMBED in queues and Queue.QUERY not in queues:
         os.nice(EMBEDDING_NICE)
     try:
-        work = tasks.jobs()
+        work = process.jobs()
         work.deployment.hooks.load(work.deployment.settings.hooks)
         if Queue.MAINTAIN in queues:
             work.deployment.watch_backlog()
@@ -170,9 +169,7 @@ def _enter_child(**_: object) -> None:
 
 
 def _leave_child(**_: object) -> None:
-    from ww_workers import tasks
-
-    tasks.close()
+    process.close()
 
 
 def _share_cores(queues: frozenset[Queue]) -> None:

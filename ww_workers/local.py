@@ -17,6 +17,10 @@ class LocalRuntime(Runtime):
         self.dispatcher = Dispatcher(deployment)
         self.doorbell = _Bell(self.dispatcher)
 
+    @property
+    def outage(self) -> str:
+        return self.dispatcher.outage
+
     def start(self) -> None:
         self.dispatcher.start()
 

@@ -20,7 +20,7 @@ LONGEST_LOOK = 0.5
 
 
 class Runtime:
-    """The background of one deployment in this process: ``of`` gives it, and a new one after ``close``."""
+    """The background of one deployment in this process: ``runtime_of`` gives it, and a new one after ``close``."""
 
     _all: ClassVar[weakref.WeakKeyDictionary[Deployment, Runtime]] = weakref.WeakKeyDictionary()
     _lock: ClassVar[threading.RLock] = threading.RLock()
@@ -31,14 +31,19 @@ class Runtime:
         self.deployment = deployment
 
     @classmethod
-    def of(cls, deployment: Deployment) -> Runtime:
-        """The process's runtime of this deployment; the deployment's doorbell is its doorbell from then on."""
+    def of(cls, deployment: Deployment, make: Callable[[Deployment], Runtime]) -> Runtime:
+        """The runtime of this deployment, made where there is none; its doorbell is the deployment's from then on."""
         with cls._lock:
             found = cls._all.get(deployment)
             if found is None:
-                found = _make(deployment)
+                found = make(deployment)
                 found.install()
             return found
+
+    @property
+    def outage(self) -> str:
+        """Why nothing could be embedded lately; workers elsewhere say it in their own logs."""
+        return ""
 
     def install(self) -> None:
         """Be the deployment's runtime."""
@@ -91,16 +96,6 @@ class Runtime:
             look = min(LONGEST_LOOK, 2 * look)
             run = self.deployment.graph.run(run.run_id)
         return answered(run, self.deployment.graph)
-
-
-def _make(deployment: Deployment) -> Runtime:
-    if deployment.settings.redis_url is None:
-        from ww_workers.local import LocalRuntime
-
-        return LocalRuntime(deployment)
-    from ww_workers.remote import CeleryRuntime
-
-    return CeleryRuntime(deployment)
 
 
 def _pause(seconds: float) -> None:

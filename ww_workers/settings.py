@@ -33,7 +33,7 @@ after our visibility timeout instead of theirs."""
 
 def celery_settings(settings: Settings) -> dict[str, Any]:
     """The configuration of the app ``ww`` for these settings, in Celery's lower-case names."""
-    broker = settings.redis_url.get_secret_value() if settings.redis_url else "memory://"
+    broker = settings.redis_url.get_secret_value() if settings.redis_url else "memory://localhost"
     transport = {
         "visibility_timeout": VISIBILITY_SECONDS,
         "unacked_key": UNACKED,
@@ -53,6 +53,8 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "result_backend": broker if settings.redis_url else "cache+memory://",
         "broker_transport_options": transport,
         "broker_connection_retry_on_startup": True,
+        # Celery gives up after 100 tries, 48 minutes, and its worker ends.
+        "broker_connection_max_retries": None,
         "redis_socket_timeout": SOCKET_SECONDS,
         "redis_socket_connect_timeout": SOCKET_SECONDS,
         "redis_socket_keepalive": True,

@@ -5,20 +5,16 @@ Importing this module connects to nothing. Without a broker (``redis_url`` unset
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
-from billiard.exceptions import SoftTimeLimitExceeded
 from celery import Task
 
-from ww_core.config import Settings
-from ww_core.deployment import Deployment
 from ww_core.errors import InvalidInput, WorldWeaverError
 from ww_core.ingest import validate
 from ww_core.stores.ports import Queue
 from ww_workers import lifecycle
 from ww_workers.app import app
-from ww_workers.jobs import Bells, Jobs
+from ww_workers.process import jobs
 from ww_workers.progress import Progress
 from ww_workers.settings import BEAT_HEADER, BEAT_TICK
 from ww_workers.wire import receipt_json, run_json, verification_json
@@ -51,61 +47,6 @@ class Work(Task):  # type: ignore[misc]  # Celery has no types
             raise WorldWeaverError(f"{self.name} ran out of memory", hint="give the worker more") from error
         except UnicodeError:  # it holds the whole text, and would be logged with it
             raise InvalidInput(f"{self.name} got a text that is not Unicode", hint="send UTF-8") from None
-
-
-class _Process:
-    """The jobs of this process, on the default settings, made when first needed and again in a forked child."""
-
-    def __init__(self) -> None:
-        self.jobs: Jobs | None = None
-        self.pid = 0
-        self.replaced: list[Jobs] = []
-
-
-_process = _Process()
-
-
-def jobs() -> Jobs:
-    """What the tasks of this process work on."""
-    if _process.replaced:
-        return _process.replaced[-1]
-    if _process.jobs is None or _process.pid != os.getpid():
-        deployment = Deployment.of(Settings()).acquire()
-        _process.jobs = Jobs(deployment, _bells(deployment), interruptions=(SoftTimeLimitExceeded,))
-        _process.pid = os.getpid()
-    return _process.jobs
-
-
-def replace(replacement: Jobs) -> None:
-    """Let the tasks of this process work on something else, until ``restore``."""
-    _process.replaced.append(replacement)
-
-
-def restore(replacement: Jobs) -> None:
-    _process.replaced.remove(replacement)
-
-
-def close() -> None:
-    """Close the stores of this process."""
-    found, _process.jobs = _process.jobs, None
-    if found is not None and _process.pid == os.getpid() and found.deployment.release():
-        found.deployment.close()
-
-
-def _bells(deployment: Deployment) -> Bells:
-    if deployment.settings.redis_url is None:
-        from ww_workers.local import LocalRuntime
-        from ww_workers.runtime import Runtime
-
-        runtime = Runtime.of(deployment)
-        assert isinstance(runtime, LocalRuntime)  # noqa: S101 - what Runtime.of makes where there is no broker
-        runtime.start()
-        return runtime.dispatcher
-    from ww_workers.producer import RedisBells
-
-    bells = RedisBells(deployment.settings)
-    deployment.doorbell = bells.doorbell
-    return bells
 
 
 @app.task(name="ww.embed_pending", base=Work, ignore_result=True)

@@ -10,8 +10,8 @@ import pytest
 
 from tests.contract.graphs import START, Clock, embed, episodes, ids
 from ww_core.errors import Busy, InvalidInput, NotFound
-from ww_core.models import Cluster, Episode, Medoid, Run
-from ww_core.stores.ports import Dirty, GraphStore, Membership
+from ww_core.models import Cluster, Episode, Fold, Medoid, Run
+from ww_core.stores.ports import Dirty, GraphStore, Membership, Moved
 
 LEASE = 60.0
 
@@ -222,6 +222,35 @@ class TestVisibility:
         assert graph.run(run.run_id).assigned == 7
         assert graph.sessions()[0].clusters == 1
         assert graph.memberships("t") == []
+
+    def test_a_fold_counts_what_the_current_run_folded_and_spans_its_time(self, graph: GraphStore) -> None:
+        assert graph.folds(["e00000"]) == {}
+        publish(graph, [put("e00001", "c1", original="e00003"), put("e00003", "c1"), put("e00005", "c1")])
+        times = {name: e.timestamp for name, e in graph.get(["e00001", "e00003", "e00006"]).items()}
+        assert graph.folds(["e00001", "e00003", "e00005", "nowhere"]) == {
+            "e00003": Fold(2, times["e00001"], times["e00003"])
+        }
+        second = publish(graph, [put("e00001", "c1"), put("e00006", "c1", original="e00003")])
+        assert graph.folds(["e00003"]) == {"e00003": Fold(2, times["e00003"], times["e00006"])}
+        graph.rollback_run(second.run_id)
+        assert graph.folds(["e00003"]) == {"e00003": Fold(2, times["e00001"], times["e00003"])}
+        graph.tombstone(episode_ids=["e00001"])
+        assert graph.folds(["e00003"]) == {}
+
+    def test_what_a_run_moved_is_known_with_where_it_was_before(self, graph: GraphStore) -> None:
+        first = publish(graph, [put("e00000", "c1"), put("e00001", None), put("e00002", "c2")])
+        assert sorted(graph.moved(first.run_id), key=lambda m: m.episode_id) == [
+            Moved("e00000", "c1", None),
+            Moved("e00001", "near", None),
+            Moved("e00002", "c2", None),
+        ]
+        run = start(graph)
+        graph.stage(run.run_id, token="t", memberships=[put("e00000", "c2"), put("e00002", "c2"), put("e00003", "c1")])
+        assert graph.moved(run.run_id) == []
+        graph.publish(replace(run, status="done"), token="t")
+        moved = sorted(graph.moved(run.run_id), key=lambda m: m.episode_id)
+        assert moved == [Moved("e00000", "c2", "c1"), Moved("e00003", "c1", None)]
+        assert graph.moved("nowhere") == []
 
     def test_only_what_differs_need_be_staged(self, graph: GraphStore) -> None:
         publish(graph, [put(f"e0000{i}", "a") for i in range(4)])

@@ -330,6 +330,13 @@ def test_writing_nothing_is_possible(store: VectorStore) -> None:
     assert store.count() == 0
 
 
+def test_an_estimate_tells_a_wide_filter_from_a_narrow_one(store: VectorStore) -> None:
+    store.upsert([point(f"e{i}", minutes=60 * i) for i in range(50)])
+    wide, narrow = Where(until=NOON + timedelta(hours=45)), Where(until=NOON + timedelta(hours=5))
+    assert store.count(wide, exact=False) >= 2 * store.count(narrow, exact=False)
+    assert store.count(narrow) == 5
+
+
 # -- changing
 
 

@@ -30,10 +30,12 @@ class World:
     ) -> None:
         self.settings = Settings(data_dir=directory, **settings)
         self.now = START
+        self.address = None if neo4j is None else f"{neo4j[0]} {neo4j[1]} t{uuid4().hex[:12]}"
+        """URI, password and namespace of the graph on a server."""
         self.graph: GraphStore = (
             SqliteGraphStore(directory / "graph.sqlite3", clock=lambda: self.now)
-            if neo4j is None
-            else GraphAddress("neo4j", f"{neo4j[0]} {neo4j[1]} t{uuid4().hex[:12]}").open(lambda: self.now)
+            if self.address is None
+            else GraphAddress("neo4j", self.address).open(lambda: self.now)
         )
         self.vectors: VectorStore = EdgeVectorStore.open(directory, namespace="ww")
         self.vectors.ensure(Fingerprint("test", "1", dimension, "mean", True))

@@ -16,6 +16,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from tests.integration.consolidating import SESSION, World
 from tests.unit.consolidation.blobs import blobs
+from ww.bench.agreement import persistence
 from ww_core.errors import Busy, NotFound
 from ww_core.maintenance.erase import erase
 from ww_core.models import Cluster, Run
@@ -334,61 +335,6 @@ def test_nothing_of_a_run_stays_where_its_session_is_erased_behind_its_publicati
     assert world.vectors.centroids(SESSION, requested.run_id) == []
 
 
-class Killed(BaseException):
-    """What stands for kill -9 inside one process."""
-
-
-@pytest.mark.parametrize("step", range(1, 12))
-def test_a_run_that_dies_at_any_write_leaves_the_state_before_it(world: World, step: int) -> None:
-    rows, truth = blobs(4, 30)
-    world.store(texts(truth[:80]), rows[:80])
-    before = world.consolidate()
-    world.store(texts(truth[80:]), rows[80:])
-    ids = [f"e{i:07}" for i in range(120)]
-    places = world.places(ids)
-    calls = 0
-
-    class Dying:
-        """A store whose ``step``-th write never happens."""
-
-        def __init__(self, store: Any, writes: set[str]) -> None:
-            self._store, self._writes = store, writes
-
-        def __getattr__(self, name: str) -> Any:
-            real = getattr(self._store, name)
-            if name not in self._writes:
-                return real
-
-            def write(*args: Any, **kwargs: Any) -> Any:
-                nonlocal calls
-                calls += 1
-                if calls == step:
-                    raise Killed
-                return real(*args, **kwargs)
-
-            return write
-
-    graph: Any = Dying(world.graph, {"stage", "publish", "extend_run", "finish_run"})
-    vectors: Any = Dying(world.vectors, {"change", "put_centroids"})
-    small = world.settings.replace(consolidation_batch_size=20)
-    dying = type(world.consolidator)(graph, vectors, small, world.hooks, world.metrics, clock=lambda: world.now)
-    requested = world.graph.request_run(SESSION)
-    try:
-        dying.run(requested.run_id, token="t")
-    except Killed:
-        current = world.graph.current_run(SESSION)
-        assert current is not None
-        assert current.run_id == before.run_id
-        assert world.places(ids) == places
-        world.now += timedelta(hours=1)
-        done = world.consolidator.run(requested.run_id, token="next")
-        assert done.status == "done"
-    current = world.graph.current_run(SESSION)
-    assert current is not None
-    assert current.run_id == requested.run_id
-    assert adjusted_rand_score(truth, world.nearest(ids)) > 0.95
-
-
 def test_what_no_cluster_held_is_found_once_there_is_enough_of_it(tmp_path: Path) -> None:
     rows, truth = blobs(4, 60)
     made = World(tmp_path, consolidation_max_samples=40, consolidation_batch_size=50)
@@ -403,6 +349,35 @@ def test_what_no_cluster_held_is_found_once_there_is_enough_of_it(tmp_path: Path
     places = made.places(ids)
     assert len(set(places)) <= 2, "four episodes at a time never became one cluster"
     assert sum(p is not None for p in places) > 12
+    made.close()
+
+
+@pytest.mark.parametrize("cap", [2000, 60], ids=["whole", "drawn"])
+def test_clusters_keep_their_ids_while_a_session_arrives_in_ten_random_tenths(tmp_path: Path, cap: int) -> None:
+    rows, truth = blobs(8, 60, noise=40, spread=0.5)
+    at_once = World(tmp_path / "once", consolidation_max_samples=cap)
+    ids = at_once.store(texts(truth % len(TOPICS)), rows)
+    at_once.consolidate()
+    real = truth >= 0
+    once = adjusted_rand_score(truth[real], np.array(at_once.nearest(ids))[real])
+    at_once.close()
+    made = World(tmp_path / "tenths", consolidation_max_samples=cap)
+    name_of: dict[int, str] = {}
+    before: dict[str, set[str]] = {}
+    lasted = kept = 0
+    for part in np.array_split(np.random.default_rng(3).permutation(len(truth)), 10):
+        name_of |= dict(zip(part.tolist(), made.store(texts(truth[part] % len(TOPICS)), rows[part]), strict=True))
+        made.consolidate()
+        now: dict[str, set[str]] = {}
+        for name, place in zip(name_of.values(), made.places(list(name_of.values())), strict=True):
+            if place is not None:
+                now.setdefault(place, set()).add(name)
+        here = persistence(before, now)
+        lasted, kept, before = lasted + here[0], kept + here[1], now
+    assert lasted >= 50
+    assert kept >= 0.9 * lasted
+    final = np.array(made.nearest([name_of[i] for i in range(len(truth))]))
+    assert adjusted_rand_score(truth[real], final[real]) > once - 0.03
     made.close()
 
 

@@ -20,7 +20,7 @@ from ww_core.config import Settings
 from ww_core.deployment import GRAPH_FILE, Deployment
 from ww_core.stores.embedded.graph import SqliteGraphStore
 from ww_workers.jobs import Jobs
-from ww_workers.runtime import Runtime
+from ww_workers.runtimes import runtime_of
 
 LONG = "A long text about the weather and the sea that takes the model some time. " * 25
 
@@ -226,9 +226,9 @@ def test_a_beat_that_slept_or_came_twice_asks_for_one_run(record: Deployment) ->
 
 def test_the_runtime_of_a_deployment_is_one_until_it_is_closed(memory: EpisodicMemory) -> None:
     deployment = Deployment.of(memory.settings)
-    runtime = Runtime.of(deployment)
-    assert Runtime.of(deployment) is runtime
+    runtime = runtime_of(deployment)
+    assert runtime_of(deployment) is runtime
     assert deployment.doorbell is runtime.doorbell
     runtime.close()
-    assert Runtime.of(deployment) is not runtime
-    Runtime.of(deployment).close()
+    assert runtime_of(deployment) is not runtime
+    runtime_of(deployment).close()

@@ -82,10 +82,35 @@ def test_a_task_that_does_not_exist_is_said_at_once(ww_eager):
         Celery(broker="redis://192.0.2.1:1/0").send_task("ww.bogus", queue="ww")
 
 
+def test_a_canvas_of_an_application_reaches_no_broker(ww_eager, caplog):
+    from celery import Celery, chain, chord, group
+
+    app = Celery(broker="redis://192.0.2.1:1/0", backend="redis://192.0.2.1:1/0")
+
+    @app.task
+    def count(receipts):
+        return len(receipts)
+
+    def remember(i):
+        fields = {"content": f"the {['disk', 'fan', 'cable'][i % 3]} of rack {i} was replaced", "session_id": "ops"}
+        return app.signature("ww.store", kwargs=fields, queue="ww", immutable=True)
+
+    assert len(group(remember(i) for i in range(12)).apply_async().get()) == 12
+    run = chain(remember(12), app.signature("ww.consolidate", kwargs={"session_id": "ops"}, immutable=True)).delay()
+    assert run.get()["considered"] == 13
+    assert chord([remember(13), remember(14)], count.s()).delay().get() == 2
+    assert (remember(15) | group(remember(16), remember(17))).apply_async().successful()
+    remember(18).apply_async().get()
+    assert ww_eager.sync.counts().embedded == 19
+    assert not [record for record in caplog.records if record.name.startswith("kombu")]
+
+
 def test_afterwards_everything_is_as_it_was():
-    from celery import Celery
+    from celery import Celery, canvas
 
     assert Celery.send_task.__module__ == "celery.app.base"
+    for kind in (canvas._chain, canvas.group, canvas._chord):
+        assert kind.apply_async.__module__ == "celery.canvas"
 """
 
 
@@ -99,4 +124,4 @@ def test_a_fresh_project_tests_its_application_with_it(
     installed = any(entry.value == "ww.pytest_plugin" for entry in entry_points(group="pytest11"))
     options = [] if installed else ["-p", "ww.pytest_plugin"]
     result = pytester.runpytest_subprocess(*options, "-p", "no:asyncio", "-q", "--import-mode=importlib", timeout=180)
-    result.assert_outcomes(passed=7)
+    result.assert_outcomes(passed=8)

@@ -106,9 +106,8 @@ def test_results_are_frozen_dataclasses() -> None:
 
 
 def test_a_recollection_has_the_fields_that_recall_prints() -> None:
-    assert [f.name for f in dataclasses.fields(ww.Recollection)] == (
-        ["episode_id", "content", "score", "components", "session_id", "timestamp", "context", "outcome", "cluster"]
-    )
+    named = ["episode_id", "content", "score", "components", "session_id", "timestamp", "context", "outcome", "cluster"]
+    assert [f.name for f in dataclasses.fields(ww.Recollection)] == [*named, "fold"]
 
 
 @pytest.mark.parametrize(

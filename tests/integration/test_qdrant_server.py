@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from tests.contract.vector_stores import MODEL, OTHER_MODEL, point, words
-from tests.processes import until
-from tests.support.qdrant_server import QdrantServer, free_ports
+from tests.processes import free_ports, until
+from tests.support.qdrant_server import QdrantServer
 from ww import errors
 from ww.memory.episodic import EpisodicMemory
 from ww_core.config import Settings

@@ -363,8 +363,19 @@ def clustered(shelf: Shelf) -> Shelf:
     return shelf
 
 
-def test_hierarchical_search_looks_into_the_nearest_clusters_only(clustered: Shelf) -> None:
+MEANING = {"recall_weight_bm25": 0, "recall_weight_bm25_context": 0}
+"""Without words."""
+
+
+def test_words_are_looked_up_in_every_cluster(clustered: Shelf) -> None:
     recaller = clustered.recaller(cluster_selection_k=1)
+    found = recaller.recall(RecallRequest("green leaves train7", mode="hierarchical", limit=20))
+    assert found.mode == "hierarchical"
+    assert "s-27" in ids(found)
+
+
+def test_hierarchical_search_looks_into_the_nearest_clusters_only(clustered: Shelf) -> None:
+    recaller = clustered.recaller(cluster_selection_k=1, **MEANING)
     found = recaller.recall(RecallRequest("green tea leaves", mode="hierarchical", limit=20))
     assert found.mode == "hierarchical"
     assert {result.cluster.cluster_id for result in found if result.cluster} == {"tea"}
@@ -375,7 +386,7 @@ def test_hierarchical_search_looks_into_the_nearest_clusters_only(clustered: She
 
 def test_more_clusters_find_more(clustered: Shelf) -> None:
     def reach(k: int) -> set[str]:
-        recaller = clustered.recaller(cluster_selection_k=k, hierarchical_search=True)
+        recaller = clustered.recaller(cluster_selection_k=k, hierarchical_search=True, **MEANING)
         found = recaller.recall(RecallRequest("tea on the train", limit=50))
         return {result.cluster.cluster_id for result in found if result.cluster}
 

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +11,12 @@ import numpy as np
 import pytest
 
 from tests.integration.consolidating import SESSION, World
-from tests.processes import BOUND, ROOT, clean_environment
+from tests.integration.observing import clusters_as_json, observed
 from tests.unit.consolidation.blobs import blobs
 from ww.cli.output import pick
+from ww_core.consolidation import themes
 from ww_core.errors import Busy
+from ww_core.maintenance.erase import erase
 from ww_core.models import Run
 from ww_core.stores.ports import Where
 
@@ -65,6 +63,23 @@ def test_every_run_of_a_history_can_be_taken_back_exactly(world: World) -> None:
         assert now[:3] == json.loads(before)[:3]
         later = now[3]
     assert world.graph.current_run(SESSION) is None
+
+
+def test_themes_are_those_of_the_visible_run_and_go_with_their_session(world: World) -> None:
+    rows, truth = blobs(12, 20, spread=0.4)
+    world.store([f"that is topic{label} {i}" for i, label in enumerate(truth[:160])], rows[:160])
+    run = world.consolidate()
+    before = json.loads(clusters_as_json(world))
+    assert len(before["themes"]) > 1
+    held = [name for theme in before["themes"] for name in theme["clusters"]]
+    assert sorted(held) == sorted(one["cluster_id"] for one in before["clusters"])
+    world.store([f"that is topic{label} {i}" for i, label in enumerate(truth[160:])], rows[160:])
+    later = world.consolidate()
+    assert set(themes.read(world.graph, SESSION, later.run_id)) == {c.cluster_id for c in later.clusters}
+    world.consolidator.rollback(later.run_id)
+    assert json.loads(clusters_as_json(world)) == before
+    erase(world.graph, world.vectors, session_id=SESSION)
+    assert themes.read(world.graph, SESSION, run.run_id) == {}
 
 
 def test_what_was_forgotten_stays_forgotten(world: World) -> None:
@@ -121,45 +136,8 @@ def test_a_requested_run_is_cancelled_before_it_starts(world: World) -> None:
         world.consolidator.run(requested.run_id, token="t")
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from tests.integration.consolidating import SESSION, World
-world = World(Path(sys.argv[1]))
-requested = world.graph.request_run(SESSION)
-def die(progress):
-    if progress >= float(sys.argv[2]):
-        os.kill(os.getpid(), signal.SIGKILL)
-world.consolidator.run(requested.run_id, token="killed", on_progress=die)
-"""
-
-
-@pytest.mark.parametrize("at", [0.3, 0.95])
-def test_a_killed_run_leaves_the_state_before_it_and_is_done_later(quick_path: Path, at: float) -> None:
-    rows, truth = blobs(4, 30)
-    world = World(quick_path)
-    world.store(texts(truth[:80]), rows[:80])
-    world.consolidate()
-    world.store(texts(truth[80:]), rows[80:])
-    before = state(world)
-    world.close()
-    command = [sys.executable, "-c", KILLED, str(quick_path), str(at)]
-    environment = clean_environment(PYTHONPATH=str(ROOT))
-    done = subprocess.run(command, cwd=quick_path, env=environment, capture_output=True, timeout=BOUND)
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()[-2000:]
-    world = World(quick_path)
-    assert json.loads(state(world))[:2] == json.loads(before)[:2]
-    world.now += timedelta(hours=1)
-    (waiting,) = world.graph.requested_runs(10)
-    run = world.consolidator.run(waiting.run_id, token="next")
-    assert (run.status, run.considered) == ("done", 40)
-    world.consolidator.rollback(run.run_id)
-    assert state(world) == before
-    world.close()
-
-
 @pytest.mark.parametrize("kind", ["sqlite", pytest.param("neo4j", marks=pytest.mark.full)])
-def test_splits_merges_folding_and_decay_are_taken_back_run_by_run(
+def test_births_splits_merges_and_folding_are_taken_back_to_the_byte(
     kind: str, quick_path: Path, request: pytest.FixtureRequest
 ) -> None:
     server = request.getfixturevalue("neo4j_server") if kind == "neo4j" else None
@@ -176,24 +154,39 @@ def test_splits_merges_folding_and_decay_are_taken_back_run_by_run(
         settings = world.settings.replace(consolidation_min_cluster_size=smallest, consolidation_max_samples=cap)
         return world.with_settings(settings).run(world.graph.request_run(SESSION).run_id, token="t")
 
+    def taken_back(smallest: int | str, cap: int = 100) -> Run:
+        """A run that was taken back, and then made for good."""
+        before = observed(world, queries)
+        run = consolidate(smallest, cap)
+        between = observed(world, queries)
+        assert between["clusters"] != before["clusters"]
+        assert between["hierarchical"] != before["hierarchical"]
+        world.consolidator.rollback(run.run_id)
+        assert observed(world, queries) == before
+        shown.append(before["clusters"])
+        return consolidate(smallest, cap)
+
+    shown: list[str] = []
     one, other = axes[0] + 0.5 * axes[10], axes[0] - 0.5 * axes[10]
+    queries = np.stack([axes[1], axes[0], one / np.linalg.norm(one)]).astype(np.float32)
     for i in range(1, 5):
         store(f"the {TOPICS[i - 1]} again", axes[i], 100)
     old = store("the tape is full", one, 50) + store("the disk is slow", other, 50)
-    states, runs = [state(world)], [consolidate(15)]
+    runs = [taken_back(15)]
     old += store("the tape is full", one, 60) + store("the disk is slow", other, 60)
     world.store(["that again"] * 5, np.tile(axes[1].astype(np.float32), (5, 1)))
-    states, runs = [*states, state(world)], [*runs, consolidate("auto")]
+    runs.append(taken_back("auto"))
     world.graph.archive(old[:30])
     store("between the two", axes[0], 60)
     for i in range(1, 5):
         store(f"the {TOPICS[i - 1]} again", axes[i], 80)
-    states, runs = [*states, state(world)], [*runs, consolidate(140, cap=2000)]
+    runs.append(taken_back(140, cap=2000))
+    assert {c.change for c in runs[0].clusters} == {"new"}
     assert "split" in {c.change for c in runs[1].clusters}
     assert {"merged", "gone"} <= {c.change for c in runs[2].clusters}
     assert runs[1].folded >= 4
-    for before, run in zip(reversed(states), reversed(runs), strict=True):
+    for clusters, run in zip(reversed(shown), reversed(runs), strict=True):
         world.consolidator.rollback(run.run_id)
-        assert json.loads(state(world))[:3] == json.loads(before)[:3]
+        assert clusters_as_json(world) == clusters
     assert {name for name, e in world.graph.get(old).items() if e.archived} == set(old[:30])
     world.close()

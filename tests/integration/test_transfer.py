@@ -148,7 +148,7 @@ def test_standard_output_and_input(cli: Cli, tmp_path: Path, monkeypatch: pytest
     file = tmp_path / "all.jsonl"
     cli("export", str(file))
     assert cli.text("export", "-").encode() == file.read_bytes()
-    assert cli.err == "6 exported\n"
+    assert cli.err.startswith("6 episodes exported; ")
     assert cli("export", "-")["error"]["type"] == "InvalidInput"
 
     class Stdin:

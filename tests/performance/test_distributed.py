@@ -59,6 +59,9 @@ def test_a_burst_costs_few_messages_and_queries_are_quick_while_it_is_embedded(
         counts = memory.sync.counts()
     app.close()
     assert counts.pending + counts.leased > 0, "and it still is"
-    print(f"{burst} messages; queries p95 {p95(idle):.1f} ms idle, {p95(busy):.1f} ms while embedding")
+    ratio = p95(busy) / p95(idle)
+    print(
+        f"{burst} messages; queries p95 {p95(idle):.1f} ms idle, {p95(busy):.1f} ms while embedding, {ratio:.2f} times"
+    )
     assert burst < MOST_MESSAGES
-    assert p95(busy) < MOST_TIMES_IDLE * p95(idle)
+    assert ratio < MOST_TIMES_IDLE

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import time
 from pathlib import Path
@@ -14,6 +12,7 @@ from tempfile import TemporaryDirectory
 from neo4j import GraphDatabase
 from neo4j.exceptions import AuthError, DriverError, Neo4jError
 
+from tests.processes import ServerProcess, free_ports
 from tests.support.certificates import can_make_certificates, make_certificate
 
 VERSION = "5.26.0"
@@ -84,7 +83,7 @@ def _complete(cache: Path) -> bool:
     return (cache / "lib" / f"neo4j-{VERSION}.jar").exists()
 
 
-class Neo4jServer:
+class Neo4jServer(ServerProcess):
     """One server process. ``home`` holds its data and outlives it: ``start`` after ``kill`` finds everything again.
 
     Where openssl can make a certificate it takes encrypted connections as well.
@@ -92,10 +91,9 @@ class Neo4jServer:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.port = _free_port()
+        (self.port,) = free_ports(1)
         self.password = PASSWORD
         self.certificate: Path | None = None
-        self._process: subprocess.Popen[bytes] | None = None
         (home / "conf").mkdir(parents=True, exist_ok=True)
         conf = _CONF.format(port=self.port)
         if can_make_certificates():
@@ -106,11 +104,6 @@ class Neo4jServer:
     @property
     def uri(self) -> str:
         return f"bolt://127.0.0.1:{self.port}"
-
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
 
     def start(self) -> None:
         """Return when the server answers and has its password."""
@@ -165,28 +158,7 @@ class Neo4jServer:
     def _console(self) -> str:
         return (self.home / "console.log").read_text(encoding="utf-8", errors="replace")[-2000:]
 
-    def freeze(self) -> None:
-        """The process keeps its sockets and answers nothing."""
-        os.kill(self.pid, signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        os.kill(self.pid, signal.SIGCONT)
-
     def outlive(self) -> None:
         """Let the server live on when this process ends; who knows its pid ends it."""
         assert self._process is not None
         self._process.returncode = 0  # subprocess would complain at exit
-
-    def kill(self) -> None:
-        """kill -9."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

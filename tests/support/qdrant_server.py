@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import socket
 import subprocess
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.processes import until
+from tests.processes import ServerProcess, free_ports, until
 
 BINARY_VARIABLE = "QDRANT_BINARY"
 
@@ -25,18 +23,24 @@ def binary() -> str:
     return found
 
 
-class QdrantServer:
+class QdrantServer(ServerProcess):
     """One server process. ``home`` holds its data and outlives it: ``start`` after ``kill`` finds everything again."""
 
-    def __init__(self, home: Path, *, api_key: str | None = None, cluster: bool = False) -> None:
+    def __init__(
+        self, home: Path, *, api_key: str | None = None, cluster: bool = False, joins: QdrantServer | None = None
+    ) -> None:
+        """``joins``: a server of the cluster that this one is to be a node of."""
         self._binary = binary()
         self.home = home
         home.mkdir(parents=True, exist_ok=True)
-        self.port, self.grpc_port, peers = free_ports(3)
+        self.port, self.grpc_port, self.peers = free_ports(3)
+        cluster = cluster or joins is not None
         self._key = api_key
         self._command = [self._binary, "--disable-telemetry"]
         if cluster:
-            self._command += ["--uri", f"http://127.0.0.1:{peers}"]
+            self._command += ["--uri", f"http://127.0.0.1:{self.peers}"]
+        if joins is not None:
+            self._command += ["--bootstrap", f"http://127.0.0.1:{joins.peers}"]
         self._environment = {
             "QDRANT__STORAGE__STORAGE_PATH": str(home / "storage"),
             "QDRANT__STORAGE__SNAPSHOTS_PATH": str(home / "snapshots"),
@@ -44,11 +48,10 @@ class QdrantServer:
             "QDRANT__SERVICE__HTTP_PORT": str(self.port),
             "QDRANT__SERVICE__GRPC_PORT": str(self.grpc_port),
             "QDRANT__CLUSTER__ENABLED": str(cluster).lower(),
-            "QDRANT__CLUSTER__P2P__PORT": str(peers),
+            "QDRANT__CLUSTER__P2P__PORT": str(self.peers),
         }
         if api_key is not None:
             self._environment["QDRANT__SERVICE__API_KEY"] = api_key
-        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -85,30 +88,3 @@ class QdrantServer:
         answer = httpx.get(self.url + path, headers=headers, timeout=10).raise_for_status().json()["result"]
         assert isinstance(answer, dict)
         return answer
-
-    def freeze(self) -> None:
-        """The process keeps its sockets and answers nothing."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
-
-    def kill(self) -> None:
-        """kill -9."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.wait()
-
-
-def free_ports(number: int) -> list[int]:
-    probes = [socket.socket() for _ in range(number)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()

@@ -26,7 +26,7 @@ from ww_core.observability.metrics import process_metrics
 from ww_core.presets import PRESETS
 from ww_core.stores.ports import CONTENT, Claim, Point
 from ww_core.stores.servers.qdrant import QdrantVectorStore
-from ww_workers.runtime import Runtime
+from ww_workers.runtimes import runtime_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -202,7 +202,7 @@ def test_a_broker_decides_who_does_the_work(tmp_path: Path) -> None:
     kinds = set()
     for url in (None, "redis://127.0.0.1:1/0"):
         deployment = Deployment(Settings(data_dir=tmp_path, redis_url=url))
-        runtime = Runtime.of(deployment)
+        runtime = runtime_of(deployment)
         kinds.add(type(runtime).__name__)
         runtime.close()
         deployment.close()

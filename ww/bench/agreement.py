@@ -94,7 +94,7 @@ def _arrival(bench: Bench, name: str, labelled: data.Labelled, rows: Vector, onc
         for episode in found.values():
             if episode.cluster_id is not None:
                 now.setdefault(episode.cluster_id, set()).add(episode.episode_id)
-        lasted, same = _persistence(before, now)
+        lasted, same = persistence(before, now)
         persisting, kept, before = persisting + lasted, kept + same, now
     deployment.close()
     final = _ari(truth, [found[name].nearest for name in ids.tolist()])
@@ -104,7 +104,7 @@ def _arrival(bench: Bench, name: str, labelled: data.Labelled, rows: Vector, onc
                  note=f"{final:.3f} after {TENTHS} runs, {once:.3f} in one")  # fmt: skip
 
 
-def _persistence(before: Mapping[str, set[str]], now: Mapping[str, set[str]]) -> tuple[int, int]:
+def persistence(before: Mapping[str, set[str]], now: Mapping[str, set[str]]) -> tuple[int, int]:
     """How many clusters have more than half of their members together still, and how many of those kept their id."""
     lasted = same = 0
     for cluster_id, members in before.items():

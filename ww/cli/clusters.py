@@ -10,11 +10,11 @@ import typer
 
 from ww.cli import recall
 from ww.cli.map import write_map
-from ww.cli.opening import reading
+from ww.cli.opening import must_exist, reading
 from ww.cli.options import everywhere, globals_of
 from ww.cli.output import emit, one_line, pick, table
 from ww_core.errors import InvalidInput, NotFound
-from ww_core.models import Cluster
+from ww_core.models import Cluster, Theme
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,7 +51,7 @@ def clusters(
     about: str | None = typer.Option(None, "--about", metavar="CLUSTER", help="What is known about one, instead."),
     page: Path | None = typer.Option(None, "--map", metavar="FILE.html", help="Write a page that shows the episodes."),
 ) -> None:
-    """Show what consolidation made, by session: sizes, labels, examples."""
+    """Show what consolidation made, by session and theme: sizes, labels, examples."""
     options = globals_of(ctx)
     if about is not None:
         with reading(ctx) as core:
@@ -59,7 +59,9 @@ def clusters(
         emit(options.json, lambda: recall.as_json(known), lambda console: recall.show(console, known))
         return
     with reading(ctx) as core:
+        must_exist(core, options.session)
         found = core.clusters(options.session)
+        themes = core.themes(options.session)
         held = {one.cluster_id: _members(core, one) for one in found} if members else {}
         if page is not None:
             try:
@@ -74,11 +76,13 @@ def clusters(
             if members:
                 entry["members"] = held[one.cluster_id]
             shown.append(entry)
-        return {"clusters": shown} if page is None else {"clusters": shown, "map": str(page)}
+        above = [pick(one, ("theme_id", "label", "size")) | {"clusters": list(one.cluster_ids)} for one in themes]
+        told: dict[str, Any] = {"clusters": shown, "themes": above}
+        return told if page is None else told | {"map": str(page)}
 
     def show(console: Console) -> None:
         if page is None or members:
-            _show_tree(console, found, held)
+            _show_tree(console, found, themes, held)
         if page is not None:
             console.print(f"{page}: {drawn} episodes; open it in a browser")
 
@@ -98,29 +102,47 @@ def _session_of(core: MemoryCore, session_id: str | None) -> str:
     return session_id
 
 
-def _show_tree(console: Console, found: Sequence[Cluster], held: dict[str, list[str]]) -> None:
+def _show_tree(console: Console, found: Sequence[Cluster], themes: Sequence[Theme], held: dict[str, list[str]]) -> None:
     from rich.text import Text
 
     if not found:
         console.print("no clusters yet; `ww consolidate` makes them")
+    by_id = {one.cluster_id: one for one in found}
     for session_id in dict.fromkeys(one.session_id for one in found):
         here = sorted((c for c in found if c.session_id == session_id), key=lambda one: (-one.size, one.cluster_id))
+        above = [theme for theme in themes if theme.session_id == session_id]
         total = sum(one.size for one in here)
+        among = f" in {len(above)} themes" if above else ""
         heading = Text(one_line(session_id), style="bold")
-        console.print(heading.append(f"  {len(here)} clusters, {total} episodes", style="dim"))
-        for number, one in enumerate(here, 1):
-            last = number == len(here)
+        console.print(heading.append(f"  {len(here)} clusters{among}, {total} episodes", style="dim"))
+        placed = {cluster_id for theme in above for cluster_id in theme.cluster_ids}
+        loose = [one for one in here if one.cluster_id not in placed]
+        for number, theme in enumerate(above, 1):
+            last = number == len(above) and not loose
             branch, below = ("└─ ", "   ") if last else ("├─ ", "│  ")
-            line = Text(f"{branch}{one.size:>5}  ").append(one_line(one.label, 60), style="cyan")
-            others = [phrase for phrase in one.keyphrases if phrase not in one.label][:3]
-            if others:
-                line.append("  " + one_line(" · ".join(others), 80), style="dim")
-            console.print(line)
-            room = max(20, console.width - 14)
-            if one.medoid is not None:
-                console.print(Text(f"{below}       ").append(f"“{one_line(one.medoid.content, room)}”", style="dim"))
-            for episode_id in held.get(one.cluster_id, ()):
-                console.print(Text(f"{below}       {one_line(episode_id)}"))
+            console.print(Text(f"{branch}{theme.size:>5}  ").append(one_line(theme.label, 100), style="bold"))
+            _show_branches(console, [by_id[name] for name in theme.cluster_ids], held, below)
+        _show_branches(console, loose, held, "")
+
+
+def _show_branches(console: Console, clusters: Sequence[Cluster], held: dict[str, list[str]], indent: str) -> None:
+    from rich.text import Text
+
+    for number, one in enumerate(clusters, 1):
+        last = number == len(clusters)
+        branch, below = ("└─ ", "   ") if last else ("├─ ", "│  ")
+        line = Text(f"{indent}{branch}{one.size:>5}  ").append(one_line(one.label, 60), style="cyan")
+        others = [phrase for phrase in one.keyphrases if phrase not in one.label][:3]
+        if others:
+            line.append("  " + one_line(" · ".join(others), 80), style="dim")
+        console.print(line)
+        room = max(20, console.width - 14 - len(indent))
+        if one.medoid is not None:
+            console.print(
+                Text(f"{indent}{below}       ").append(f"“{one_line(one.medoid.content, room)}”", style="dim")
+            )
+        for episode_id in held.get(one.cluster_id, ()):
+            console.print(Text(f"{indent}{below}       {one_line(episode_id)}"))
 
 
 def _members(core: MemoryCore, cluster: Cluster) -> list[str]:

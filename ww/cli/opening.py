@@ -14,7 +14,7 @@ from ww.cli.options import Globals, globals_of
 from ww.cli.output import note
 from ww.cli.progress import bar
 from ww_core.config import Settings
-from ww_core.errors import FlushTimeout
+from ww_core.errors import FlushTimeout, NotFound
 
 if TYPE_CHECKING:
     from ww.memory.episodic import EpisodicMemory
@@ -44,6 +44,8 @@ def settings_of(options: Globals) -> Settings:
 
 class _Resting:
     """Nobody works in the background: for commands that only read, and so must not start a model."""
+
+    outage = ""
 
     def start(self) -> None:
         return None
@@ -78,6 +80,12 @@ def opened(ctx: typer.Context) -> Iterator[EpisodicMemory]:
         yield memory
     finally:
         memory.close()
+
+
+def must_exist(core: MemoryCore, session: str | None) -> None:
+    """Raises NotFound for a session that nothing was ever stored in: its name may be mistyped."""
+    if session is not None and core.deployment.graph.counts(session).acknowledged == 0:
+        raise NotFound(f"no session {session!r}", hint="`ww sessions` lists what there is")
 
 
 def embedded(settings: Settings) -> bool:
@@ -117,9 +125,10 @@ def drain(memory: EpisodicMemory, *, timeout: float | None = None, stall: float 
                         f"free {deployment.settings.embedding_lease:g} s after it took them (embedding_lease)"
                     )
                 if since_move >= stall:
+                    reason = memory.core.background.outage or "`ww -v flush` shows what is in the way"
                     raise FlushTimeout(
                         f"{left} episodes are still pending and none was embedded for {stall:.0f} seconds",
-                        hint="they are kept; `ww -v flush` shows what is in the way",
+                        hint=f"they are kept; {reason}",
                     ) from None
             else:
                 advance_to(total, total)

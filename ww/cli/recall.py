@@ -27,6 +27,7 @@ FIELDS = (
     "context",
     "outcome",
     "cluster",
+    "fold",
 )
 WORDS_ALONE = "bm25"
 """The mode of an answer that no model took part in."""
@@ -119,6 +120,8 @@ def show(console: Console, found: Recall, *, explain: bool = False) -> None:
         line.append(f"  {moment(one.timestamp)}  {one_line(one.session_id, 40)}", style="dim")
         if one.cluster is not None:
             line.append(f"  [{one_line(one.cluster.label, 60)}]", style="cyan")
+        if one.fold is not None:
+            line.append(f"  ×{one.fold.count}, {moment(one.fold.first)} to {moment(one.fold.last)}", style="dim")
         console.print(line)
         console.print(Text("    " + one_line(harmless(one.content))))
         if explain:

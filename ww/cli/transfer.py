@@ -13,13 +13,14 @@ import typer
 
 from ww.cli.ingest import NAMED_REJECTS, NO_WAIT, opened_for_rejects
 from ww.cli.kept import kept
-from ww.cli.opening import drain, embedded, opened, reading
+from ww.cli.opening import drain, embedded, must_exist, opened, reading
 from ww.cli.options import everywhere, globals_of
 from ww.cli.output import emit, note, pick
 from ww.cli.progress import bar
-from ww_core.errors import InvalidInput, NotFound
+from ww_core.errors import InvalidInput
 
 STANDARD = "-"
+LEFT_OUT = "clusters and runs are not in it: `ww consolidate` makes them again"
 
 
 def register(app: typer.Typer) -> None:
@@ -33,7 +34,7 @@ def export_(
     file: str = typer.Argument(..., metavar="FILE", help="Where to, as JSONL; - is standard output."),
     vectors: bool = typer.Option(False, "--vectors", help="With the vectors, so that they need not be made again."),
 ) -> None:
-    """Write every episode, or those of --session, to a file that `ww import` reads."""
+    """Write every episode, or those of --session, to a file that `ww import` reads; no clusters, runs or settings."""
     from ww_core.transfer import export
 
     options = globals_of(ctx)
@@ -41,8 +42,7 @@ def export_(
         raise InvalidInput("--json needs standard output for its answer", hint="export to a file, or leave out --json")
     with reading(ctx) as core, bar("exporting", None) as advance_to:
         parts = core.deployment
-        if options.session is not None and parts.graph.counts(options.session).acknowledged == 0:
-            raise NotFound(f"no session {options.session!r}", hint="`ww sessions` lists what there is")
+        must_exist(core, options.session)
         made_by = None
         if vectors:
             made_by = (parts.vectors, parts.embedding.fingerprint)
@@ -57,9 +57,13 @@ def export_(
                 on_progress=lambda done: advance_to(done, None),
             )
     if file == STANDARD:
-        note(f"{lines} exported")
+        note(f"{lines} episodes exported; {LEFT_OUT}")
         return
-    emit(options.json, lambda: {"exported": lines}, lambda console: console.print(f"{lines} exported to {file}"))
+    emit(
+        options.json,
+        lambda: {"exported": lines},
+        lambda console: console.print(f"{lines} episodes exported to {file}; {LEFT_OUT}"),
+    )
 
 
 @contextmanager

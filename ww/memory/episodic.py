@@ -118,12 +118,12 @@ class EpisodicMemory:
     def _open(self) -> MemoryCore:
         from ww_core.deployment import Deployment
         from ww_core.memory import MemoryCore
-        from ww_workers.runtime import Runtime
+        from ww_workers.runtimes import runtime_of
 
         deployment = Deployment.of(self.settings).acquire()
         try:
             _ = deployment.graph  # errors of the data directory or the server show here
-            runtime = Runtime.of(deployment)
+            runtime = runtime_of(deployment)
             if self.settings.redis_url is None:  # this process is its own worker
                 deployment.hooks.load(self.settings.hooks)
             runtime.start()

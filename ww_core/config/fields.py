@@ -146,7 +146,7 @@ class Fields(BaseSettings):
         1.0, ge=0, le=10, description="weight of the episode's month and year being those the query names"
     )
     recall_weight_recency: float = Field(
-        0.1, ge=0, le=10, description="weight of retrievability: how recently it happened or was recalled"
+        0.05, ge=0, le=10, description="weight of retrievability: how recently it happened or was recalled"
     )
     recall_weight_outcome: float = Field(0.0, ge=0, le=10, description="weight of success over failure")
     recall_weight_importance: float = Field(0.2, ge=0, le=10, description="weight of the stored importance")

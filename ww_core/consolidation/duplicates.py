@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from ww_core.models import Vector
 
-_EXACTING = re.compile(r"\d[\d.,:/-]*|\b(?:no|not|never|without|none|nor|cannot|\w+n't)\b", re.IGNORECASE)
+_EXACTING = re.compile(r"\d[\d.,:/-]*|\b(?:no|not|never|without|none|nor|cannot|\w+n't)\b")
+"""In lower case."""
 _NOTHING = bytes(8)
 BLOCK = 1024
 """Rows compared with the others at a time."""
@@ -72,20 +73,36 @@ def fold(vectors: Vector, texts: Texts, *, threshold: float) -> NDArray[np.int64
     only exact copies are folded.
     """
     heads = texts.first()
-    if threshold >= 1.0:
-        return heads
-    for start in range(0, len(vectors), BLOCK):
-        stop = min(start + BLOCK, len(vectors))
-        cosines = vectors[start:stop] @ vectors[:stop].T
-        later, earlier = np.nonzero(cosines >= threshold)
-        later += start
-        pairs = earlier < later
-        for row, other in zip(later[pairs].tolist(), earlier[pairs].tolist(), strict=True):
-            # np.nonzero goes by row, then by column: the earliest match of a row comes first.
-            free = heads[row] == row and heads[other] == other
-            if free and texts.exacting[row] == texts.exacting[other]:
-                heads[row] = other
+    if threshold < 1.0:
+        for start in range(0, len(vectors), BLOCK):
+            stop = min(start + BLOCK, len(vectors))
+            later, earlier = np.nonzero(vectors[start:stop] @ vectors[:stop].T >= threshold)
+            _join(heads, later + start, earlier, texts)
     return heads[heads]
+
+
+def fold_within(
+    groups: Iterable[NDArray[np.int64]], vectors: Vector, texts: Texts, *, threshold: float
+) -> NDArray[np.int64]:
+    """The same where near duplicates are looked for only among the rows of one group, each ascending."""
+    heads = texts.first()
+    if threshold < 1.0:
+        for rows in groups:
+            if len(rows) > 1:
+                near = vectors[rows]
+                later, earlier = np.nonzero(near @ near.T >= threshold)
+                if len(later) > len(rows):  # every row is like itself
+                    _join(heads, rows[later], rows[earlier], texts)
+    return heads[heads]
+
+
+def _join(heads: NDArray[np.int64], later: NDArray[np.int64], earlier: NDArray[np.int64], texts: Texts) -> None:
+    """Give each row the earliest head that it is near to, in place. The pairs go by row, then by the other row."""
+    pairs = earlier < later
+    for row, other in zip(later[pairs].tolist(), earlier[pairs].tolist(), strict=True):
+        free = heads[row] == row and heads[other] == other
+        if free and texts.exacting[row] == texts.exacting[other]:
+            heads[row] = other
 
 
 def _digest(text: str, size: int) -> bytes:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ww_core.config import Settings
-from ww_core.consolidation.duplicates import Texts, fold
+from ww_core.consolidation.duplicates import Texts, fold, fold_within
 from ww_core.consolidation.selection import New, Sample
 from ww_core.models import Vector
 from ww_core.stores.ports import CONTENT, GraphStore, Search, VectorStore, Where
@@ -21,8 +21,8 @@ class Folding:
     """Finds the original of each duplicate of one run, never a duplicate itself.
 
     A whole session is compared pair by pair. In a larger one exact copies are found among all new episodes, near ones
-    among those of one batch, and, while the new ones are few enough for the cap, in the cell of what is stored that
-    each is nearest to.
+    in the cell that each is nearest to: among those of one batch, and, while the new ones are few enough for the cap,
+    among what is stored.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Folding:
     def of_batch(self, places: NDArray[np.int64], vectors: Vector, cells: Sequence[str | None]) -> list[str | None]:
         """The same for the new episodes at the places (n,) with their vectors (n, d), in session order."""
         texts = self._new.texts[places]
-        near = fold(vectors, texts, threshold=self._threshold)
+        near = fold_within(_by_cell(cells), vectors, texts, threshold=self._threshold)
         ids = [self._new.ids[place] for place in places]
         stored = self._in_store(ids, vectors, cells, texts)
         first, digests = self._first[places], texts.whole.tobytes()
@@ -111,3 +111,11 @@ class Folding:
             if same:
                 result[row] = episodes[same[0]].duplicate_of or same[0]
         return result
+
+
+def _by_cell(cells: Sequence[str | None]) -> list[NDArray[np.int64]]:
+    """The rows of each cell, ascending."""
+    rows: dict[str | None, list[int]] = {}
+    for row, cell in enumerate(cells):
+        rows.setdefault(cell, []).append(row)
+    return [np.array(found, dtype=np.int64) for found in rows.values()]

@@ -8,17 +8,18 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from ww_core.config import Settings
+from ww_core.consolidation import routing, themes
 from ww_core.consolidation.pipeline import Outcome, Pipeline
 from ww_core.consolidation.progress import LEASE_SECONDS, LeaseLost, OutOfTime, Stopped, Watch
-from ww_core.consolidation.sink import WRITE, Preview, Stage, route
+from ww_core.consolidation.sink import Preview, Stage
 from ww_core.consolidation.standing import standing
 from ww_core.errors import Busy, NotFound, WorldWeaverError
 from ww_core.hooks import Hooks
 from ww_core.maintenance.erase import finish_session
-from ww_core.models import Run, RunStatus, State
+from ww_core.models import Run, RunStatus
 from ww_core.observability.metrics import Metrics
 from ww_core.stores.leftovers import write_leftovers
-from ww_core.stores.ports import Centroid, GraphStore, PointChange, VectorStore, Where
+from ww_core.stores.ports import Centroid, GraphStore, VectorStore
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +79,7 @@ class Consolidator:
         )
         stage = Stage(self._graph, self._vectors, run_id, token)
         try:
+            routing.settle(self._graph, self._vectors, run.session_id)
             current = self._graph.current_run(run.session_id)
             outcome = self._pipeline(run, current, stage, watch.step).work()
             stage.flush()
@@ -143,23 +145,27 @@ class Consolidator:
         """Take the session's visible run back: what was visible before it is visible again, exactly, but for what was
         erased or got new content since. The run as it is now. Raises what ``GraphStore.rollback_run`` raises.
         """
+        session = self._graph.run(run_id).session_id
+        before = routing.Cells()
+        if self._may_be_taken_back(session, run_id):
+            routing.note(self._graph, session, self._clock())
+            between = routing.Cells()
+            for moved in self._graph.moved(run_id):
+                now, then = routing.cells(moved.to), routing.cells(moved.back)
+                if now != then:
+                    between.put(moved.episode_id, routing.both(now, then))
+                    before.put(moved.episode_id, then)
+            between.write(self._vectors)
         run = self._graph.rollback_run(run_id)
-        self._route(run.session_id)
+        before.write(self._vectors)
+        routing.forget(self._graph, session)
         log.info("rolled back", extra={"action": "consolidation.rollback", "run_id": run_id})
         return run
 
-    def _route(self, session_id: str) -> None:
-        """Bring the cells of the session's points in line with the visible run; the rest of their payload is right.
-
-        The flags stay for the refresh to clear, which also comes to what a crash leaves undone here.
-        """
-        after = None
-        while page := self._graph.page(
-            Where(sessions=(session_id,), archived=None), after=after, limit=WRITE, states=(State.EMBEDDED,)
-        ):
-            self._vectors.change([PointChange(e.episode_id, cells=route(e.cluster_id, e.nearest)) for e in page])
-            last = page[-1]
-            after = (last.timestamp or self._clock(), last.position, last.episode_id)
+    def _may_be_taken_back(self, session_id: str, run_id: str) -> bool:
+        """Whether it is worth while to touch points before the graph store has the last word."""
+        visible = self._graph.current_runs([session_id]).get(session_id) == run_id
+        return visible and all(run.session_id != session_id for run in self._graph.running_runs())
 
     # -- ending
 
@@ -184,7 +190,6 @@ class Consolidator:
         if self._vectors.centroids(session, run.run_id):
             # of a worker that died between here and the publication, and found clusters of its own
             self._vectors.drop_runs([run.run_id])
-        # Centroids and cells first, the pointer last.
         self._vectors.put_centroids(
             [
                 Centroid(c.cluster_id, session, run.run_id, outcome.centroids[c.cluster_id], c.radius)
@@ -193,6 +198,8 @@ class Consolidator:
             ]
         )
         done = self._ended(run, "done", watch, outcome)
+        themes.write(self._graph, session, run.run_id, themes.grouped(outcome.clusters, outcome.centroids))
+        routing.note(self._graph, session, self._clock())
         if not self._graph.publish(done, token=token):
             raise LeaseLost("another worker has taken this run over")
         write_leftovers(self._graph, session, outcome.leftovers)
@@ -200,15 +207,18 @@ class Consolidator:
             self._graph.run(run.run_id)
         except NotFound:  # its session was erased meanwhile
             finish_session(self._graph, self._vectors, session)
-        self._tidy(session, stage)
+        else:
+            self._tidy(done, stage)
         self._observe(done)
         return done
 
-    def _tidy(self, session_id: str, stage: Stage) -> None:
-        for changes in stage.trims():
-            self._vectors.change(changes)
-        kept = self._graph.prune_runs(session_id, self._settings.consolidation_keep_runs)
-        self._vectors.drop_centroids(session_id, keep_runs=kept)
+    def _tidy(self, run: Run, stage: Stage) -> None:
+        session = run.session_id
+        stage.cells.write(self._vectors, still=lambda: self._graph.current_runs([session]).get(session) == run.run_id)
+        routing.forget(self._graph, session)
+        kept = self._graph.prune_runs(session, self._settings.consolidation_keep_runs)
+        themes.prune(self._graph, session, kept)
+        self._vectors.drop_centroids(session, keep_runs=kept)
 
     def _ended(
         self,

@@ -120,6 +120,8 @@ class Drain:
         self.clock = clock
         self.retry_seconds = retry_seconds
         self._ready = False
+        self._outage = ""
+        """What opened the breaker last, as far as this drain knows."""
 
     def prepare(self) -> None:
         """Load the model and see that the collection is this model's; done once, and again after an outage.
@@ -147,7 +149,7 @@ class Drain:
         """
         wait = self.breaker.remaining
         if wait > 0:
-            return DrainReport(retry_in=wait, outage="waiting after an outage")
+            return DrainReport(retry_in=wait, outage=self._outage or "waiting after an outage")
         shift = _Shift(self, self.clock() + max_seconds, should_stop, should_yield, on_progress)
         try:
             if self.breaker.failures:
@@ -164,7 +166,7 @@ class Drain:
         """Open the breaker; the report of a drain that ended this way."""
         self._ready = False
         delay = self.breaker.failed()
-        reason = f"{type(error).__name__}: {error}"[:MESSAGE_CHARS]
+        reason = self._outage = f"{type(error).__name__}: {error}"[:MESSAGE_CHARS]
         self.metrics.increment(ATTEMPTS)
         self.metrics.failed("embed", error)
         log.warning("cannot embed: %s", reason, extra={"action": "drain.outage", "retry_in": round(delay, 2)})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from ww_core.consolidation import routing, themes
 from ww_core.errors import ConfigurationError, Unavailable
 from ww_core.maintenance import scrub
 from ww_core.models import Erased
@@ -62,4 +63,6 @@ def finish_session(graph: GraphStore, vectors: VectorStore, session_id: str) -> 
     stays."""
     vectors.drop_centroids(session_id, keep_runs=list(graph.current_runs([session_id]).values()))
     drop_leftovers(graph, session_id)
+    routing.forget(graph, session_id)
+    themes.drop(graph, session_id)
     graph.finish_session(session_id)

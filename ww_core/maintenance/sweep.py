@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from ww_core.consolidation.routing import settle_abandoned
 from ww_core.errors import ConfigurationError, NotFound, Unavailable
 from ww_core.maintenance.drain import never
 from ww_core.maintenance.erase import STEP, finish, finish_session
@@ -75,6 +76,8 @@ def sweep(
             orphans += _centroids_without_runs(graph, vectors, rows)
         if not should_stop():
             scrubbed = scrub_if_due(graph, vectors, now=clock())
+        if not should_stop():
+            settle_abandoned(graph, vectors, clock())
     except (Unavailable, ConfigurationError) as error:
         outage = f"{type(error).__name__}: {error}"
         log.warning("sweep of the vectors waits: %s", outage, extra={"action": "sweep.outage"})

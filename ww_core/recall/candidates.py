@@ -42,7 +42,7 @@ class Pool:
 
 
 def gather(found: Mapping[str, Sequence[Hit]], *, limit: int) -> Pool:
-    """One table from the hits of each signal, of which at most ``limit`` were asked for.
+    """One table from the hits of each signal, best first, of which at most ``limit`` were asked for.
 
     A candidate that a signal did not return scores no better there than the worst that it did return; where the signal
     returned all it has, the candidate has no such vector or shares no term: the worst for dense, 0 for sparse.
@@ -53,11 +53,10 @@ def gather(found: Mapping[str, Sequence[Hit]], *, limit: int) -> Pool:
             rows.setdefault(hit.episode_id, len(rows))
     scores: dict[str, Scores] = {}
     for name, hits in found.items():
-        floor = min((hit.score for hit in hits), default=0.0)
+        floor = hits[-1].score if hits else 0.0
         if name in SPARSE_NAMES and len(hits) < limit:
             floor = 0.0
         values = np.full(len(rows), floor, np.float32)
-        for hit in hits:
-            values[rows[hit.episode_id]] = hit.score
+        values[[rows[hit.episode_id] for hit in hits]] = [hit.score for hit in hits]
         scores[name] = values
     return Pool(ids=tuple(rows), scores=scores)

@@ -1,8 +1,9 @@
 """Hierarchical search: the nearest clusters of the current runs first, then only their members.
 
-Cost O(K + k * n / K) for K clusters of which k are searched. Points that no run has looked at yet belong to no cell and
-are searched as well: they are new and few. Routing loses what lies in other clusters; that gap to the flat search is
-measured on a share of the queries, and ``auto`` goes back to flat search where it grows.
+Cost O(K + k * n / K) for K clusters of which k are searched. Words are looked up everywhere: an inverted index costs no
+more for that, and most episodes that share a rare word lie in other clusters. Points that no run has looked at yet
+belong to no cell and are searched as well: they are new and few. Routing loses what lies in other clusters; that gap to
+the flat search is measured on a share of the queries, and ``auto`` goes back to flat search where it grows.
 """
 
 from __future__ import annotations

@@ -8,9 +8,9 @@ from datetime import timedelta
 import numpy as np
 
 from ww_core.models import Episode, Vector
+from ww_core.prompt import fold_key
 from ww_core.recall.context import MAX_GAP
 from ww_core.recall.fusion import Scores
-from ww_core.recall.text import fold_key
 
 NEIGHBOUR_STEPS: tuple[float, ...] = (0.2, 0.1)
 """How much of a neighbour's score an episode gains, by the distance in its session."""

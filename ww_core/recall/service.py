@@ -218,7 +218,7 @@ class Recaller:
         depth = request.offset + request.limit
         fresh = self._fresh(request.where)  # read before the search: what is embedded by then, the search finds
         with self._metrics.timer("recall.search"):
-            pool = self._candidates(query, where, max(self._settings.recall_candidates, depth), depth)
+            pool = self._candidates(query, where, request.where, max(self._settings.recall_candidates, depth), depth)
         with self._metrics.timer("recall.fusion"):
             pool, episodes = self._recorded(query, pool, fresh, request.where)
             known: dict[str, Scores] = {}
@@ -241,7 +241,11 @@ class Recaller:
         order = sorted(range(len(episodes)), key=lambda row: (-float(fused.total[row]), episodes[row].episode_id))
         return _Ranked(order=order, episodes=episodes, fused=fused, mode=mode)
 
-    def _candidates(self, query: _Query, where: Where, limit: int, depth: int) -> Pool:
+    def _candidates(self, query: _Query, where: Where, words: Where, limit: int, depth: int) -> Pool:
+        """What each signal finds: meaning in ``where``, words in ``words``, which no clusters narrow.
+
+        A term leads to its episodes by itself, wherever their clusters are, and most of them lie in other clusters.
+        """
         vectors: dict[str, Vector | SparseVector] = {}
         weights = query.weights
         if query.dense is not None:
@@ -252,7 +256,9 @@ class Recaller:
             return Pool(ids=(), scores={})
         few = self._vectors.count(where, exact=False) < MANY
         named = list(vectors) if few else proposing(vectors, weights)
-        found = self._vectors.search([Search(n, vectors[n], where, limit) for n in named])
+        found = self._vectors.search(
+            [Search(n, vectors[n], words if n in SPARSE_NAMES else where, limit) for n in named]
+        )
         hits = dict(zip(named, found, strict=True))
         pool = gather(hits, limit=limit)
         best = max(self._settings.rerank_candidates, depth)
@@ -356,6 +362,7 @@ class Recaller:
     def _results(self, ranked: _Ranked, rows: Sequence[int], request: RecallRequest) -> tuple[Recollection, ...]:
         episodes = [ranked.episodes[row] for row in rows]
         labels = self._labels.of(episodes)
+        folds = self._graph.folds([_head(episode) for episode in episodes])
         parts = ranked.fused.parts
         results = []
         for row, episode in zip(rows, episodes, strict=True):
@@ -372,9 +379,15 @@ class Recaller:
                     context=episode.context,
                     outcome=episode.outcome,
                     cluster=ClusterRef(cluster_id, labels.get(cluster_id, cluster_id)) if cluster_id else None,
+                    fold=folds.get(_head(episode)),
                 )
             )
         return tuple(results)
+
+
+def _head(episode: Episode) -> str:
+    """What the episode was folded into, itself where that is nothing."""
+    return episode.duplicate_of or episode.episode_id
 
 
 def _top(ranked: _Ranked, request: RecallRequest) -> list[str]:

@@ -18,7 +18,7 @@ _STAND_IN = 0.2
 """Share of the weight of the surroundings' words that falls to the episode's own words where they say nothing."""
 
 
-_BESIDE_LATE = 0.3
+_BESIDE_LATE = 0.4
 """Share of the neighbours' weight that stays beside late interaction, which reads their words already."""
 _PROPOSES = 0.25
 """Share of the heaviest signal's weight from which a signal looks for candidates of its own; a lighter one only scores

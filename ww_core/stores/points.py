@@ -235,11 +235,11 @@ def conditions(where: Where) -> list[Term]:
 def holds(term: Term, payload: Mapping[str, Any]) -> bool:
     """Whether a point with this payload satisfies the term."""
     value = payload.get(term.field)
-    match term:
-        case AnyOf(_, values):
-            return any(item in values for item in value) if isinstance(value, list) else value in values
-        case Between(_, since, until):
-            return value is not None and (since is None or value >= since) and (until is None or value < until)
+    if isinstance(term, AnyOf):
+        return any(item in term.values for item in value) if isinstance(value, list) else value in term.values
+    return (
+        value is not None and (term.since is None or value >= term.since) and (term.until is None or value < term.until)
+    )
 
 
 # -- what both adapters do with points and answers
@@ -267,12 +267,12 @@ def by_generation(points: Iterable[Point]) -> dict[int, list[Point]]:
 
 def best_windows(scored: Iterable[tuple[str, int, float]], limit: int) -> list[Hit]:
     """Each episode once with its best window, best first, equal scores by id; from (episode id, window, score)."""
-    best: dict[str, Hit] = {}
+    best: dict[str, tuple[float, str, int]] = {}
     for episode_id, window, score in scored:
         known = best.get(episode_id)
-        if known is None or score > known.score:
-            best[episode_id] = Hit(episode_id, window, score)
-    return sorted(best.values(), key=lambda hit: (-hit.score, hit.episode_id))[:limit]
+        if known is None or -score < known[0]:
+            best[episode_id] = (-score, episode_id, window)
+    return [Hit(episode_id, window, -score) for score, episode_id, window in sorted(best.values())[:limit]]
 
 
 def mean_vectors(episode_ids: Sequence[str], owners: Sequence[str], rows: Vector) -> list[StoredVector]:

@@ -18,7 +18,7 @@ from ww_core.memory import MemoryCore
 from ww_core.models import Receipt
 from ww_workers.chaos.ledger import Ledger
 from ww_workers.chaos.texts import text
-from ww_workers.runtime import Runtime
+from ww_workers.runtimes import runtime_of
 
 PAUSE_SECONDS = 0.15
 """Between two calls, so that two cores keep up with embedding what two producers store."""
@@ -84,7 +84,7 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     deployment = Deployment.of(Settings.load(config=Path(config), origin="chaos"))
-    runtime = Runtime.of(deployment)
+    runtime = runtime_of(deployment)
     out = Ledger(Path(ledger))
     producer = Producer(MemoryCore(deployment, runtime), out, name, random.Random(f"{seed}/{name}"))
     while not ended.wait(PAUSE_SECONDS):

@@ -98,9 +98,12 @@ def test_an_outage_is_no_attempt_and_waits_longer_each_time(bench: Bench, error:
     drain = bench.drain()
     waits = []
     for _ in range(8):
-        waits.append(drain.run().retry_in)
+        tried = drain.run()
+        waits.append(tried.retry_in)
         assert bench.graph.counts().pending == 1
-        assert drain.run().outage == "waiting after an outage"
+        waiting = drain.run()
+        assert waiting.outage == tried.outage != "", "it still says why"
+        assert waiting.retry_in == tried.retry_in
         bench.seconds += waits[-1]
     assert waits == sorted(waits)
     assert waits[0] < 1 < waits[-1] <= 30

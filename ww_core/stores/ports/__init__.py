@@ -17,12 +17,12 @@ from ww_core.stores.ports.graph_records import (
     DirtyRow,
     Fresh,
     Membership,
+    Moved,
     Strength,
 )
 from ww_core.stores.ports.vector_records import (
     BM25,
     BM25_CONTEXT,
-    CENTROID,
     CONTENT,
     CONTEXT,
     DENSE_NAMES,
@@ -42,7 +42,6 @@ from ww_core.stores.ports.where import Where
 __all__ = [
     "BM25",
     "BM25_CONTEXT",
-    "CENTROID",
     "CONTENT",
     "CONTEXT",
     "CONTEXT_NEIGHBOURS",
@@ -60,6 +59,7 @@ __all__ = [
     "GraphStore",
     "Hit",
     "Membership",
+    "Moved",
     "Point",
     "PointChange",
     "Queue",

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
-from ww_core.models import Counts, DeadLetter, Episode, Run, SessionInfo, State
-from ww_core.stores.ports.graph_records import AddResult, Claim, Dirty, DirtyRow, Fresh, Membership, Strength
+from ww_core.models import Counts, DeadLetter, Episode, Fold, Run, SessionInfo, State
+from ww_core.stores.ports.graph_records import AddResult, Claim, Dirty, DirtyRow, Fresh, Membership, Moved, Strength
 from ww_core.stores.ports.where import Where
 
 
@@ -194,6 +194,9 @@ class GraphStore(Protocol):
     def running_runs(self) -> list[Run]:
         """Runs under a live lease, those that started first before the others."""
 
+    def folds(self, episode_ids: Sequence[str]) -> dict[str, Fold]:
+        """Of each episode that others were folded into by the current run: it and they together."""
+
     def unconsolidated(
         self, session_id: str, *, limit: int, after: tuple[datetime, int, str] | None = None
     ) -> list[Fresh]:
@@ -236,6 +239,9 @@ class GraphStore(Protocol):
         Raises NotFound, InvalidInput where the run is not the visible one or the state before it is no longer kept,
         and Busy while a run of the session holds a live lease.
         """
+
+    def moved(self, run_id: str) -> list[Moved]:
+        """What a published run placed otherwise than it was before, in any order; nothing of any other run."""
 
     def prune_runs(self, session_id: str, keep: int) -> list[str]:
         """Keep what the visible run and the ``keep - 1`` before it published and forget older states; the ids of the

@@ -68,6 +68,16 @@ class Membership:
     duplicate_of: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """An episode that a run placed: the cluster that it belongs to, or is nearest to, in that run and in the state
+    before it, None where there is none."""
+
+    episode_id: str
+    to: str | None
+    back: str | None
+
+
 class Dirty(StrEnum):
     """Derived data of an embedded episode that no longer matches the record."""
 

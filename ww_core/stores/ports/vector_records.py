@@ -14,8 +14,7 @@ from ww_core.stores.ports.where import Where
 
 CONTENT = "content"
 CONTEXT = "context"
-CENTROID = "centroid"
-DENSE_NAMES: tuple[str, ...] = (CONTENT, CONTEXT, CENTROID)
+DENSE_NAMES: tuple[str, ...] = (CONTENT, CONTEXT)
 BM25 = "bm25"
 BM25_CONTEXT = "bm25_context"
 SPARSE_NAMES: tuple[str, ...] = (BM25, BM25_CONTEXT)

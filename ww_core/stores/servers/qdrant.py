@@ -412,7 +412,8 @@ class QdrantCollection:
         with self._using("dropping centroids") as client:
             name = self._find(client)
             if name is not None:
-                client.delete(name, models.FilterSelector(filter=gone), wait=True)
+                keys = collection.every_shard(self._settings)  # which of them held the session is not known
+                client.delete(name, models.FilterSelector(filter=gone), wait=True, shard_key_selector=keys)
 
     # -- helpers
 

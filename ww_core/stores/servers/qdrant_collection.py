@@ -127,6 +127,11 @@ def shard_of(settings: Settings, session_id: str) -> str | None:
     return keys[int(p.digest(session_id)[:8], 16) % len(keys)]
 
 
+def every_shard(settings: Settings) -> list[int | str] | None:
+    """The shards that a write to all sessions has to name, None where none may be named."""
+    return list(shard_keys(settings)) if settings.qdrant_session_sharding and not is_local(settings) else None
+
+
 def shards_of(settings: Settings, sessions: Iterable[str]) -> list[str] | None:
     """The shards that a search in these sessions needs, None for all."""
     keys = {key for session in sessions if (key := shard_of(settings, session)) is not None}

@@ -15,7 +15,7 @@ from ww_core.errors import ConfigurationError, StoreUnavailable, WorldWeaverErro
 from ww_core.masking import mask
 from ww_core.models import Vector
 from ww_core.stores import points as p
-from ww_core.stores.ports import CONTENT, CONTEXT, SPARSE_NAMES, Search, SparseVector, Where
+from ww_core.stores.ports import DENSE_NAMES, SPARSE_NAMES, Search, SparseVector, Where
 
 Quantization: TypeAlias = Literal["none", "scalar", "binary"]
 
@@ -46,7 +46,7 @@ def dense_params(dimension: int, *, on_disk: bool) -> dict[str, models.VectorPar
     """The dense vectors of a collection."""
     return {
         name: models.VectorParams(size=dimension, distance=models.Distance.COSINE, on_disk=on_disk)
-        for name in (CONTENT, CONTEXT)
+        for name in DENSE_NAMES
     }
 
 
@@ -169,4 +169,5 @@ def _refused(server: str) -> ConfigurationError:
 
 def _unavailable(server: str, doing: str, reason: str) -> StoreUnavailable:
     line = mask(" ".join(reason.split()))[:300]
-    return StoreUnavailable(f"Qdrant at {server} failed while {doing}: {line}", hint="is it running? see qdrant_url")
+    hint = "free space on its disk" if "No space left" in reason else "is it running? see qdrant_url"
+    return StoreUnavailable(f"Qdrant at {server} failed while {doing}: {line}", hint=hint)

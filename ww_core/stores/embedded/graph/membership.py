@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from ww_core.models import Fold
 from ww_core.stores.embedded.graph import labels
 from ww_core.stores.embedded.graph.leftovers import clear_idle_leftovers
 from ww_core.stores.embedded.graph.rows import EMBEDDED, VISIBLE, Part, as_list, session_key
-from ww_core.stores.ports import Fresh, Membership
+from ww_core.stores.ports import Fresh, Membership, Moved
 from ww_core.stores.values import to_time, to_us
 
 # A row of a version that ended with the run being staged is still the one to compare with.
@@ -23,6 +24,20 @@ _STANDING = """SELECT j.value, m.from_version, m.cluster, m.nearest, m.distance,
 _STAGE = """INSERT INTO membership (session, seq, from_version, cluster, nearest, distance, duplicate_of)
   VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (session, seq, from_version) DO UPDATE SET cluster = excluded.cluster,
   nearest = excluded.nearest, distance = excluded.distance, duplicate_of = excluded.duplicate_of"""
+_MOVED = """SELECT e.episode_id, coalesce(c.cluster_id, n.cluster_id), coalesce(bc.cluster_id, bn.cluster_id)
+  FROM run r CROSS JOIN membership m ON m.session = r.session AND m.from_version = r.version
+  JOIN episode e ON e.seq = m.seq
+  LEFT JOIN membership b ON b.session = m.session AND b.seq = m.seq AND b.from_version <= r.base
+    AND (b.to_version IS NULL OR b.to_version > r.base)
+  LEFT JOIN cluster_name c ON c.cluster = m.cluster LEFT JOIN cluster_name n ON n.cluster = m.nearest
+  LEFT JOIN cluster_name bc ON bc.cluster = b.cluster LEFT JOIN cluster_name bn ON bn.cluster = b.nearest
+  WHERE r.run_id = ? AND r.base IS NOT NULL"""
+_FOLDS = f"""SELECT o.episode_id, count(*) + 1, min(o.at, min(e.at)), max(o.at, max(e.at))
+  FROM json_each(?) j CROSS JOIN episode o ON o.episode_id = j.value
+  CROSS JOIN membership m ON m.duplicate_of = o.seq
+  CROSS JOIN session s ON s.session = m.session AND {VISIBLE}
+  CROSS JOIN episode e ON e.seq = m.seq AND e.at IS NOT NULL
+  GROUP BY o.seq"""
 _UNSEEN = f"""NOT EXISTS (SELECT 1 FROM membership m JOIN session s ON s.session = m.session
   WHERE m.session = f.session AND m.seq = f.seq AND {VISIBLE})"""
 
@@ -62,6 +77,17 @@ class Memberships(Part):
           ORDER BY m.seq LIMIT ?"""
         with self._db.read() as db:
             return [Membership(*row) for row in db.execute(query, (*values, limit))]
+
+    def moved(self, run_id: str) -> list[Moved]:
+        """See GraphStore."""
+        with self._db.read() as db:
+            return [Moved(*row) for row in db.execute(_MOVED, (run_id,))]
+
+    def folds(self, episode_ids: Sequence[str]) -> dict[str, Fold]:
+        """See GraphStore."""
+        with self._db.read() as db:
+            rows = db.execute(_FOLDS, (as_list(episode_ids),))
+            return {name: Fold(count, to_time(first), to_time(last)) for name, count, first, last in rows}
 
     def unconsolidated(
         self, session_id: str, *, limit: int, after: tuple[datetime, int, str] | None = None

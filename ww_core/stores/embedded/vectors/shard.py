@@ -33,6 +33,8 @@ from ww_core.stores.ports import (
 
 PAGE = 10_000
 """Points read in one scroll."""
+READ_AND_RELEASED = 50_000
+"""Vectors read (of 384 numbers: 77 MB) from which their pages are let go of."""
 MOST = 0.5
 """Share of the points above which a condition is applied to what was found instead of before."""
 MARGIN = 16
@@ -55,6 +57,8 @@ class Shard:
         self._leaving = False
         """Closing waits for a running scrub, which looks here between two calls of the engine."""
         self._scrubbing = threading.Lock()
+        self._read = 0
+        """Vectors read since their pages were let go of."""
         self._touched: Touched | None = None
         """What a running scrub has to look at again; guarded by the write lock."""
         self._shard: edge.EdgeShard | None = None
@@ -287,6 +291,10 @@ class Shard:
                     owners.append(engine.text(record.payload, p.EPISODE))
                     rows.append(packed.pack(*vector))  # numpy takes three times as long over a list
             matrix = np.frombuffer(b"".join(rows), np.float32).reshape(len(rows), dimension)
+        self._read += len(rows)
+        if self._read >= READ_AND_RELEASED:
+            self._read = 0
+            engine.release_pages(self._collection.shard)
         return p.mean_vectors(episode_ids, owners, matrix)
 
     def pieces(self, episode_ids: Sequence[str]) -> dict[str, bytes]:

@@ -69,6 +69,13 @@ def translated(error: DriverError | Neo4jError, place: str, user: str) -> WorldW
             )
         case neo4j_errors.ServiceUnavailable() | neo4j_errors.SessionExpired():
             return StoreUnavailable(f"{where} cannot be reached: {_line(error)}", hint="is the server running?")
+        case _ if "needs to be restarted" in str(error):  # after a write that failed, on a full disk above all
+            return StoreUnavailable(
+                f"{where} has stopped its database: {_line(error)}",
+                hint="free space on its disk, then restart it; what was acknowledged is kept",
+            )
+        case _ if "append transaction" in str(error):
+            return StoreUnavailable(f"{where} cannot write: {_line(error)}", hint="is its disk full?")
         case _:
             return StoreUnavailable(f"{where} failed: {_line(error)}", hint="see the server's log")
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from neo4j import Transaction
 
-from ww_core.stores.ports import Fresh, Membership
+from ww_core.models import Fold
+from ww_core.stores.ports import Fresh, Membership, Moved
 from ww_core.stores.servers.neo4j import labels
 from ww_core.stores.servers.neo4j.leftovers import clear_idle_leftovers
 from ww_core.stores.servers.neo4j.rows import (
@@ -61,6 +62,15 @@ MATCH (e:Episode)-[m:MEMBER_OF]->(c) WHERE {VISIBLE} AND e.session = s.id AND e.
 WITH e, m, c ORDER BY e.place LIMIT $limit {_MEMBERSHIP}, e.place"""
 _PLACE_OF = "MATCH (e:Episode {ns: $ns, id: $id}) RETURN coalesce(e.place, e.old_place)"
 
+_MOVED = f"""MATCH (r:Run {{ns: $ns, id: $run}}) WHERE r.base IS NOT NULL
+MATCH (e:Episode)-[m:{{type}}]->(c) WHERE m.ns = $ns AND m.session = r.session AND m.from = r.version
+WITH r, e, coalesce({CLUSTER_OF}, {NEAREST_OF}) AS to
+RETURN e.id, to, [(e)-[m:MEMBER_OF|NEAR]->(c) WHERE m.from <= r.base AND (m.to IS NULL OR m.to > r.base)
+  | coalesce({CLUSTER_OF}, {NEAREST_OF})][0]"""
+_FOLDS = f"""UNWIND $ids AS id MATCH (o:Episode {{ns: $ns, id: id}})<-[d:DUPLICATE_OF]-(e:Episode)
+MATCH (s:Session {{ns: $ns, id: e.session}})
+WHERE EXISTS {{ MATCH (e)-[m:MEMBER_OF|NEAR]->() WHERE m.from = d.from AND {VISIBLE} }}
+RETURN o.id, count(e) + 1, o.at, min(e.at), max(e.at)"""
 _UNSEEN = f"""NOT EXISTS {{ MATCH (s:Session {{ns: $ns, id: e.session}})
   MATCH (e)-[m:MEMBER_OF|NEAR]->() WHERE {VISIBLE} }}"""
 _FRESH = f"""MATCH (e:Fresh) WHERE e.ns = $ns AND e.session = $session AND e.place > $place AND {_UNSEEN}
@@ -106,6 +116,27 @@ class Memberships(Part):
             return sorted(tx.run(query, parameters, ns=self._ns), key=lambda row: row["e.place"])
 
         return [Membership(*row[:5]) for row in self._server.read(work)]
+
+    def moved(self, run_id: str) -> list[Moved]:
+        """See GraphStore."""
+
+        def work(tx: Transaction) -> list[Moved]:
+            parameters = {"ns": self._ns, "run": run_id}
+            return [
+                Moved(*row)
+                for relation in ("MEMBER_OF", "NEAR")
+                for row in tx.run(_MOVED.replace("{type}", relation), parameters)
+            ]
+
+        return self._server.read(work)
+
+    def folds(self, episode_ids: Sequence[str]) -> dict[str, Fold]:
+        """See GraphStore."""
+        rows = self._server.read(lambda tx: list(tx.run(_FOLDS, ns=self._ns, ids=usable(episode_ids))))
+        return {
+            name: Fold(count, to_time(min(own, first)), to_time(max(own, last)))
+            for name, count, own, first, last in rows
+        }
 
     def unconsolidated(
         self, session_id: str, *, limit: int, after: tuple[datetime, int, str] | None = None

@@ -1,15 +1,13 @@
-"""A recall as a block of text for a prompt: dated, folded, within a budget."""
+"""Dated texts as one block for a prompt: folded, in order, within a budget."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from datetime import datetime
+from typing import Literal, Protocol, TypeVar
 
 from ww_core.errors import InvalidInput
-
-if TYPE_CHECKING:
-    from ww_core.models import Recall, Recollection
 
 _CHARS_PER_TOKEN = 4
 _WORDS = re.compile(r"\w+|[^\w\s]")
@@ -18,21 +16,35 @@ _SHORTEST_CUT = 40
 _ELLIPSIS = " …"
 
 
+class Dated(Protocol):
+    """What a line is made of."""
+
+    @property
+    def episode_id(self) -> str: ...
+    @property
+    def content(self) -> str: ...
+    @property
+    def timestamp(self) -> datetime: ...
+
+
+D = TypeVar("D", bound=Dated)
+
+
 def estimate_tokens(text: str) -> int:
     """About how many tokens a language model would count, rather too many than too few."""
     return max(-(-len(text) // _CHARS_PER_TOKEN), len(_WORDS.findall(text)))
 
 
-def as_text(recall: Recall, *, max_tokens: int = 1000, order: Literal["time", "relevance"] = "time") -> str:
-    """The results as lines under the day they are of, texts that repeat each other once.
+def as_text(results: Sequence[Dated], *, max_tokens: int = 1000, order: Literal["time", "relevance"] = "time") -> str:
+    """The results, best first, as lines under the day they are of, texts that repeat each other once.
 
-    The most relevant results are taken until the budget of about ``max_tokens`` is spent; the last one is cut rather
+    The most relevant are taken until the budget of about ``max_tokens`` is spent; the last one is cut rather
     than left out where something of it still fits. ``order`` says how the lines are sorted, not what is taken.
     """
     if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1:
         raise InvalidInput(f"max_tokens must be a whole number of at least 1, not {max_tokens!r}")
-    taken: list[tuple[Recollection, str]] = []
-    for result in folded(recall.results):
+    taken: list[tuple[Dated, str]] = []
+    for result in folded(results):
         text = _one_line(result.content)
         block = render([*taken, (result, text)], order)
         if estimate_tokens(block) <= max_tokens:
@@ -45,7 +57,7 @@ def as_text(recall: Recall, *, max_tokens: int = 1000, order: Literal["time", "r
     return render(taken, order)
 
 
-def render(lines: Sequence[tuple[Recollection, str]], order: Literal["time", "relevance"]) -> str:
+def render(lines: Sequence[tuple[Dated, str]], order: Literal["time", "relevance"]) -> str:
     """The block: in order of time each day once as a heading, in order of relevance the day on every line."""
     if order == "relevance":
         return "\n".join(f"- [{result.timestamp:%Y-%m-%d %H:%M}] {text}" for result, text in lines)
@@ -60,7 +72,7 @@ def render(lines: Sequence[tuple[Recollection, str]], order: Literal["time", "re
     return "\n".join(block)
 
 
-def folded(results: Sequence[Recollection]) -> list[Recollection]:
+def folded(results: Sequence[D]) -> list[D]:
     """The results without those whose words repeat an earlier one's."""
     seen: set[str] = set()
     kept = []
@@ -82,8 +94,8 @@ def _one_line(content: str) -> str:
 
 
 def _longest_fit(
-    taken: list[tuple[Recollection, str]],
-    result: Recollection,
+    taken: list[tuple[Dated, str]],
+    result: Dated,
     text: str,
     max_tokens: int,
     order: Literal["time", "relevance"],

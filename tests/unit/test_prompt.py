@@ -8,7 +8,7 @@ import pytest
 
 from ww_core.errors import InvalidInput
 from ww_core.models import Recall, Recollection
-from ww_core.recall.text import estimate_tokens
+from ww_core.prompt import estimate_tokens
 
 DAY = datetime(2024, 5, 8, 13, 56, tzinfo=UTC)
 

@@ -1,0 +1,130 @@
+"""A disk that is full: a clear error, nothing acknowledged lost, and going on once there is room."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.processes import ROOT, clean_environment
+from tests.support.neo4j_fixture import skip_without_neo4j
+
+FILLING = """
+import json, os, sys
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from ww.errors import FlushTimeout, StoreUnavailable, WorldWeaverError
+from ww_core.maintenance.verify import verify
+
+disk = Path(sys.argv[1])
+filler = disk / "filler"
+
+def fill(leave):
+    file = os.open(filler, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for step in (1 << 20, 1 << 9):  # others write too: there may be less than there just was
+        with suppress(OSError):
+            while (left := os.statvfs(disk)).f_bavail * left.f_frsize >= leave + step or not leave:
+                os.write(file, bytes(step))
+    os.close(file)
+
+def refused(call):
+    try:
+        call()
+    except WorldWeaverError as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+"""
+EMBEDDED = f"""{FILLING}
+from ww.memory.episodic import EpisodicMemory
+
+said = {{}}
+with EpisodicMemory(data_dir=disk / "data", session_id="s") as memory:
+    kept = [memory.sync.store(f"the valve of tank {{i}} was changed").episode_id for i in range(20)]
+    memory.sync.flush(timeout=80)
+    fill(leave=20_000_000)
+    kept.append(memory.sync.store("there is room for a row, not for its vectors").episode_id)
+    while "no space" not in said.get("flush", ""):  # it says so as soon as it was tried
+        said["flush"] = refused(lambda: memory.sync.flush(timeout=0.5))
+    fill(leave=0)
+    while not (told := refused(lambda: kept.append(memory.sync.store("x" * 9000).episode_id))):
+        pass
+    said["store"] = told
+    said["recalled"] = len(memory.sync.recall("which valve was changed"))
+    filler.unlink()
+    kept.append(memory.sync.store("there is room again").episode_id)
+    memory.sync.flush(timeout=80)
+    stores = memory.core.deployment
+    said["lost"] = len(set(kept) - set(stores.graph.get(kept)))
+    said["embedded"] = memory.sync.counts().embedded - len(kept)
+    said["ok"] = verify(stores.graph, stores.vectors).ok
+print(json.dumps(said))
+"""
+NEO4J = f"""{FILLING}
+from tests.contract.graphs import episodes, neo4j_settings
+from tests.support.neo4j_server import Neo4jServer
+from ww_core.stores.servers.neo4j import Neo4jGraphStore
+
+server = Neo4jServer(disk / "neo4j")
+server.start()
+graph = Neo4jGraphStore(neo4j_settings(f"{{server.uri}} {{server.password}} full"))
+said = {{}}
+graph.add(episodes(100))
+fill(leave=0)
+start = 100
+while not (told := refused(lambda: graph.add([replace(e, content="x" * 20_000) for e in episodes(50, start=start)]))):
+    start += 50
+said["first"], said["then"] = told, refused(lambda: graph.add(episodes(1, start=start + 50)))
+filler.unlink()
+server.kill()
+server.start()
+graph.add(episodes(1, start=start + 50))
+said["lost"] = start - len(graph.get([e.episode_id for e in episodes(start)]))
+said["balanced"] = graph.counts().balanced
+graph.close()
+server.kill()
+print(json.dumps(said))
+"""
+
+
+def on_a_small_disk(script: str, directory: Path, megabytes: int) -> dict[str, Any]:
+    """What the script prints, with a disk of that size in a mount namespace of its own; skips where none can be had."""
+    mount = f"mount -t tmpfs -o size={megabytes}m none {directory}"
+    trial = subprocess.run(["unshare", "-rm", "sh", "-c", mount], capture_output=True, text=True)
+    if trial.returncode:
+        pytest.skip(f"no disk can be mounted here: {trial.stderr.strip()}")
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", f'{mount} && exec "$0" -c "$1" {directory}', sys.executable, script],
+        env=clean_environment(PYTHONPATH=str(ROOT)),
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return said
+
+
+@pytest.mark.timeout(300)
+def test_the_data_directory(tmp_path: Path) -> None:
+    said = on_a_small_disk(EMBEDDED, tmp_path, 300)
+    assert said["flush"].startswith("FlushTimeout")
+    assert "no space left" in said["flush"], "it says why nothing is embedded"
+    assert said["store"].startswith("StoreUnavailable: no space left for ")
+    assert "free some disk space" in said["store"]
+    assert said["recalled"] > 0, "reading goes on"
+    assert (said["lost"], said["embedded"], said["ok"]) == (0, 0, True)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(300)
+def test_the_disk_of_a_neo4j_server(tmp_path: Path) -> None:
+    skip_without_neo4j()
+    said = on_a_small_disk(NEO4J, tmp_path, 900)
+    assert "is its disk full?" in said["first"]
+    assert "free space on its disk, then restart it" in said["then"]
+    assert (said["lost"], said["balanced"]) == (0, True)
