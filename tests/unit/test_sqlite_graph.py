@@ -25,10 +25,10 @@ import pytest
 from tests.contract.graphs import Clock, claimed, embed, episodes, ids
 from ww_core.errors import ConfigurationError, StoreUnavailable
 from ww_core.models import Cluster, Run
-from ww_core.stores.embedded.graph import SqliteGraphStore, leftovers
+from ww_core.stores.embedded.graph import SqliteGraphStore, dirt, leftovers
 from ww_core.stores.embedded.graph.database import Database
 from ww_core.stores.embedded.graph.migrations import scripts
-from ww_core.stores.ports import Dirty, Membership
+from ww_core.stores.ports import CONTEXT_NEIGHBOURS, Dirty, Membership
 
 LEASE = 60.0
 
@@ -510,6 +510,24 @@ class TestCost:
         growing = ("e", "episode", "b", "body", "m", "membership", "o", "p", "n", "d", "q")
         scans = [plan for plan in plans if plan.startswith("SCAN ") and plan.split()[1] in growing]
         assert [plan for plan in scans if "INDEX episode_outbox" not in plan] == []
+
+    def test_neighbours_cost_the_same_in_a_large_batch_of_one_moment(self, graph: SqliteGraphStore) -> None:
+        def work() -> int:
+            done: list[int] = []
+            with graph._db.read() as db:
+                seqs = [seq for (seq,) in db.execute("SELECT seq FROM episode ORDER BY position LIMIT 20 OFFSET 100")]
+                db.set_progress_handler(lambda: done.append(1), 10)
+                found = dirt.neighbours_of(db, seqs)
+                db.set_progress_handler(None, 0)
+            assert len(found) == len(seqs) + 2 * CONTEXT_NEIGHBOURS
+            return len(done)
+
+        moment = episodes(1)[0].timestamp
+        graph.add([replace(episode, timestamp=moment) for episode in episodes(200)])
+        embed(graph)
+        few = work()
+        graph.add([replace(episode, timestamp=moment) for episode in episodes(3800, start=200)])
+        assert work() < 2 * few
 
     def test_counting_reads_no_rows(self, graph: SqliteGraphStore) -> None:
         graph.add(episodes(9))

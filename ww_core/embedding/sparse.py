@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ww_core.errors import ConfigurationError
 from ww_core.stores.ports import SparseVector
@@ -13,7 +16,7 @@ from ww_core.stores.ports import SparseVector
 K1 = 1.2  # saturation of term frequency
 B = 0.75  # length normalisation, 0 none to 1 full
 DEFAULT_AVERAGE_LENGTH = 16.0  # terms of one episode after stop words, until the store knows better
-_STEP = 1.12  # average lengths are rounded to powers of this, so that few models are built and vectors stay comparable
+_STEP = 1.12  # average lengths are rounded to powers of this, so that vectors stay comparable while a store grows
 
 
 class SparseEncoder:
@@ -27,45 +30,60 @@ class SparseEncoder:
         """Raises ConfigurationError for a language without stop words and stemmer."""
         self._language = language
         self._average_length = average_length
-        _model(language, _rounded(average_length))
+        _reader(language)
 
     def document(self, text: str, *, average_length: float | None = None) -> SparseVector:
         """``text`` as it is indexed; ``average_length`` (terms, above 0) is that of the collection it goes into."""
-        model = _model(self._language, _rounded(average_length or self._average_length))
-        return _sparse(model.embed_document(text))
+        return self.documents(text, [average_length])[0]
+
+    def documents(self, text: str, average_lengths: Sequence[float | None]) -> list[SparseVector]:
+        """``document`` for each of the average lengths (None for the default), of one reading of the text."""
+        indices, frequencies = self._counts(text)
+        length = float(frequencies.sum())
+        found = []
+        for average in average_lengths:
+            damped = K1 * (1 - B + B * length / _rounded(average or self._average_length))
+            weights = frequencies * (K1 + 1) / (frequencies + damped)
+            found.append(SparseVector(indices, weights.astype(np.float32)))
+        return found
 
     def query(self, text: str) -> SparseVector:
         """Each distinct term of ``text`` with weight 1; empty where it holds stop words only."""
-        return _sparse(_model(self._language, _rounded(self._average_length)).embed_query(text))
+        return _sparse(_reader(self._language).embed_query(text))
 
     def length(self, text: str) -> float:
         """Terms of ``text`` after stop words, repetitions counted: what ``average_length`` is the mean of."""
+        return float(self._counts(text)[1].sum())
+
+    def _counts(self, text: str) -> tuple[NDArray[np.uint32], NDArray[np.float64]]:
+        """The distinct terms of a document, ascending, and how often each of them occurs."""
+        counted = _reader(self._language).embed_document(text)
+        indices = np.array(counted.indices, dtype=np.uint32)
+        weights = np.array(counted.values, dtype=np.float64)
         # With b = 0 a term's weight depends on its frequency alone: w = f (k + 1) / (f + k), so f = w k / (k + 1 - w).
-        weights = np.asarray(_counter(self._language).embed_document(text).values, dtype=np.float64)
-        return float(np.rint(weights * _COUNT_K / (_COUNT_K + 1 - weights)).sum())
+        frequencies = np.rint(weights * _COUNT_K / (_COUNT_K + 1 - weights))
+        order = indices.argsort(kind="stable")
+        return indices[order], frequencies[order]
 
 
 _COUNT_K = 1000.0
 
 
 def _rounded(average_length: float) -> float:
-    return round(float(_STEP ** np.rint(np.log(max(1.0, average_length)) / np.log(_STEP))), 3)
+    return round(_STEP ** round(math.log(max(1.0, average_length)) / math.log(_STEP)), 3)
 
 
-@lru_cache(maxsize=256)
-def _model(language: str, average_length: float, k: float = K1, b: float = B) -> Any:
+@lru_cache(maxsize=16)
+def _reader(language: str) -> Any:
+    """Finds the terms of a text. Its own weights say how often a document has each: see ``_counts``."""
     import qdrant_edge
 
     try:
-        return qdrant_edge.Bm25(qdrant_edge.Bm25Config(k=k, b=b, avg_len=average_length, language=language))
+        return qdrant_edge.Bm25(qdrant_edge.Bm25Config(k=_COUNT_K, b=0.0, avg_len=1.0, language=language))
     except ValueError as error:
         raise ConfigurationError(
             f"no word list for the language {language!r}: {error}", hint="use its English name in lower case"
         ) from error
-
-
-def _counter(language: str) -> Any:
-    return _model(language, 256.0, _COUNT_K, 0.0)
 
 
 def _sparse(vector: Any) -> SparseVector:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from ww_core.models import Episode, Vector, scalar_context
@@ -15,6 +16,9 @@ class Sparse(Protocol):
 
     def document(self, text: str, *, average_length: float | None = None) -> SparseVector:
         """``average_length``: terms of the texts it is compared with, where they are not single episodes."""
+
+    def documents(self, text: str, average_lengths: Sequence[float | None]) -> list[SparseVector]:
+        """``document`` for each of the average lengths."""
 
 
 def points(claim: Claim, rows: Vector, sparse: Sparse | None, pieces: bytes = b"") -> list[Point]:
@@ -30,8 +34,8 @@ def points(claim: Claim, rows: Vector, sparse: Sparse | None, pieces: bytes = b"
     cells = cells_of(episode)
     words: dict[str, SparseVector] = {}
     if sparse is not None:
-        words[BM25] = sparse.document(episode.content)
-        words[BM25_CONTEXT] = sparse.document(episode.content, average_length=LEXICAL_TERMS)
+        alone, among = sparse.documents(episode.content, (None, LEXICAL_TERMS))
+        words = {BM25: alone, BM25_CONTEXT: among}
     made = []
     for window, row in enumerate(rows):
         made.append(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ww_core.embedding.sparse import K1, B, SparseEncoder
+from ww_core.embedding.sparse import K1, B, SparseEncoder, _rounded
 from ww_core.errors import ConfigurationError
 
 TEXT = "The deploys failed: deploying api-7 failed, out of disk failed"  # deploy 2, fail 3, api, 7, disk
@@ -23,6 +23,19 @@ def test_document_weights_follow_bm25() -> None:
     assert weights[-1] == pytest.approx(expected(3, 8, 8.0), rel=0.03)
     assert weights[-2] == pytest.approx(expected(2, 8, 8.0), rel=0.03)
     assert weights[0] == pytest.approx(expected(1, 8, 8.0), rel=0.03)
+
+
+def test_several_average_lengths_of_one_reading_are_what_the_engine_computes() -> None:
+    import qdrant_edge
+
+    text = TEXT + " disk" * 40
+    averages = (16.0, 120.0)
+    for average, vector in zip(averages, SparseEncoder().documents(text, averages), strict=True):
+        config = qdrant_edge.Bm25Config(k=K1, b=B, avg_len=_rounded(average), language="english")
+        made = qdrant_edge.Bm25(config).embed_document(text)
+        assert dict(zip(vector.indices.tolist(), vector.values.tolist(), strict=True)) == pytest.approx(
+            dict(zip(made.indices, made.values, strict=True)), rel=1e-6
+        )
 
 
 def test_longer_collections_weigh_a_text_higher() -> None:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 
-from ww_core.stores.embedded.graph.rows import SEQ, Part, as_list, next_value, selecting, to_episode
+from ww_core.stores.embedded.graph.rows import EMBEDDED, SEQ, Part, as_list, next_value, selecting, to_episode
 from ww_core.stores.ports import CONTEXT_NEIGHBOURS, Dirty, DirtyRow
 
-_SIDE = """SELECT x.seq FROM (SELECT p.seq FROM episode p WHERE p.session = e.session AND p.at IS NOT NULL
-  AND (p.at, p.position, p.episode_id) {beyond} (e.at, e.position, e.episode_id)
-  ORDER BY p.at {way}, p.position {way}, p.episode_id {way} LIMIT ?2) x"""
-_NEIGHBOURS = f"""SELECT DISTINCT n.seq FROM json_each(?1) j CROSS JOIN episode e ON e.seq = j.value
-  CROSS JOIN episode n ON n.seq IN (
-    {_SIDE.format(beyond="<", way="DESC")} UNION ALL {_SIDE.format(beyond=">", way="ASC")})
-  WHERE n.state = 2"""
+_PLACES = """SELECT e.session, e.at, e.position, e.episode_id FROM json_each(?) j
+  CROSS JOIN episode e ON e.seq = j.value WHERE e.at IS NOT NULL"""
+# One place at a time, as values: between two tables SQLite narrows the index by the timestamp alone, and a batch, whose
+# rows may all bear one, would be read whole for each of them.
+_SIDES = tuple(
+    f"""SELECT p.seq, p.state FROM episode p WHERE p.session = ?1 AND p.at IS NOT NULL
+      AND (p.at, p.position, p.episode_id) {beyond} (?2, ?3, ?4)
+      ORDER BY p.at {way}, p.position {way}, p.episode_id {way} LIMIT ?5"""
+    for beyond, way in (("<", "DESC"), (">", "ASC"))
+)
 # While a run stages a new place for an episode, its payload follows the run; the flag waits for the end of the run.
 _STAGED = """EXISTS (SELECT 1 FROM episode q JOIN session t ON t.session = q.session
   JOIN membership g ON g.session = q.session AND g.seq = q.seq AND g.from_version > t.current
@@ -75,4 +78,8 @@ def unmark(db: sqlite3.Connection, seqs: Iterable[int]) -> None:
 
 def neighbours_of(db: sqlite3.Connection, seqs: Iterable[int]) -> list[int]:
     """The embedded rows whose context the given rows are part of."""
-    return [seq for (seq,) in db.execute(_NEIGHBOURS, (as_list(seqs), CONTEXT_NEIGHBOURS))]
+    found: set[int] = set()
+    for place in db.execute(_PLACES, (as_list(seqs),)).fetchall():
+        for side in _SIDES:
+            found.update(seq for seq, state in db.execute(side, (*place, CONTEXT_NEIGHBOURS)) if state == EMBEDDED)
+    return sorted(found)

@@ -140,14 +140,16 @@ class Shard:
             highest = {key: max(g for _, g in rows) for key, rows in stored.items()}
             fresh = [point for point in fresh if point.generation >= highest.get(point.episode_id, point.generation)]
             self._touch(point.episode_id for point in fresh)
+            written: set[UUID] = set()
             for generation, group in p.by_generation(fresh).items():
+                ids = [self._id(point) for point in group]
+                written.update(ids)
                 rows = [
-                    edge.Point(self._id(point), engine.vectors(point.dense, point.sparse), p.payload(point))
-                    for point in group
+                    edge.Point(point_id, engine.vectors(point.dense, point.sparse), p.payload(point))
+                    for point_id, point in zip(ids, group, strict=True)
                 ]
                 condition = engine.older_than(generation)
                 shard.update(edge.UpdateOperation.upsert_points(rows, condition=condition))
-            written = {self._id(point) for point in fresh}
             current = {point.episode_id: point.generation for point in fresh}
             stale = [
                 point_id
