@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -129,7 +129,9 @@ def test_a_worker_that_comes_too_late_leaves_alone_what_was_published_meanwhile(
     assert set(world.vectors.walk_centroids()[0]) == {run.attempt}
 
 
-def test_the_centroids_of_an_attempt_that_died_are_swept_away_and_others_stay(world: World) -> None:
+def test_the_centroids_of_an_attempt_that_died_are_swept_away_and_others_stay(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows, _ = blobs(3, 20)
     world.store([f"text {i}" for i in range(len(rows))], rows)
     run = world.consolidate()
@@ -139,7 +141,19 @@ def test_the_centroids_of_an_attempt_that_died_are_swept_away_and_others_stay(wo
     assert sweep(world.graph, world.vectors, max_attempts=3).orphans == 0, "it may still be published"
     world.now += timedelta(seconds=2)
     world.graph.start_run(dead.run_id, token="u", lease_seconds=60)
+    # a page of attempts is one question, however many they are
+    asked: list[list[str]] = []
+    live = world.graph.live_attempts
+
+    def asking(names: Sequence[str]) -> set[str]:
+        asked.append(list(names))
+        return live(names)
+
+    monkeypatch.setattr(world.graph, "live_attempts", asking)
+    monkeypatch.setattr(world.graph, "run", None)
     assert sweep(world.graph, world.vectors, max_attempts=3).orphans == 1
+    monkeypatch.undo()
+    assert asked == [sorted([run.attempt, dead.attempt])]
     assert set(world.vectors.walk_centroids()[0]) == {run.attempt}
 
 
@@ -155,6 +169,9 @@ def test_a_run_waits_for_the_cells_that_another_left_over(world: World, monkeypa
         world.consolidate()
     monkeypatch.undo()
     assert sum(placed(world).values()) == 0
+    world.store(["something else"], rows[:1], session="other")
+    for _ in range(60):  # what ended lately says nothing of what was left over
+        world.graph.cancel_run(world.graph.request_run("other").run_id)
     world.now += timedelta(minutes=10)
     moved, refused = world.graph.moved, []
 
