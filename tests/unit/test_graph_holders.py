@@ -27,7 +27,9 @@ graph = SqliteGraphStore(Path(sys.argv[1]))
 if sys.argv[2] == "claim":
     graph.claim(100, token="t", lease_seconds={HOUR})
 else:
-    graph.start_run(graph.request_run("s").run_id, token="t", lease_seconds={HOUR})
+    run = graph.start_run(graph.request_run("s").run_id, token="t", lease_seconds={HOUR})
+    if sys.argv[2] == "tidying":
+        graph.publish(run, token="t", lease_seconds={HOUR})
 if sys.argv[3] == "fork" and os.fork() == 0:
     sys.stdin.read()
     os._exit(0)
@@ -123,4 +125,20 @@ def test_a_run_of_a_killed_process_is_taken_over_at_once(
     graph.expire_leases(max_attempts=3)
     assert [waiting.run_id for waiting in graph.requested_runs(5)] == [run.run_id]
     assert graph.start_run(run.run_id, token="u", lease_seconds=60).status == "running"
+    graph.close()
+
+
+def test_a_session_that_a_killed_process_tidied_up_is_free_at_once(
+    tmp_path: Path, hold: Callable[..., subprocess.Popen[str]]
+) -> None:
+    graph = SqliteGraphStore(tmp_path / "graph.sqlite3")
+    graph.add(episodes(2))
+    embed(graph)
+    holder = hold("tidying")
+    (published,) = graph.runs("s")
+    graph.expire_leases(max_attempts=3)
+    assert not graph.hold_run(published.run_id, token="u", lease_seconds=60)
+    _kill(holder)
+    graph.expire_leases(max_attempts=3)
+    assert graph.hold_run(published.run_id, token="u", lease_seconds=60)
     graph.close()
