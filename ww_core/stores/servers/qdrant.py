@@ -92,6 +92,7 @@ class QdrantCollection:
                     hint="set embedding_model back, or use another namespace",
                 )
             collection.create(client, self._settings, fingerprint, cold=self._cold)
+            collection.drop_outdated(client, self._settings, wanted)
             self._name = wanted
 
     def fingerprint(self) -> Fingerprint | None:

@@ -105,6 +105,13 @@ def create(client: QdrantClient, settings: Settings, fingerprint: Fingerprint, *
                 client.create_shard_key(collection, key)
 
 
+def drop_outdated(client: QdrantClient, settings: Settings, collection: str) -> None:
+    """Remove centroids that have no vector in their payload, as older collections have them."""
+    if client.count(collection, count_filter=shapes.OUTDATED_CENTROIDS, exact=True).count:
+        these = models.FilterSelector(filter=shapes.OUTDATED_CENTROIDS)
+        client.delete(collection, these, wait=True, shard_key_selector=every_shard(settings))
+
+
 def _check_cluster(client: QdrantClient) -> None:
     """Before a collection is made: a server alone takes the sharding method, and only then refuses every shard key."""
     if client.cluster_status().status == "disabled":

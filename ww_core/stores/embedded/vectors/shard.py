@@ -68,6 +68,9 @@ class Shard:
             room.need_to_open(self._collection.shard)
             with translated("opening it"):
                 self._shard = edge.EdgeShard.load(str(self._collection.shard))
+                outdated = engine.outdated_centroids()
+                if self._shard.count(edge.CountRequest(filter=outdated)):
+                    self._shard.update(edge.UpdateOperation.delete_points_by_filter(outdated))
                 if cold:
                     self._shard.optimize()  # nothing, unless many points came since
             engine.return_memory()
@@ -202,7 +205,7 @@ class Shard:
             room.need(self._directory, room.TO_WRITE, "writing points")
             self._touch(engine.text(record.payload, p.EPISODE) for record in points)
             for generation, group in by_generation.items():
-                rows = [edge.Point(record.id, record.vector or {}, record.payload) for record in group]
+                rows = [edge.Point(record.id, engine.known(record), record.payload) for record in group]
                 condition = engine.older_than(generation)
                 self._writable().update(edge.UpdateOperation.upsert_points(rows, condition=condition))
 
