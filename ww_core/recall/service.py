@@ -265,7 +265,7 @@ class Recaller:
         if len(pool.ids) > best:
             total = fuse(pool.scores, {}, weights, size=len(pool.ids)).total
             pool = pool.take(np.argsort(-total, kind="stable")[:best].tolist())
-        return self._completed(pool, hits, vectors, limit)
+        return self._completed(pool, hits, vectors, limit, words.archived)
 
     def _completed(
         self,
@@ -273,12 +273,13 @@ class Recaller:
         hits: Mapping[str, Sequence[object]],
         vectors: Mapping[str, Vector | SparseVector],
         limit: int,
+        archived: bool | None,
     ) -> Pool:
         """The pool with the true scores where a signal's list ended before some candidates, or proposed nothing."""
         asked = [name for name in vectors if name not in hits or len(hits[name]) >= limit]
         if not asked or len(vectors) == 1 or not pool.ids:
             return pool
-        these = Where(episode_ids=pool.ids, archived=None)
+        these = Where(episode_ids=pool.ids, archived=archived)
         searches = [Search(n, vectors[n], these, limit=len(pool.ids), exact=True) for n in asked]
         full = gather(dict(zip(asked, self._vectors.search(searches), strict=True)), limit=len(pool.ids) + 1)
         return pool.updated(full)
