@@ -42,6 +42,13 @@ class QdrantVectorStore(TieredVectors[models.Record]):
     def __init__(self, settings: Settings) -> None:
         hot, cold = QdrantCollection(settings), QdrantCollection(settings, cold=True)
         super().__init__(hot, cold, archive_cold=settings.archive_cold, writing=nullcontext)
+        self._collections = (cold, hot)
+
+    def drop(self) -> None:
+        """Remove both collections with everything in them."""
+        for each in self._collections:
+            each.drop()
+        self._there = False
 
 
 class QdrantCollection:

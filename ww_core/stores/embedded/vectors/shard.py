@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -107,14 +106,6 @@ class Shard:
 
     def fingerprint(self) -> Fingerprint | None:
         return None if self._collection is None else self._collection.fingerprint
-
-    def drop(self) -> None:
-        with self._write:
-            found, self._collection = self._collection, None
-            shard, self._shard = self._shard, None
-            if shard is not None and found is not None:
-                shard.close()
-                shutil.rmtree(found.home)
 
     def _readable(self) -> edge.EdgeShard | None:
         """None where there is no collection yet."""
