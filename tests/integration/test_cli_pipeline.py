@@ -111,6 +111,7 @@ def test_ingested_lines_are_embedded_found_and_never_doubled(cli: Cli, tmp_path:
         "context",
         "outcome",
         "cluster",
+        "fold",
     }
     assert cli("verify")["ok"] is True
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -98,10 +98,11 @@ class TieredVectors(Generic[R]):
             self._look_at = now + LOOK_SECONDS
         return self._there
 
-    def _tiers(self, where: Where | None = None) -> list[Tier[R]]:
+    def _tiers(self, where: Where | None = None) -> Iterator[Tier[R]]:
         """Those that may hold what is asked for: nothing that lives is in the cold one."""
-        live = where is not None and where.archived is False
-        return [self._hot] if live or not self._has_cold() else [self._hot, self._cold]
+        yield self._hot
+        if (where is None or where.archived is not False) and self._has_cold():
+            yield self._cold
 
     # -- writing
 
@@ -173,8 +174,8 @@ class TieredVectors(Generic[R]):
     # -- reading
 
     def search(self, searches: Sequence[Search]) -> list[list[Hit]]:
-        deep = [row for row, search in enumerate(searches) if self._cold in self._tiers(search.where)]
         found = self._hot.search(searches)
+        deep = [row for row, search in enumerate(searches) if self._cold in self._tiers(search.where)]
         if deep:
             for row, hits in zip(deep, self._cold.search([searches[row] for row in deep]), strict=True):
                 both = ((hit.episode_id, hit.window, hit.score) for hit in (*found[row], *hits))
