@@ -1,4 +1,4 @@
-"""Recalled episodes gain stability, archived ones live again: noted by the query, written later by a thread of its own."""
+"""Recalled episodes gain stability, archived ones live again: noted by the query, written later by another thread."""
 
 from __future__ import annotations
 
