@@ -14,8 +14,9 @@ from ww_core.config import Settings
 from ww_core.stores import points as p
 from ww_core.stores.embedded.vectors import EdgeVectorStore, engine
 from ww_core.stores.ports import CONTENT, Centroid, Search
-from ww_core.stores.servers import qdrant_collection, qdrant_shapes
 from ww_core.stores.servers.qdrant import QdrantVectorStore
+from ww_core.stores.servers.qdrant import collection as qdrant_collection
+from ww_core.stores.servers.qdrant import shapes as qdrant_shapes
 
 CENTROID = Centroid("c1", "s", "old", unit(1), 0.1)
 OLD_NAME = "centroid"

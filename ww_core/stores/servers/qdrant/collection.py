@@ -15,7 +15,7 @@ from ww_core.config import Settings
 from ww_core.errors import ConfigurationError
 from ww_core.stores import points as p
 from ww_core.stores.ports import Centroid, Fingerprint, Point
-from ww_core.stores.servers import qdrant_shapes as shapes
+from ww_core.stores.servers.qdrant import shapes
 
 PAGE = 1000
 """Points read in one scroll."""

@@ -2,38 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
-from urllib.parse import urlsplit
-from uuid import UUID
 
 import numpy as np
 from qdrant_client import QdrantClient, models
 
 from ww_core.config import Settings
-from ww_core.errors import ConfigurationError
 from ww_core.stores import points as p
-from ww_core.stores.ports import (
-    CONTENT,
-    Centroid,
-    Fingerprint,
-    Hit,
-    Point,
-    PointChange,
-    Search,
-    SparseVector,
-    StoredVector,
-    Where,
-)
-from ww_core.stores.servers import qdrant_collection as collection
-from ww_core.stores.servers import qdrant_shapes as shapes
+from ww_core.stores.ports import CONTENT, Hit, Point, PointChange, Search, SparseVector, StoredVector, Where
+from ww_core.stores.servers.qdrant import collection, shapes
+from ww_core.stores.servers.qdrant.centroids import Centroids
+from ww_core.stores.servers.qdrant.moves import Moves
 from ww_core.stores.tiers import TieredVectors
-
-_outlived: list[QdrantClient] = []
-"""Clients of a parent process: closing them in a child would close the parent's channels."""
 
 
 class QdrantVectorStore(TieredVectors[models.Record]):
@@ -51,69 +33,12 @@ class QdrantVectorStore(TieredVectors[models.Record]):
         self._there = False
 
 
-class QdrantCollection:
+class QdrantCollection(Centroids, Moves):
     """A Tier in one collection, ``{namespace}_{fingerprint digest}``, with ``_cold`` behind it where that is archived.
-    Connects at the first call; thread-safe; connects anew after a fork.
 
     Several processes write at once: an upsert is conditional on the stored generation point by point, and every writer
     removes what it finds of older generations afterwards, its own late windows too.
     """
-
-    def __init__(self, settings: Settings, *, cold: bool = False) -> None:
-        self._settings = settings
-        self._cold = cold
-        self._namespace = settings.namespace
-        self._local = collection.is_local(settings)
-        self._lock = threading.RLock()
-        self._client: QdrantClient | None = None
-        self._pid = 0
-        self._name: str | None = None
-        self._place = ":memory:"
-        if settings.qdrant_url is not None and not self._local:
-            self._place = urlsplit(settings.qdrant_url.get_secret_value()).netloc.rpartition("@")[2]
-
-    # -- the collection
-
-    def ping(self) -> None:
-        with self._using("answering") as client:
-            client.get_collections()
-
-    def close(self) -> None:
-        with self._lock:
-            client, self._client = self._client, None
-            self._name = None
-            if client is not None and self._pid == os.getpid():
-                client.close()
-
-    def ensure(self, fingerprint: Fingerprint) -> None:
-        with self._using("preparing the collection") as client:
-            if not self._local:
-                collection.check_version(client, self._place)
-            wanted = collection.name(self._namespace, fingerprint, cold=self._cold)
-            found = collection.find(client, self._namespace, cold=self._cold)
-            if found is not None and found[0] != wanted:
-                stored = p.described(found[1]) if found[1] else "another model"
-                raise ConfigurationError(
-                    f"collection {found[0]} on {self._place} holds vectors of {stored}, not of "
-                    f"{p.described(fingerprint)}",
-                    hint="set embedding_model back, or use another namespace",
-                )
-            collection.create(client, self._settings, fingerprint, cold=self._cold)
-            collection.drop_outdated(client, self._settings, wanted)
-            self._name = wanted
-
-    def fingerprint(self) -> Fingerprint | None:
-        with self._using("looking for the collection") as client:
-            found = collection.find(client, self._namespace, cold=self._cold)
-        return None if found is None else found[1]
-
-    def drop(self) -> None:
-        """Remove the namespace's collection with everything in it."""
-        with self._using("dropping the collection") as client:
-            name = self._find(client)
-            if name is not None:
-                client.delete_collection(name)
-            self._name = None
 
     # -- writing
 
@@ -146,13 +71,6 @@ class QdrantCollection:
                 if generation < highest:
                     stale.setdefault((key, highest), []).append(point_id)
         self._delete_older(client, name, stale)
-
-    @staticmethod
-    def _delete_older(client: QdrantClient, name: str, points: Mapping[tuple[str | None, int], list[str]]) -> None:
-        """Remove points by (shard key, generation) where theirs is older still."""
-        for (key, generation), ids in points.items():
-            still = models.Filter(must=[models.HasIdCondition(has_id=list[Any](ids)), shapes.older_than(generation)])
-            client.delete(name, models.FilterSelector(filter=still), wait=True, shard_key_selector=key)
 
     def change(self, changes: Sequence[PointChange]) -> None:
         if not changes:
@@ -204,40 +122,6 @@ class QdrantCollection:
                 ids = models.PointIdsList(points=[point_id for point_id, _, _ in members])
                 client.delete(name, ids, wait=True, shard_key_selector=key)
             return len(rows)
-
-    # -- to and from another tier
-
-    def read(self, episode_ids: Sequence[str]) -> list[models.Record]:
-        with self._using("reading points") as client:
-            name = self._find(client)
-            if name is None or not episode_ids:
-                return []
-            these = models.Filter(must=[shapes.any_of(p.EPISODE, list(dict.fromkeys(episode_ids)))])
-            return list(collection.scroll(client, name, these, True, True))
-
-    def write(self, points: Sequence[models.Record]) -> None:
-        with self._using("writing points") as client:
-            name = self._writable(client)
-            for (key, generation), records in collection.grouped(points, _shard_and_generation):
-                rows = [
-                    models.PointStruct(id=record.id, vector=record.vector or {}, payload=record.payload)
-                    for record in records
-                ]
-                condition = models.Filter(must=[shapes.older_than(generation)])
-                client.upsert(name, rows, wait=True, update_filter=condition, shard_key_selector=key)
-
-    def discard(self, generations: Mapping[str, int]) -> None:
-        with self._using("deleting points") as client:
-            name = self._find(client)
-            if name is None or not generations:
-                return
-            gone: dict[tuple[str | None, int], list[str]] = {}
-            for episode_id, rows in self._stored(client, name, generations).items():
-                highest = generations[episode_id]
-                for point_id, generation, key in rows:
-                    if generation <= highest:
-                        gone.setdefault((key, highest), []).append(point_id)
-            self._delete_older(client, name, {(key, highest + 1): ids for (key, highest), ids in gone.items()})
 
     # -- reading
 
@@ -356,130 +240,3 @@ class QdrantCollection:
 
     def scrub(self) -> None:
         """The server's own optimiser rewrites segments; nothing here can hurry it."""
-
-    # -- centroids
-
-    def put_centroids(self, centroids: Sequence[Centroid]) -> None:
-        if not centroids:
-            return
-        with self._using("writing centroids") as client:
-            name = self._writable(client)
-            for key, members in collection.by_shard(self._settings, centroids):
-                rows = [
-                    models.PointStruct(
-                        id=str(p.centroid_id(self._namespace, c.session_id, c.run_id, c.cluster_id)),
-                        vector={},
-                        payload=p.centroid_payload(c),
-                    )
-                    for c in members
-                ]
-                client.upsert(name, rows, wait=True, shard_key_selector=key)
-
-    def centroids(self, session_id: str, run_id: str) -> list[Centroid]:
-        of_run = models.Filter(
-            must=[
-                shapes.any_of(p.CENTROID_SESSION, [p.digest(session_id)]),
-                shapes.any_of(p.CENTROID_RUN, [run_id]),
-            ]
-        )
-        with self._using("reading centroids") as client:
-            name = self._find(client)
-            if name is None:
-                return []
-            records = collection.scroll(client, name, of_run, True, False)
-            return p.centroids_of((record.payload for record in records), session_id, run_id)
-
-    def drop_centroids(self, session_id: str, *, keep_runs: Sequence[str]) -> None:
-        gone = models.Filter(
-            must=[shapes.any_of(p.CENTROID_SESSION, [p.digest(session_id)])],
-            must_not=[shapes.any_of(p.CENTROID_RUN, keep_runs)] if keep_runs else None,
-        )
-        with self._using("dropping centroids") as client:
-            name = self._find(client)
-            if name is not None:
-                key = collection.shard_of(self._settings, session_id)
-                client.delete(name, models.FilterSelector(filter=gone), wait=True, shard_key_selector=key)
-
-    def walk_centroids(self, *, after: str | None = None, limit: int = 1000) -> tuple[list[str], str | None]:
-        every = models.Filter(must=[shapes.any_of(p.KIND, [p.CENTROID_KIND])])
-        with self._using("reading centroids") as client:
-            name = self._find(client)
-            if name is None:
-                return [], None
-            records, following = client.scroll(
-                name, scroll_filter=every, offset=after, limit=limit, with_payload=[p.CENTROID_RUN], with_vectors=False
-            )
-        return [str((record.payload or {})[p.CENTROID_RUN]) for record in records], (
-            None if following is None else str(following)
-        )
-
-    def drop_runs(self, run_ids: Sequence[str]) -> None:
-        if not run_ids:
-            return
-        gone = models.Filter(must=[shapes.any_of(p.CENTROID_RUN, run_ids)])
-        with self._using("dropping centroids") as client:
-            name = self._find(client)
-            if name is not None:
-                keys = collection.every_shard(self._settings)  # which of them held the session is not known
-                client.delete(name, models.FilterSelector(filter=gone), wait=True, shard_key_selector=keys)
-
-    # -- helpers
-
-    @contextmanager
-    def _using(self, doing: str) -> Iterator[QdrantClient]:
-        """The client, with the driver's errors translated. The in-memory mode takes one call at a time."""
-        with shapes.translated(self._place, doing), self._lock if self._local else nullcontext():
-            yield self._connected()
-
-    def _connected(self) -> QdrantClient:
-        client = self._client
-        if client is not None and self._pid == os.getpid():
-            return client
-        if self._pid not in (0, os.getpid()):
-            self._lock = threading.RLock()  # another thread may have held it at the fork
-        with self._lock:
-            if self._client is None or self._pid != os.getpid():
-                if self._client is not None:
-                    _outlived.append(self._client)
-                self._client = collection.connect(self._settings)
-                self._pid = os.getpid()
-            return self._client
-
-    def _find(self, client: QdrantClient) -> str | None:
-        """The collection's name, None where there is none yet."""
-        if self._name is None:
-            found = collection.find(client, self._namespace, cold=self._cold)
-            self._name = None if found is None else found[0]
-        return self._name
-
-    def _writable(self, client: QdrantClient) -> str:
-        name = self._find(client)
-        if name is None:
-            raise ConfigurationError(
-                f"no vector collection of namespace {self._namespace} on {self._place}",
-                hint="ensure(fingerprint) makes it for a model",
-            )
-        return name
-
-    def _id(self, point: Point) -> UUID:
-        return p.point_id(self._namespace, point.episode_id, point.window)
-
-    def _stored(
-        self, client: QdrantClient, name: str, episode_ids: Iterable[str]
-    ) -> dict[str, list[tuple[str, int, str | None]]]:
-        """(point id, generation, shard key) of every point of the episodes."""
-        ids = list(dict.fromkeys(episode_ids))
-        stored: dict[str, list[tuple[str, int, str | None]]] = {}
-        if not ids:
-            return stored
-        these = models.Filter(must=[shapes.any_of(p.EPISODE, ids)])
-        for record in collection.scroll(client, name, these, [p.EPISODE, p.GENERATION], False):
-            payload = record.payload or {}
-            key = None if record.shard_key is None else str(record.shard_key)
-            stored.setdefault(str(payload[p.EPISODE]), []).append((str(record.id), int(payload[p.GENERATION]), key))
-        return stored
-
-
-def _shard_and_generation(record: models.Record) -> tuple[str | None, int]:
-    key = None if record.shard_key is None else str(record.shard_key)
-    return key, int((record.payload or {})[p.GENERATION])
