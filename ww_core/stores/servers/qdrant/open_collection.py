@@ -66,7 +66,8 @@ class OpenCollection:
                     hint="set embedding_model back, or use another namespace",
                 )
             collection.create(client, self._settings, fingerprint, cold=self._cold)
-            collection.drop_outdated(client, self._settings, wanted)
+            if found is not None:
+                collection.drop_outdated(client, self._settings, wanted)
             self._name = wanted
 
     def fingerprint(self) -> Fingerprint | None:
