@@ -96,7 +96,7 @@ def test_noting_a_recall_never_waits_for_the_record() -> None:
 
 
 def test_archived_memories_are_found_by_those_who_ask_for_them(tmp_path: Path) -> None:
-    with EpisodicMemory("s", data_dir=tmp_path / "data") as memory:
+    with EpisodicMemory("s", data_dir=tmp_path / "data", recall_strengthens=False) as memory:
         old = memory.sync.store("the old lighthouse by the cliffs").episode_id
         new = memory.sync.store("the new lighthouse in the harbour").episode_id
         memory.sync.flush(timeout=60)
@@ -111,15 +111,28 @@ def test_archived_memories_are_found_by_those_who_ask_for_them(tmp_path: Path) -
         assert {one.episode_id for one in memory.sync.recall("lighthouse", archived=True)} == {old}
         assert memory.sync.verify().ok
         assert sweep(graph, vectors, max_attempts=3).orphans == 0
-        until(lambda: graph.get([new])[new].last_recalled_at is not None, what="the recall is recorded")
     with EpisodicMemory("s", data_dir=tmp_path / "data", recall_strengthens=False) as memory:
-        assert {one.episode_id for one in memory.sync.recall("lighthouse", archived=True)} == {old}
+        row = memory.core.deployment.graph.get([old])[old]
+        assert (row.archived, row.last_recalled_at) == (True, None), "recalls left no trace"
         assert memory.sync.forget(old).vectors == 1
         assert memory.core.deployment.vectors.info()["cold"]["points"] == 0
-        before = memory.core.deployment.graph.get([new])[new].last_recalled_at
-        memory.sync.recall("harbour")
-    with EpisodicMemory("s", data_dir=tmp_path / "data", recall_strengthens=False) as memory:
-        assert memory.core.deployment.graph.get([new])[new].last_recalled_at == before
+
+
+def test_an_archived_memory_that_is_recalled_lives_again(tmp_path: Path) -> None:
+    with EpisodicMemory("s", data_dir=tmp_path / "data") as memory:
+        old = memory.sync.store("the old lighthouse by the cliffs").episode_id
+        memory.sync.flush(timeout=60)
+        graph, vectors = memory.core.deployment.graph, memory.core.deployment.vectors
+        assert graph.archive([old]) == 1
+        memory.core.deployment.doorbell.ring()
+        until(lambda: vectors.info().get("cold", {}).get("points") == 1, what="its vectors are archived")
+        assert not memory.sync.recall("lighthouse").results
+        assert [one.episode_id for one in memory.sync.recall("lighthouse", archived=None)] == [old]
+        until(lambda: not graph.get([old])[old].archived, what="the recall is recorded")
+        assert graph.get([old])[old].last_recalled_at is not None
+        until(lambda: vectors.info()["cold"]["points"] == 0, what="its vectors follow, rung for")
+        assert [one.episode_id for one in memory.sync.recall("lighthouse")] == [old]
+        assert memory.sync.verify().ok
 
 
 def test_the_task_archives_by_the_setting_and_rings_for_the_payload(tmp_path: Path) -> None:

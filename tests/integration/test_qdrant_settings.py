@@ -15,8 +15,8 @@ import pytest
 from tests.contract.vector_stores import MODEL, point
 from ww_core.config import Settings
 from ww_core.errors import ConfigurationError, StoreUnavailable
-from ww_core.stores.servers import qdrant_collection
 from ww_core.stores.servers.qdrant import QdrantVectorStore
+from ww_core.stores.servers.qdrant import collection as qdrant_collection
 
 CLUSTER = {
     "status": "enabled",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import count, cycle
@@ -18,7 +18,8 @@ from ww_core.models import Episode, Recall
 from ww_core.observability.summary import GAP
 from ww_core.recall.hierarchy import Gap
 from ww_core.recall.request import RecallRequest
-from ww_core.stores.ports import Where
+from ww_core.stores.embedded.vectors.shard import Shard
+from ww_core.stores.ports import Hit, PointChange, Search, Where
 
 FACTS = [
     "the disk of the server is full",
@@ -496,3 +497,27 @@ def test_late_interaction_reads_few_candidates_and_each_once(talk: Shelf) -> Non
     before = talk.encoder.encoded
     forgetful.recall(request)
     assert talk.encoder.encoded - before > 1
+
+
+def test_a_recall_of_what_lives_never_searches_the_cold_collection(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf.store([turn(i, f"{FACTS[i % 8]} {i}") for i in range(60)])
+    shelf.embed()
+    shelf.graph.archive(["s-0"])
+    shelf.vectors.change([PointChange("s-0", archived=True)])
+    cold: list[int] = []
+    search = Shard.search
+
+    def noted(shard: Shard, searches: Sequence[Search]) -> list[list[Hit]]:
+        if shard._cold:
+            cold.append(len(searches))
+        return search(shard, searches)
+
+    monkeypatch.setattr(Shard, "search", noted)
+    recaller = shelf.recaller(recall_candidates=20)  # fewer than there are: scores are completed
+    assert recaller.recall(RecallRequest("the disk of the server", limit=5)).results
+    assert cold == []
+    everything = RecallRequest("the disk of the server", Where(archived=None), limit=60)
+    assert "s-0" in {one.episode_id for one in recaller.recall(everything)}
+    assert cold

@@ -1,15 +1,17 @@
-"""Moves between the two tiers of vectors that were cut off, switched off, or erased meanwhile."""
+"""Moves between the two tiers of vectors that were cut off, switched off, or met by other processes' writes."""
 
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
+import qdrant_edge as edge
 
 from tests.contract.vector_stores import MODEL, point, unit
+from ww_core.errors import ConfigurationError
 from ww_core.stores.embedded.vectors import EdgeVectorStore, engine
 from ww_core.stores.embedded.vectors.shard import Shard
 from ww_core.stores.ports import CONTENT, PointChange, Search, Where
@@ -30,7 +32,106 @@ def cold_points(store: EdgeVectorStore) -> int:
     return int(store.info().get("cold", {}).get("points", 0))
 
 
-def test_an_interrupted_move_counts_once_and_is_completed_by_the_next(quick_path: Path) -> None:
+class Tiers:
+    """Both tiers, and stores on them as several processes have them on a server. Time stands still."""
+
+    def __init__(self, directory: Path) -> None:
+        self.hot = Shard(directory, namespace="ww")
+        self.cold = Shard(directory / "cold", namespace="ww", cold=True)
+        self.hot.ensure(MODEL)
+
+    def process(self) -> TieredVectors[edge.Record]:
+        return TieredVectors(self.hot, self.cold, archive_cold=True, writing=nullcontext, clock=lambda: 0.0)
+
+    def held(self) -> tuple[int, int]:
+        return self.hot.count(), self.cold.count()
+
+
+@pytest.fixture
+def tiers(quick_path: Path) -> Iterator[Tiers]:
+    made = Tiers(quick_path)
+    yield made
+    made.cold.close()
+    made.hot.close()
+
+
+@pytest.fixture
+def unaware(tiers: Tiers) -> TieredVectors[edge.Record]:
+    """A process that saw no cold collection a moment ago; ``a`` was archived since by another one."""
+    store = tiers.process()
+    store.upsert([point("a"), point("b")])
+    assert store.generations(["a"]) == {"a": (1, 1)}
+    tiers.process().change([PointChange("a", archived=True)])
+    assert tiers.held() == (1, 1)
+    return store
+
+
+def test_who_saw_no_cold_collection_a_moment_ago_deletes_there_all_the_same(
+    tiers: Tiers, unaware: TieredVectors[edge.Record]
+) -> None:
+    assert unaware.delete(["a", "b"]) == 2
+    assert tiers.held() == (0, 0)
+
+
+def test_who_saw_no_cold_collection_a_moment_ago_writes_no_second_generation_beside_it(
+    tiers: Tiers, unaware: TieredVectors[edge.Record]
+) -> None:
+    unaware.upsert([point("a", generation=1)])
+    assert tiers.held() == (1, 1)
+    unaware.upsert([point("a", generation=2)])
+    assert tiers.held() == (2, 0)
+
+
+def test_who_saw_no_cold_collection_a_moment_ago_changes_what_is_there(
+    tiers: Tiers, unaware: TieredVectors[edge.Record]
+) -> None:
+    unaware.change([PointChange("a", outcome="failure")])
+    assert tiers.cold.count(Where(outcomes=("failure",), archived=None)) == 1
+    unaware.change([PointChange("a", archived=False)])
+    assert tiers.held() == (2, 0)
+
+
+def test_the_cold_tier_gets_only_changes_of_what_it_holds(tiers: Tiers, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = tiers.process()
+    store.upsert([point("a"), point("b"), point("c", archived=True)])
+    given: list[str] = []
+    change = tiers.cold.change
+
+    def noted(changes: Sequence[PointChange]) -> None:
+        given.extend(one.episode_id for one in changes)
+        change(changes)
+
+    monkeypatch.setattr(tiers.cold, "change", noted)
+    store.change([PointChange(name, outcome="success") for name in "abc"])
+    assert given == ["c"]
+
+
+def test_a_cold_shard_that_cannot_be_opened_leaves_the_other_one_closed(
+    quick_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[Path] = []
+    close = Shard.close
+
+    def noted(shard: Shard) -> None:
+        close(shard)
+        closed.append(shard._directory)
+
+    with opened(quick_path) as store:
+        store.upsert([point("a", archived=True)])
+    monkeypatch.setattr(Shard, "close", noted)
+    (manifest,) = (quick_path / "vectors" / "ww" / "cold").rglob("collection.json")
+    whole = manifest.read_bytes()
+    manifest.write_bytes(b"{")
+    store = EdgeVectorStore(quick_path / "vectors" / "ww", namespace="ww")
+    with pytest.raises(ConfigurationError, match="damaged"):
+        store.ping()
+    assert closed == [quick_path / "vectors" / "ww"]
+    manifest.write_bytes(whole)
+    assert store.generations(["a"]) == {"a": (1, 1)}
+    store.close()
+
+
+def test_an_interrupted_move_is_found_once_and_completed_by_the_next(quick_path: Path) -> None:
     hot = Shard(quick_path, namespace="ww")
     cold = Shard(quick_path / "cold", namespace="ww", cold=True)
     store = TieredVectors(hot, cold, archive_cold=True, writing=nullcontext)
@@ -41,8 +142,11 @@ def test_an_interrupted_move_counts_once_and_is_completed_by_the_next(quick_path
     assert store.generations(["a", "b"]) == {"a": (1, 1), "b": (1, 1)}
     everywhere = store.search([Search(CONTENT, unit(1.0), Where(archived=None))])[0]
     assert sorted(hit.episode_id for hit in everywhere) == ["a", "b"]
+    assert [stored.episode_id for stored in store.vectors(["a", "b"])] == ["a", "b"]
+    assert (store.count(), store.info()["points"], len(store.walk()[0])) == (3, 3, 3), "points, and there are two"
     store.change([PointChange("a", archived=True)])
     assert (hot.count(), cold.count()) == (1, 1)
+    assert (store.count(), store.info()["points"], len(store.walk()[0])) == (2, 2, 2)
     assert [hit.episode_id for hit in store.search([Search(CONTENT, unit(1.0), ARCHIVED)])[0]] == ["a"]
     store.close()
 

@@ -167,7 +167,8 @@ class Fields(BaseSettings):
     )
 
     recall_strengthens: bool = Field(
-        True, description="episodes that a recall brings to mind (working_memory_size) fade more slowly from then on"
+        True,
+        description="what a recall brings to mind (working_memory_size) fades more slowly, and lives again if archived",
     )
     archive_below: float = Field(
         0.2, ge=0, lt=1, description="retrievability to archive at: after 3 to 25 years by importance; 0: never"

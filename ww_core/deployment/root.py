@@ -281,7 +281,7 @@ class Deployment:
     def _make_strengthener(self) -> Strengthener:
         from ww_core.recall.strengthening import Strengthener
 
-        return Strengthener(lambda: self.graph, self.clock)
+        return Strengthener(lambda: self.graph, self.clock, ring=lambda: self.doorbell.ring())
 
     def _remote_queries(self, ask: Callable[[str], Vector]) -> RemoteQueries:
         from ww_core.embedding.remote import RemoteQueries

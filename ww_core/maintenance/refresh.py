@@ -128,13 +128,13 @@ class Refresh:
     def _payload(self, rows: Sequence[DirtyRow], over: Callable[[], bool]) -> int:
         with self._metrics.timer("refresh.payload"):
             self._vectors.change([payload(row.episode) for row in rows])
-            self._leave_nothing_erased([row.episode.episode_id for row in rows if row.episode.archived])
+            self._leave_nothing_erased([row.episode.episode_id for row in rows])
             self._graph.clear_dirty(Dirty.PAYLOAD, _versions(rows))
         return len(rows)
 
-    def _leave_nothing_erased(self, moved: Sequence[str]) -> None:
-        """Points that move to another collection while they are erased may arrive after the erasure looked there."""
-        gone = sorted(set(moved) - self._graph.get(moved).keys()) if moved else []
+    def _leave_nothing_erased(self, changed: Sequence[str]) -> None:
+        """Points may move to another collection, either way, and arrive after an erasure has looked there."""
+        gone = sorted(set(changed) - self._graph.get(changed).keys())
         if gone:
             self._vectors.delete(gone)
 

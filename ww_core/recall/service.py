@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Protocol
@@ -20,27 +20,25 @@ from ww_core.models import ClusterRef, Episode, Recall, Recollection, State, Vec
 from ww_core.observability.metrics import Metrics
 from ww_core.observability.summary import GAP
 from ww_core.recall import rerank, signals
-from ww_core.recall.candidates import Pool, gather
+from ww_core.recall.candidates import Pool
 from ww_core.recall.filters import findable, matches
+from ww_core.recall.finding import Finder, Query
 from ww_core.recall.fusion import Fused, Scores, fuse
 from ww_core.recall.hierarchy import Gap, Route, Router, within
 from ww_core.recall.labels import Labels
 from ww_core.recall.late import LateInteraction
 from ww_core.recall.pieces import TokenEncoder
-from ww_core.recall.profile import Frequency, Profiles
-from ww_core.recall.query import QueryReading, read_query
+from ww_core.recall.profile import Profiles
+from ww_core.recall.query import read_query
 from ww_core.recall.recent import RecentEpisodes, RecentVectors, TextEncoder, cosines, on_scale, overlap
 from ww_core.recall.request import MAX_LIMIT, RecallRequest
-from ww_core.recall.weights import LATE, NEIGHBOURS, Weights, proposing
+from ww_core.recall.weights import LATE, NEIGHBOURS, Weights
 from ww_core.stores.ports import (
     BM25,
     BM25_CONTEXT,
     CONTENT,
-    DENSE_NAMES,
     SPARSE_NAMES,
     GraphStore,
-    Search,
-    SparseVector,
     VectorStore,
     Where,
 )
@@ -48,24 +46,10 @@ from ww_core.stores.ports import (
 log = logging.getLogger(__name__)
 
 FLAT, HIERARCHICAL, LEXICAL = "flat", "hierarchical", "bm25"
-MANY = 5000
-"""Vectors to be scanned from which signals of little weight do without a scan of their own."""
 
 
 class RecallEncoder(TextEncoder, TokenEncoder, Protocol):
     """The embedding service as recall uses it."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Query:
-    """A query ready to be searched: ``dense`` (d,) is None where no model answered in time."""
-
-    reading: QueryReading
-    dense: Vector | None
-    sparse: SparseVector
-    weights: Mapping[str, float]
-    coherent: bool
-    frequency: Frequency
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +94,7 @@ class Recaller:
         self._clock = clock
         self._chance = chance
         self._weights = Weights.of(settings)
+        self._finder = Finder(vectors, candidates=settings.recall_candidates, best=settings.rerank_candidates)
         self._router = Router(graph, vectors)
         self._labels = Labels(graph)
         self._profiles = Profiles(graph, vectors, pieces=embedding.word_pieces if self._weights.parts[LATE] else None)
@@ -148,7 +133,7 @@ class Recaller:
 
     # -- the query
 
-    def _read(self, request: RecallRequest) -> _Query:
+    def _read(self, request: RecallRequest) -> Query:
         profile = self._profiles.of(request.where.sessions, time.monotonic())
         reading = read_query(request.query, profile.speakers)
         dense: Vector | None = None
@@ -160,7 +145,7 @@ class Recaller:
                 log.warning("recall without the model: %s", error, extra={"action": "recall.without_model"})
         weights = self._weights.effective(coherence=profile.coherence, lexical=dense is None)
         words = self._sparse.query(reading.topic)
-        return _Query(
+        return Query(
             reading=reading,
             dense=dense,
             sparse=words,
@@ -171,7 +156,7 @@ class Recaller:
 
     # -- flat or by clusters
 
-    def _answer(self, query: _Query, request: RecallRequest) -> _Ranked:
+    def _answer(self, query: Query, request: RecallRequest) -> _Ranked:
         if query.dense is None:
             return self._rank(query, request, request.where, LEXICAL, None)
         route = self._route(request)
@@ -214,11 +199,11 @@ class Recaller:
 
     # -- candidates and fusion
 
-    def _rank(self, query: _Query, request: RecallRequest, where: Where, mode: str, route: Route | None) -> _Ranked:
+    def _rank(self, query: Query, request: RecallRequest, where: Where, mode: str, route: Route | None) -> _Ranked:
         depth = request.offset + request.limit
         fresh = self._fresh(request.where)  # read before the search: what is embedded by then, the search finds
         with self._metrics.timer("recall.search"):
-            pool = self._candidates(query, where, request.where, max(self._settings.recall_candidates, depth), depth)
+            pool = self._finder.find(query, where, request.where, depth)
         with self._metrics.timer("recall.fusion"):
             pool, episodes = self._recorded(query, pool, fresh, request.where)
             known: dict[str, Scores] = {}
@@ -241,48 +226,6 @@ class Recaller:
         order = sorted(range(len(episodes)), key=lambda row: (-float(fused.total[row]), episodes[row].episode_id))
         return _Ranked(order=order, episodes=episodes, fused=fused, mode=mode)
 
-    def _candidates(self, query: _Query, where: Where, words: Where, limit: int, depth: int) -> Pool:
-        """What each signal finds: meaning in ``where``, words in ``words``, which no clusters narrow.
-
-        A term leads to its episodes by itself, wherever their clusters are, and most of them lie in other clusters.
-        """
-        vectors: dict[str, Vector | SparseVector] = {}
-        weights = query.weights
-        if query.dense is not None:
-            vectors.update({name: query.dense for name in DENSE_NAMES if weights.get(name)})
-        if query.sparse.indices.size:
-            vectors.update({name: query.sparse for name in SPARSE_NAMES if weights.get(name)})
-        if not vectors:
-            return Pool(ids=(), scores={})
-        few = self._vectors.count(where, exact=False) < MANY
-        named = list(vectors) if few else proposing(vectors, weights)
-        found = self._vectors.search(
-            [Search(n, vectors[n], words if n in SPARSE_NAMES else where, limit) for n in named]
-        )
-        hits = dict(zip(named, found, strict=True))
-        pool = gather(hits, limit=limit)
-        best = max(self._settings.rerank_candidates, depth)
-        if len(pool.ids) > best:
-            total = fuse(pool.scores, {}, weights, size=len(pool.ids)).total
-            pool = pool.take(np.argsort(-total, kind="stable")[:best].tolist())
-        return self._completed(pool, hits, vectors, limit)
-
-    def _completed(
-        self,
-        pool: Pool,
-        hits: Mapping[str, Sequence[object]],
-        vectors: Mapping[str, Vector | SparseVector],
-        limit: int,
-    ) -> Pool:
-        """The pool with the true scores where a signal's list ended before some candidates, or proposed nothing."""
-        asked = [name for name in vectors if name not in hits or len(hits[name]) >= limit]
-        if not asked or len(vectors) == 1 or not pool.ids:
-            return pool
-        these = Where(episode_ids=pool.ids, archived=None)
-        searches = [Search(n, vectors[n], these, limit=len(pool.ids), exact=True) for n in asked]
-        full = gather(dict(zip(asked, self._vectors.search(searches), strict=True)), limit=len(pool.ids) + 1)
-        return pool.updated(full)
-
     def _fresh(self, where: Where) -> list[Episode]:
         """What this process stored a moment ago and is not embedded yet, as the record has it now."""
         recent = self._ca1.episodes() if self._ca1 is not None else ()
@@ -294,9 +237,7 @@ class Recaller:
         self._ca1.discard({e.episode_id for e in recent} - {row.episode_id for row in fresh})
         return [row for row in fresh if matches(row, where)]
 
-    def _recorded(
-        self, query: _Query, pool: Pool, fresh: Sequence[Episode], where: Where
-    ) -> tuple[Pool, list[Episode]]:
+    def _recorded(self, query: Query, pool: Pool, fresh: Sequence[Episode], where: Where) -> tuple[Pool, list[Episode]]:
         """The candidates that the record still has in ``where``, and the fresh ones that no search has found."""
         rows = self._graph.get(pool.ids)
         kept = [
@@ -309,7 +250,7 @@ class Recaller:
         added = [episode for episode in fresh if episode.episode_id not in present]
         return self._joined(query, pool, added), [*(rows[episode_id] for episode_id in pool.ids), *added]
 
-    def _joined(self, query: _Query, pool: Pool, fresh: list[Episode]) -> Pool:
+    def _joined(self, query: Query, pool: Pool, fresh: list[Episode]) -> Pool:
         """The pool and episodes without vectors, scored by their words and, a few at a time, by their meaning."""
         if not fresh:
             return pool
@@ -329,7 +270,7 @@ class Recaller:
             scores[name] = np.concatenate([stored, added.astype(np.float32)])
         return Pool(ids=(*pool.ids, *(episode.episode_id for episode in fresh)), scores=scores)
 
-    def _reread(self, query: _Query, fused: Fused, episodes: list[Episode]) -> Fused:
+    def _reread(self, query: Query, fused: Fused, episodes: list[Episode]) -> Fused:
         """The candidates looked at together: word by word where that is on, and with their neighbours."""
         weights = query.weights
         if not episodes or not (weights[NEIGHBOURS] or weights[LATE]):
@@ -349,7 +290,7 @@ class Recaller:
 
     # -- from candidates to results
 
-    def _select(self, query: _Query, ranked: _Ranked, request: RecallRequest) -> list[int]:
+    def _select(self, query: Query, ranked: _Ranked, request: RecallRequest) -> list[int]:
         depth = request.offset + request.limit
         rows = rerank.fold(ranked.order, ranked.episodes, most=depth if request.mmr is None else None)
         if request.mmr is not None:

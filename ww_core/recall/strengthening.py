@@ -1,4 +1,4 @@
-"""Recalled episodes gain stability: noted by the query, written a moment later by a thread of its own."""
+"""Recalled episodes gain stability, archived ones live again: noted by the query, written later by another thread."""
 
 from __future__ import annotations
 
@@ -24,9 +24,13 @@ SECONDS_PER_DAY = 86_400.0
 class Strengthener:
     """Keeps the path of a query free: ``note`` only takes down names. Thread-safe; its thread starts when needed."""
 
-    def __init__(self, graph: Callable[[], GraphStore], clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, graph: Callable[[], GraphStore], clock: Callable[[], datetime], *, ring: Callable[[], None] = lambda: None
+    ) -> None:
+        """``ring`` wakes who brings the vectors of what lives again in line with the record."""
         self._graph = graph
         self._clock = clock
+        self._ring = ring
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self._waiting: dict[str, datetime] = {}
@@ -57,6 +61,9 @@ class Strengthener:
             changes = [_recalled(row, noted[name]) for name, row in rows.items()]
             if changes:
                 graph.strengthen(changes)
+            if archived := sorted(name for name, row in rows.items() if row.archived):
+                graph.archive(archived, archived=False)
+                self._ring()
             return len(changes)
 
     def close(self) -> None:

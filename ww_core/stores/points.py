@@ -173,7 +173,7 @@ def centroid_payload(centroid: Centroid) -> dict[str, Any]:
 
 
 def centroids_of(payloads: Iterable[Mapping[str, Any] | None], session_id: str, run_id: str) -> list[Centroid]:
-    """The centroids of one run from their payloads, by cluster id."""
+    """The centroids of one run from their payloads, by cluster id; one without its vector there counts as absent."""
     found = [
         Centroid(
             cluster_id=str(payload[CENTROID_CLUSTER]),
@@ -183,7 +183,7 @@ def centroids_of(payloads: Iterable[Mapping[str, Any] | None], session_id: str, 
             radius=float(payload[CENTROID_RADIUS]),
         )
         for payload in payloads
-        if payload
+        if payload and CENTROID_VECTOR in payload
     ]
     return sorted(found, key=lambda centroid: centroid.cluster_id)
 

@@ -25,7 +25,7 @@ R = TypeVar("R")
 MOVED_AT_ONCE = 500
 """Episodes whose points are read whole and written elsewhere in one step: about 5 MB."""
 LOOK_SECONDS = 1.0
-"""How long the absence of a cold collection is believed: another process may make it, and asking takes 1 ms."""
+"""How long readers believe that there is no cold collection: another process may make it, and asking takes 1 ms."""
 _COLD = "cold:"
 """Before the cursor of a walk through the cold tier."""
 
@@ -45,15 +45,15 @@ class Tier(VectorStore, Protocol[R]):
     def discard(self, generations: Mapping[str, int]) -> None:
         """Remove the points of these episodes up to these generations."""
 
-    def drop(self) -> None:
-        """Remove the collection with everything in it."""
-
 
 class TieredVectors(Generic[R]):
     """A VectorStore of two tiers. The cold one is made when the first episode is archived; until then it costs nothing.
 
     A move writes the points to the new place and then removes them from the old one. Who is interrupted in between
-    leaves them in both; they count once, and the episode's payload is dirty still, so the move is made again.
+    leaves them in both, and the episode's payload is dirty still, so the move is made again. Until then searches,
+    ``generations``, ``vectors`` and ``pieces`` have them once; ``count``, ``info`` and ``walk`` have them twice.
+    Other processes move points, too: who moves one cannot see that it was erased on the way, and has to ask the record
+    afterwards (ww_core.maintenance.refresh).
     A word's rarity is that of the tier it is found in, so BM25 scores of live and archived episodes compare roughly.
     """
 
@@ -90,15 +90,10 @@ class TieredVectors(Generic[R]):
         self._hot.ensure(fingerprint)
         self._fingerprint = fingerprint
 
-    def drop(self) -> None:
-        """Remove both collections."""
-        self._cold.drop()
-        self._hot.drop()
-        self._there = False
-
-    def _has_cold(self) -> bool:
+    def _has_cold(self, *, look: bool = False) -> bool:
+        """``look``: do not believe an absence that was seen a moment ago. Whoever writes has to."""
         now = self._clock()
-        if not self._there and now >= self._look_at:
+        if not self._there and (look or now >= self._look_at):
             self._there = self._cold.fingerprint() is not None
             self._look_at = now + LOOK_SECONDS
         return self._there
@@ -118,7 +113,7 @@ class TieredVectors(Generic[R]):
             if to_cold:
                 self._make_cold()
                 self._upsert(to_cold, self._cold, self._hot)
-            if to_hot and self._has_cold():
+            if to_hot and self._has_cold(look=True):
                 self._upsert(to_hot, self._hot, self._cold)
             elif to_hot:
                 self._hot.upsert(to_hot)
@@ -139,15 +134,18 @@ class TieredVectors(Generic[R]):
 
     def change(self, changes: Sequence[PointChange]) -> None:
         with self._writing():
-            for tier in self._tiers():
-                tier.change(changes)
+            self._hot.change(changes)
+            # looked up afterwards: what another process moves meanwhile is changed here or there
+            ids = [change.episode_id for change in changes]
+            there = self._cold.generations(ids) if ids and self._has_cold(look=True) else {}
+            self._cold.change([change for change in changes if change.episode_id in there])
             to_cold = [change.episode_id for change in changes if change.archived and self._archive_cold]
             if to_cold:
                 self._move(to_cold, self._hot, self._cold)
-            to_hot = [
+            lives = [
                 c.episode_id for c in changes if c.archived is not None and not (c.archived and self._archive_cold)
             ]
-            if to_hot and self._has_cold():
+            if to_hot := [episode_id for episode_id in lives if episode_id in there]:
                 self._move(to_hot, self._cold, self._hot)
 
     def _move(self, episode_ids: Sequence[str], source: Tier[R], target: Tier[R]) -> None:
@@ -161,7 +159,7 @@ class TieredVectors(Generic[R]):
             source.discard({episode_id: there[episode_id][0] for episode_id in some})
 
     def _make_cold(self) -> None:
-        if self._has_cold():
+        if self._has_cold(look=True):
             return
         self._fingerprint = self._fingerprint or self._hot.fingerprint()
         if self._fingerprint is not None:
@@ -170,7 +168,8 @@ class TieredVectors(Generic[R]):
 
     def delete(self, episode_ids: Sequence[str]) -> int:
         with self._writing():
-            return sum(tier.delete(episode_ids) for tier in self._tiers())
+            removed = self._hot.delete(episode_ids)
+            return removed + (self._cold.delete(episode_ids) if self._has_cold(look=True) else 0)
 
     # -- reading
 

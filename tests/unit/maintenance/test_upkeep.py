@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.maintenance.conftest import Bench
+from tests.unit.maintenance.conftest import NOON, Bench
 from ww_core.embedding.sparse import SparseEncoder
 from ww_core.errors import StoreUnavailable
 from ww_core.maintenance.erase import erase
@@ -16,7 +16,17 @@ from ww_core.maintenance.sweep import POINTS_CURSOR, ROWS_CURSOR, repair, sweep
 from ww_core.models import State
 from ww_core.stores.leftovers import read_leftovers, write_leftovers
 from ww_core.stores.points import digest
-from ww_core.stores.ports import BM25_CONTEXT, CONTEXT, Centroid, Dirty, Search, Where
+from ww_core.stores.ports import (
+    BM25_CONTEXT,
+    CONTENT,
+    CONTEXT,
+    Centroid,
+    Dirty,
+    Point,
+    PointChange,
+    Search,
+    Where,
+)
 
 TEXTS = [f"sentence {i} about topic {i % 5}" for i in range(30)]
 
@@ -280,3 +290,28 @@ def test_a_text_without_context_does_not_hold_up_the_others(bench: Bench) -> Non
     assert bench.graph.dirty(Dirty.CONTEXT, 10) == []
     assert bench.graph.counts().embedded == 30
     assert bench.graph.get(["e7"])["e7"].state is State.EMBEDDED
+
+
+@pytest.mark.parametrize("archived", [True, False], ids=["to the cold collection", "back from it"])
+def test_points_that_move_while_they_are_erased_do_not_stay(
+    bench: Bench, archived: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = embedded(bench)
+    if not archived:
+        bench.graph.archive(ids[:2])
+        bench.refresh().run(max_seconds=5)
+        assert bench.vectors.count(Where(archived=True)) == 2
+    bench.graph.archive(ids[:2], archived=archived)
+    change = bench.vectors.change
+
+    def erased_on_the_way(changes: Sequence[PointChange]) -> None:
+        change(changes)
+        erase(bench.graph, bench.vectors, episode_ids=ids[:1])
+        # what another process had read before, and writes now
+        bench.vectors.upsert([Point(ids[0], 0, 1, 1, "s", NOON, {CONTENT: unit}, archived=archived)])
+
+    (unit,) = bench.embedder.embed_windows(["arrives late"])[0]
+    monkeypatch.setattr(bench.vectors, "change", erased_on_the_way)
+    bench.refresh()._payload(bench.graph.dirty(Dirty.PAYLOAD, 100), lambda: False)
+    assert bench.vectors.generations(ids[:2]).keys() == {ids[1]}
+    assert bench.verify().ok

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,12 +25,15 @@ INDEXES: Mapping[str, edge.PayloadSchemaType] = {
 }
 
 
+NAMES = frozenset((*DENSE_NAMES, *SPARSE_NAMES))
 COMPRESSED_FROM = 20_000
 """Points from which a search reads compressed vectors first; below, reading them all takes a millisecond or two."""
 WHOLE_VECTORS = "/vectors/chunk_"
 """In the paths of the files that hold them."""
 OVERSAMPLING = 4.0
 """Candidates, as a multiple of the limit, that the compressed vectors propose and the whole vectors score."""
+PAGEOUT = 21
+"""MADV_PAGEOUT of Linux: reclaim pages now, as if memory were short."""
 
 
 COMPACTED_FROM = 20_000
@@ -91,16 +93,24 @@ def return_memory() -> None:
 
 
 def release_pages(directory: Path) -> None:
-    """Let go of the whole vectors in ``directory`` that this process has read: their pages stay in the system's cache,
-    where they are the first to make room. A pass over all of them would hold 1.5 GiB a million otherwise."""
-    with suppress(OSError, AttributeError):
-        advise = ctypes.CDLL(None).madvise
+    """Let go of the whole vectors in ``directory`` that this process has read: who needs them again reads them again. A
+    pass over all of them would hold 1.5 GiB a million otherwise.
+
+    The engine may unmap a file between the look and the advice, and something else may be mapped there: hence advice
+    that loses nothing, whatever it meets.
+    """
+    with suppress(OSError):
         for mapping in Path("/proc/self/maps").read_text("utf-8", "replace").splitlines():
             area, rights, *_, path = mapping.split(maxsplit=5)
-            # shared ones only: of a private mapping this would drop what was written to it
             if rights.endswith("s") and path.startswith(f"{directory}/") and WHOLE_VECTORS in path:
                 start, end = (int(bound, 16) for bound in area.split("-"))
-                advise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), mmap.MADV_DONTNEED)
+                page_out(start, end - start)
+
+
+def page_out(address: int, length: int) -> None:
+    """Take memory away from this process, content kept. A kernel that does not know how leaves it."""
+    with suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(address), ctypes.c_size_t(length), PAGEOUT)
 
 
 @contextmanager
@@ -140,6 +150,12 @@ def dense(record: edge.Record, name: str) -> list[float] | None:
     return named.get(name) if named else None
 
 
+def known(record: edge.Record) -> dict[str, Any]:
+    """The named vectors of a record that a shard of today has; an older one may hold others."""
+    named: Any = record.vector
+    return {name: vector for name, vector in (named or {}).items() if name in NAMES}
+
+
 def _condition(term: p.Term) -> Any:
     match term:
         case p.AnyOf(field, values):
@@ -155,6 +171,12 @@ def filtered(conditions: Sequence[p.Term]) -> edge.Filter | None:
 
 def any_of(field: str, values: list[str]) -> edge.Filter:
     return edge.Filter(must=[edge.FieldCondition(field, match=edge.MatchAny(values))])
+
+
+def outdated_centroids() -> edge.Filter:
+    """Those without a vector in their payload, as older shards have them."""
+    kind = edge.FieldCondition(p.KIND, match=edge.MatchAny([p.CENTROID_KIND]))
+    return edge.Filter(must=[kind, edge.IsEmptyCondition(p.CENTROID_VECTOR)])
 
 
 def older_than(generation: int) -> edge.Filter:

@@ -48,7 +48,7 @@ def _copy(old: edge.EdgeShard, new: edge.EdgeShard, which: edge.Filter | None, g
         go_on()
         request = edge.ScrollRequest(offset=offset, limit=PAGE, filter=which, with_payload=True, with_vector=True)
         records, offset = old.scroll(request)
-        rows = [edge.Point(record.id, record.vector or {}, record.payload) for record in records]
+        rows = [edge.Point(record.id, engine.known(record), record.payload) for record in records]
         if rows:
             new.update(edge.UpdateOperation.upsert_points(rows))
         if offset is None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import threading
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from struct import Struct
 from typing import Any
 from uuid import UUID
@@ -13,26 +10,13 @@ from uuid import UUID
 import numpy as np
 import qdrant_edge as edge
 
-from ww_core.errors import ConfigurationError, StoreUnavailable
 from ww_core.stores import points as p
-from ww_core.stores.embedded.vectors import collection, engine, rewrite, room
+from ww_core.stores.embedded.vectors import engine, room
+from ww_core.stores.embedded.vectors.centroids import Centroids
 from ww_core.stores.embedded.vectors.engine import translated
-from ww_core.stores.embedded.vectors.rewrite import Touched
-from ww_core.stores.ports import (
-    CONTENT,
-    Centroid,
-    Fingerprint,
-    Hit,
-    Point,
-    PointChange,
-    Search,
-    SparseVector,
-    StoredVector,
-    Where,
-)
+from ww_core.stores.embedded.vectors.moves import Moves
+from ww_core.stores.ports import CONTENT, Hit, Point, PointChange, Search, SparseVector, StoredVector, Where
 
-PAGE = 10_000
-"""Points read in one scroll."""
 READ_AND_RELEASED = 50_000
 """Vectors read (of 384 numbers: 77 MB) from which their pages are let go of."""
 MOST = 0.5
@@ -41,91 +25,15 @@ MARGIN = 16
 """Points asked for beyond what that share suggests."""
 
 
-class Shard:
+class Shard(Centroids, Moves):
     """A Tier on the collection in ``directory``. Thread-safe; one per directory on the machine.
 
     Without a collection reads answer that there is nothing, and writes raise ConfigurationError. A ``cold`` one leaves
     everything on disk.
     """
 
-    def __init__(self, directory: Path, *, namespace: str, cold: bool = False) -> None:
-        self._directory = directory
-        self._cold = cold
-        self._namespace = namespace
-        self._write = threading.RLock()
-        self._closed = False
-        self._leaving = False
-        """Closing waits for a running scrub, which looks here between two calls of the engine."""
-        self._scrubbing = threading.Lock()
-        self._read = 0
-        """Vectors read since their pages were let go of."""
-        self._touched: Touched | None = None
-        """What a running scrub has to look at again; guarded by the write lock."""
-        self._shard: edge.EdgeShard | None = None
-        self._collection = collection.find(directory, cold=cold)
-        if self._collection is not None:
-            self._collection.tidy()
-            room.need_to_open(self._collection.shard)
-            with translated("opening it"):
-                self._shard = edge.EdgeShard.load(str(self._collection.shard))
-                if cold:
-                    self._shard.optimize()  # nothing, unless many points came since
-            engine.return_memory()
-
-    # -- the collection
-
-    def ping(self) -> None:
-        return None
-
-    def close(self) -> None:
-        self._leaving = True
-        with self._scrubbing, self._write:
-            self._closed = True
-            shard, self._shard = self._shard, None
-            if shard is not None:
-                with translated("closing it"):
-                    shard.flush()
-                    shard.close()
-
-    def ensure(self, fingerprint: Fingerprint) -> None:
-        with self._write:
-            if self._collection is not None:
-                if self._collection.fingerprint != fingerprint:
-                    raise collection.another_model(self._collection.fingerprint, fingerprint, self._directory)
-                return
-            self._directory.mkdir(mode=0o700, exist_ok=True)
-            room.need(self._directory, room.TO_WRITE, "creating the collection")
-            fresh = collection.new(self._directory, fingerprint, cold=self._cold)
-            with translated("creating the collection"):
-                shard = fresh.make()
-                shard.flush()
-                fresh.publish()
-            self._shard, self._collection = shard, fresh
-
-    def fingerprint(self) -> Fingerprint | None:
-        return None if self._collection is None else self._collection.fingerprint
-
-    def drop(self) -> None:
-        with self._write:
-            found, self._collection = self._collection, None
-            shard, self._shard = self._shard, None
-            if shard is not None and found is not None:
-                shard.close()
-                shutil.rmtree(found.home)
-
-    def _readable(self) -> edge.EdgeShard | None:
-        """None where there is no collection yet."""
-        if self._closed:
-            raise StoreUnavailable("the vector store was closed")
-        return self._shard
-
-    def _writable(self) -> edge.EdgeShard:
-        shard = self._readable()
-        if shard is None:
-            raise ConfigurationError(
-                f"no vector collection in {self._directory}", hint="ensure(fingerprint) makes it for a model"
-            )
-        return shard
+    _read = 0
+    """Vectors read since their pages were let go of."""
 
     # -- writing
 
@@ -187,44 +95,6 @@ class Shard:
             ids = [point_id for rows in self._stored(episode_ids).values() for point_id, _ in rows]
             self._delete(episode_ids, ids)
             return len(ids)
-
-    # -- to and from another tier
-
-    def read(self, episode_ids: Sequence[str]) -> list[edge.Record]:
-        with translated("reading points"):
-            return self._scroll(list(dict.fromkeys(episode_ids)), True, True) if episode_ids else []
-
-    def write(self, points: Sequence[edge.Record]) -> None:
-        by_generation: dict[int, list[edge.Record]] = {}
-        for record in points:
-            by_generation.setdefault(engine.whole(record.payload, p.GENERATION), []).append(record)
-        with self._write, translated("writing points"):
-            room.need(self._directory, room.TO_WRITE, "writing points")
-            self._touch(engine.text(record.payload, p.EPISODE) for record in points)
-            for generation, group in by_generation.items():
-                rows = [edge.Point(record.id, record.vector or {}, record.payload) for record in group]
-                condition = engine.older_than(generation)
-                self._writable().update(edge.UpdateOperation.upsert_points(rows, condition=condition))
-
-    def discard(self, generations: Mapping[str, int]) -> None:
-        if not generations or self._readable() is None:
-            return
-        with self._write, translated("deleting points"):
-            self._delete(
-                generations,
-                [
-                    point_id
-                    for episode_id, rows in self._stored(list(generations)).items()
-                    for point_id, generation in rows
-                    if generation <= generations[episode_id]
-                ],
-            )
-
-    def _delete(self, episode_ids: Iterable[str], point_ids: Sequence[UUID]) -> None:
-        if point_ids:
-            room.need(self._directory, room.TO_DELETE, "deleting points")
-            self._touch(episode_ids)
-            self._writable().update(edge.UpdateOperation.delete_points(list[Any](point_ids)))
 
     # -- reading
 
@@ -349,155 +219,3 @@ class Shard:
                 "indexed_vectors": state.indexed_vectors_count,
             }
         return facts
-
-    # -- centroids
-
-    def put_centroids(self, centroids: Sequence[Centroid]) -> None:
-        if not centroids:
-            return
-        rows = [
-            edge.Point(
-                p.centroid_id(self._namespace, c.session_id, c.run_id, c.cluster_id),
-                {},
-                p.centroid_payload(c),
-            )
-            for c in centroids
-        ]
-        with self._write, translated("writing centroids"):
-            room.need(self._directory, room.TO_WRITE, "writing centroids")
-            self._touch_centroids()
-            self._writable().update(edge.UpdateOperation.upsert_points(rows))
-
-    def centroids(self, session_id: str, run_id: str) -> list[Centroid]:
-        shard = self._readable()
-        if shard is None:
-            return []
-        of_run = edge.Filter(
-            must=[
-                edge.FieldCondition(p.CENTROID_SESSION, match=edge.MatchAny([p.digest(session_id)])),
-                edge.FieldCondition(p.CENTROID_RUN, match=edge.MatchAny([run_id])),
-            ]
-        )
-        with translated("reading centroids"):
-            records, _ = shard.scroll(
-                edge.ScrollRequest(limit=1_000_000, filter=of_run, with_payload=True, with_vector=False)
-            )
-            return p.centroids_of((record.payload for record in records), session_id, run_id)
-
-    def drop_centroids(self, session_id: str, *, keep_runs: Sequence[str]) -> None:
-        if self._readable() is None:
-            return
-        gone = edge.Filter(
-            must=[edge.FieldCondition(p.CENTROID_SESSION, match=edge.MatchAny([p.digest(session_id)]))],
-            must_not=[edge.FieldCondition(p.CENTROID_RUN, match=edge.MatchAny(list(keep_runs)))] if keep_runs else None,
-        )
-        with self._write, translated("dropping centroids"):
-            room.need(self._directory, room.TO_DELETE, "dropping centroids")
-            self._touch_centroids()
-            self._writable().update(edge.UpdateOperation.delete_points_by_filter(gone))
-
-    def walk_centroids(self, *, after: str | None = None, limit: int = 1000) -> tuple[list[str], str | None]:
-        shard = self._readable()
-        if shard is None:
-            return [], None
-        with translated("reading centroids"):
-            records, following = shard.scroll(
-                edge.ScrollRequest(
-                    offset=None if after is None else UUID(after),
-                    limit=limit,
-                    filter=engine.any_of(p.KIND, [p.CENTROID_KIND]),
-                    with_payload=[p.CENTROID_RUN],
-                    with_vector=False,
-                )
-            )
-        return [engine.text(record.payload, p.CENTROID_RUN) for record in records], (
-            None if following is None else str(following)
-        )
-
-    def drop_runs(self, run_ids: Sequence[str]) -> None:
-        if not run_ids or self._readable() is None:
-            return
-        with self._write, translated("dropping centroids"):
-            room.need(self._directory, room.TO_DELETE, "dropping centroids")
-            self._touch_centroids()
-            gone = engine.any_of(p.CENTROID_RUN, list(run_ids))
-            self._writable().update(edge.UpdateOperation.delete_points_by_filter(gone))
-
-    # -- erasure
-
-    def scrub(self) -> None:
-        """Copy what lives into a new shard and remove the old one with its log.
-
-        Takes about 0.5 ms a point and the disk space of a second shard. Reading and writing go on meanwhile; points
-        written while it runs are copied once more at the end. Closing ends it, and leaves the old shard.
-        """
-        with self._scrubbing, translated("scrubbing"):
-            with self._write:
-                if self._readable() is None or self._collection is None:
-                    return
-                old, fresh = self._writable(), self._collection.next()
-                room.need(self._directory, room.TO_WRITE + room.size(self._collection.shard), "scrubbing")
-                self._touched = Touched()
-            try:
-                new = fresh.make(self._go_on)
-                rewrite.copy(old, new, self._go_on)
-                while len(self._touched.episodes) > rewrite.PAGE:
-                    with self._write:
-                        touched, self._touched = self._touched, Touched()
-                    rewrite.mirror(old, new, touched, self._go_on)
-                with self._write:
-                    self._writable()  # closed meanwhile: the old shard stays
-                    rewrite.mirror(old, new, self._touched, self._go_on)
-                    new.flush()
-                    fresh.publish()
-                    # Readers that are in the middle of a scroll keep the old shard open until they are through.
-                    self._shard, self._collection = new, fresh
-            finally:
-                with self._write:
-                    self._touched = None
-                if self._collection is not fresh:
-                    fresh.discard()
-
-    def _go_on(self) -> None:
-        if self._leaving:
-            raise StoreUnavailable("the vector store is being closed", hint="the next process scrubs it")
-
-    def _touch(self, episode_ids: Iterable[str]) -> None:
-        if self._touched is not None:
-            self._touched.episodes.update(episode_ids)
-
-    def _touch_centroids(self) -> None:
-        if self._touched is not None:
-            self._touched.centroids = True
-
-    # -- helpers
-
-    def _id(self, point: Point) -> UUID:
-        return p.point_id(self._namespace, point.episode_id, point.window)
-
-    def _stored(self, episode_ids: Sequence[str]) -> dict[str, list[tuple[UUID, int]]]:
-        """(point id, generation) of every point of the episodes."""
-        if not episode_ids:
-            return {}
-        stored: dict[str, list[tuple[UUID, int]]] = {}
-        for record in self._scroll(list(dict.fromkeys(episode_ids)), [p.EPISODE, p.GENERATION], False):
-            row = (engine.uuid_of(record.id), engine.whole(record.payload, p.GENERATION))
-            stored.setdefault(engine.text(record.payload, p.EPISODE), []).append(row)
-        return stored
-
-    def _scroll(self, episode_ids: list[str], fields: list[str] | bool, vectors: list[str] | bool) -> list[edge.Record]:
-        shard = self._readable()
-        if shard is None:
-            return []
-        condition = engine.any_of(p.EPISODE, episode_ids)
-        found: list[edge.Record] = []
-        offset = None
-        while True:
-            records, offset = shard.scroll(
-                edge.ScrollRequest(
-                    offset=offset, limit=PAGE, filter=condition, with_payload=fields, with_vector=vectors
-                )
-            )
-            found += records
-            if offset is None:
-                return found

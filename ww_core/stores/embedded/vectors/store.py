@@ -8,6 +8,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -54,17 +55,14 @@ class Owner:
         self._lock = lock
         # The socket comes first: clients find it and wait, however long a large shard takes to open.
         self._server = Server(directory)
-        try:
-            writing = threading.RLock()
-            self.shard = TieredVectors(
-                Shard(directory, namespace=namespace),
-                Shard(directory / COLD, namespace=namespace, cold=True),
-                archive_cold=archive_cold,
-                writing=lambda: writing,
-            )
-        except BaseException:
-            self._server.close()
-            raise
+        with ExitStack() as on_failure:
+            on_failure.callback(self._server.close)
+            hot = Shard(directory, namespace=namespace)
+            on_failure.callback(hot.close)
+            cold = Shard(directory / COLD, namespace=namespace, cold=True)
+            on_failure.pop_all()
+        writing = threading.RLock()
+        self.shard = TieredVectors(hot, cold, archive_cold=archive_cold, writing=lambda: writing)
         self._server.serve(self.shard)
 
     def close(self) -> None:

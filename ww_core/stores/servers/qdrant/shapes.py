@@ -109,6 +109,15 @@ def any_of(field: str, values: Sequence[str]) -> models.FieldCondition:
     return models.FieldCondition(key=field, match=models.MatchAny(any=list(values)))
 
 
+OUTDATED_CENTROIDS = models.Filter(
+    must=[
+        any_of(p.KIND, [p.CENTROID_KIND]),
+        models.IsEmptyCondition(is_empty=models.PayloadField(key=p.CENTROID_VECTOR)),
+    ]
+)
+"""Those without a vector in their payload."""
+
+
 def older_than(generation: int) -> models.FieldCondition:
     return models.FieldCondition(key=p.GENERATION, range=models.Range(lt=generation))
 

@@ -15,7 +15,7 @@ from ww_core.config import Settings
 from ww_core.errors import ConfigurationError
 from ww_core.stores import points as p
 from ww_core.stores.ports import Centroid, Fingerprint, Point
-from ww_core.stores.servers import qdrant_shapes as shapes
+from ww_core.stores.servers.qdrant import shapes
 
 PAGE = 1000
 """Points read in one scroll."""
@@ -103,6 +103,13 @@ def create(client: QdrantClient, settings: Settings, fingerprint: Fingerprint, *
         for key in shard_keys(settings):
             if key not in existing:
                 client.create_shard_key(collection, key)
+
+
+def drop_outdated(client: QdrantClient, settings: Settings, collection: str) -> None:
+    """Remove centroids that have no vector in their payload, as older collections have them."""
+    if client.count(collection, count_filter=shapes.OUTDATED_CENTROIDS, exact=True).count:
+        these = models.FilterSelector(filter=shapes.OUTDATED_CENTROIDS)
+        client.delete(collection, these, wait=True, shard_key_selector=every_shard(settings))
 
 
 def _check_cluster(client: QdrantClient) -> None:

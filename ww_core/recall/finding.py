@@ -1,0 +1,85 @@
+"""Finding candidates: what each signal of a query proposes, and what the others say of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ww_core.models import Vector
+from ww_core.recall.candidates import Pool, gather
+from ww_core.recall.fusion import fuse
+from ww_core.recall.profile import Frequency
+from ww_core.recall.query import QueryReading
+from ww_core.recall.weights import proposing
+from ww_core.stores.ports import DENSE_NAMES, SPARSE_NAMES, Search, SparseVector, VectorStore, Where
+
+MANY = 5000
+"""Vectors to be scanned from which signals of little weight do without a scan of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A query ready to be searched: ``dense`` (d,) is None where no model answered in time."""
+
+    reading: QueryReading
+    dense: Vector | None
+    sparse: SparseVector
+    weights: Mapping[str, float]
+    coherent: bool
+    frequency: Frequency
+
+
+class Finder:
+    """Asks one vector store. Each signal proposes ``candidates``, of which the ``best`` by their sum are kept."""
+
+    def __init__(self, vectors: VectorStore, *, candidates: int, best: int) -> None:
+        self._vectors = vectors
+        self._candidates = candidates
+        self._best = best
+
+    def find(self, query: Query, where: Where, words: Where, depth: int) -> Pool:
+        """What each signal finds: meaning in ``where``, words in ``words``, which no clusters narrow.
+
+        A term leads to its episodes by itself, wherever their clusters are, and most of them lie in other clusters.
+        ``depth``: of the results that are asked for.
+        """
+        limit = max(self._candidates, depth)
+        vectors: dict[str, Vector | SparseVector] = {}
+        weights = query.weights
+        if query.dense is not None:
+            vectors.update({name: query.dense for name in DENSE_NAMES if weights.get(name)})
+        if query.sparse.indices.size:
+            vectors.update({name: query.sparse for name in SPARSE_NAMES if weights.get(name)})
+        if not vectors:
+            return Pool(ids=(), scores={})
+        few = self._vectors.count(where, exact=False) < MANY
+        named = list(vectors) if few else proposing(vectors, weights)
+        found = self._vectors.search(
+            [Search(n, vectors[n], words if n in SPARSE_NAMES else where, limit) for n in named]
+        )
+        hits = dict(zip(named, found, strict=True))
+        pool = gather(hits, limit=limit)
+        best = max(self._best, depth)
+        if len(pool.ids) > best:
+            total = fuse(pool.scores, {}, weights, size=len(pool.ids)).total
+            pool = pool.take(np.argsort(-total, kind="stable")[:best].tolist())
+        return self._completed(pool, hits, vectors, limit, words.archived)
+
+    def _completed(
+        self,
+        pool: Pool,
+        hits: Mapping[str, Sequence[object]],
+        vectors: Mapping[str, Vector | SparseVector],
+        limit: int,
+        archived: bool | None,
+    ) -> Pool:
+        """The pool with the true scores where a signal's list ended before some candidates, or proposed nothing."""
+        asked = [name for name in vectors if name not in hits or len(hits[name]) >= limit]
+        if not asked or len(vectors) == 1 or not pool.ids:
+            return pool
+        these = Where(episode_ids=pool.ids, archived=archived)
+        searches = [Search(n, vectors[n], these, limit=len(pool.ids), exact=True) for n in asked]
+        full = gather(dict(zip(asked, self._vectors.search(searches), strict=True)), limit=len(pool.ids) + 1)
+        return pool.updated(full)
