@@ -1,13 +1,14 @@
 """What Celery logs of messages and tasks in a worker, without what is in them: a body may be an episode's text.
 
 Celery dumps the whole body of a message that it does not know, or cannot read, at ERROR; every body at DEBUG; and the
-representation of whatever a task raises, which may quote the argument that it refuses.
+representation of whatever a task raises, which may quote the argument that it refuses, or that it stumbled over.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from types import TracebackType
 from typing import Any
 
 _MAX_CHARS = 200
@@ -15,6 +16,11 @@ _AWAY = "consumer: Cannot connect to"
 _HIDDEN = "<not logged>"
 _QUOTING = "InvalidInput("
 """How the representation of an error begins that repeats what was wrong: it is in the task's result."""
+
+_WITHOUT_TEXT = frozenset(
+    f"ww.{name}" for name in ("alerts", "consolidate", "consolidate_due", "decay", "embed_pending", "sweep", "verify")
+)
+"""Tasks that no text is sent to: what their errors say is logged."""
 
 
 def install() -> None:
@@ -71,16 +77,42 @@ def _pool(record: logging.LogRecord) -> None:
 
 
 def _task(record: logging.LogRecord) -> None:
-    """A task's beginning or end: who and how, never with what."""
+    """A task's beginning or end: who and how, never with what; of a defect, where and of what kind it is."""
+    where = ""
+    if record.exc_info and not (isinstance(record.args, dict) and record.args.get("name") in _WITHOUT_TEXT):
+        kind, _, frames = record.exc_info
+        where = _place(kind, frames)
+        record.exc_info, record.exc_text = None, None
     if isinstance(record.args, dict):
-        record.args = _without_arguments(record.args)
+        record.args = _without_arguments(record.args, where)
     data = getattr(record, "data", None)
     if isinstance(data, dict):
-        record.__dict__["data"] = _without_arguments(data)
+        record.__dict__["data"] = _without_arguments(data, where)
 
 
-def _without_arguments(context: dict[str, Any]) -> dict[str, Any]:
+def _hook(record: logging.LogRecord) -> None:
+    """A hook that failed: it was given a text. What was never raised is our own verdict on it."""
+    if isinstance(record.args, tuple):
+        record.args = tuple(
+            _place(type(one), one.__traceback__) if isinstance(one, BaseException) and one.__traceback__ else one
+            for one in record.args
+        )
+
+
+def _place(kind: type[BaseException] | None, frames: TracebackType | None) -> str:
+    """An error's kind and where it came from, outermost first, as a traceback shows it, without what it says."""
+    told = f"{kind.__name__ if kind else 'error'} (what it says is not logged)"
+    while frames is not None:
+        code = frames.tb_frame.f_code
+        told += f'\n  File "{code.co_filename}", line {frames.tb_lineno}, in {code.co_name}'
+        frames = frames.tb_next
+    return told
+
+
+def _without_arguments(context: dict[str, Any], where: str) -> dict[str, Any]:
     told = {key: _HIDDEN if key in ("args", "kwargs") else value for key, value in context.items()}
+    if where:
+        return {**told, "exc": where, "traceback": _HIDDEN}
     error = told.get("exc")
     if isinstance(error, str) and error.startswith(_QUOTING):
         told["exc"] = f"{_QUOTING[:-1]} (what it says is in the result)"
@@ -93,4 +125,5 @@ _CLEANERS: dict[str, Callable[[logging.LogRecord], None]] = {
     "celery.pool": _pool,
     "celery.app.trace": _task,
     "celery.worker.strategy": _task,
+    "ww_core.hooks": _hook,
 }

@@ -114,12 +114,10 @@ class Dispatcher:
             return 0.0
         if report.retry_in > 0:
             return report.retry_in
-        # rows that wait for their next attempt, or that another process holds or held when it died
+        # rows that wait for their next attempt, or that another process holds
         if self._deployment.graph.oldest_pending() is None:
             self._look = 0.0
             return SWEEP_SECONDS
-        if self.jobs.free_leases():
-            return 0.0
         self._look = min(LONGEST_LOOK_SECONDS, max(0.5, 2 * self._look))
         return self._look
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
 from typing import Protocol
@@ -105,7 +106,8 @@ class Jobs:
         should_yield: Callable[[], bool] = never,
         on_progress: Callable[[DrainReport], None] | None = None,
     ) -> DrainReport:
-        """Embed what is pending, then refresh what is stale; rings where time ran out before the work did."""
+        """Embed what is pending, then refresh what is stale; rings where time ran out before the work did, and where
+        rows are free again that a process held when it died."""
         clock = self._drain.clock
         started = clock()
 
@@ -120,6 +122,8 @@ class Jobs:
             report = self._drain.run(
                 max_seconds=max_seconds, should_stop=should_stop, should_yield=should_yield, on_progress=share
             )
+        if not report.more and not report.outage and not should_stop() and self.free_leases():
+            report = replace(report, more=True)
         left = max_seconds - (clock() - started)
         stale = False
         if not report.more and not report.outage and left > 0 and not should_stop():
@@ -234,6 +238,12 @@ class Jobs:
         """Let rows be claimed again whose holder is gone; how many there were."""
         parts = self.deployment
         return parts.graph.expire_leases(max_attempts=parts.settings.task_max_attempts)
+
+    def take_over(self) -> None:
+        """Free what processes held that are gone, and ring for it: whoever starts may come in the place of one."""
+        if self.free_leases():
+            self.bells.embed()
+        self._ring_for_runs()
 
     def sweep(self, *, should_stop: Callable[[], bool] = never) -> SweepReport:
         """Look for work that nobody rang for, and ring."""

@@ -160,6 +160,8 @@ def _enter_child(**_: object) -> None:
             work.deployment.watch_backlog()
         work.deployment.publish()
         work.deployment.graph.ping()
+        if queues & {Queue.EMBED, Queue.CONSOLIDATE}:
+            work.take_over()  # before the model is loaded: a sibling that is idle has it already
         if Queue.EMBED in queues:
             work.warm()
         elif Queue.QUERY in queues:

@@ -189,6 +189,25 @@ def embedded(record: Deployment, session: str, count: int) -> None:
     record.graph.mark_embedded(session, {claim.episode.episode_id: 1 for claim in claims})
 
 
+DYING = """
+import os, sys
+from pathlib import Path
+from ww_core.stores.embedded.graph import SqliteGraphStore
+assert len(SqliteGraphStore(Path(sys.argv[1])).claim(10, token="t", lease_seconds=3600)) == 4
+os._exit(0)
+"""
+
+
+def test_who_finds_nothing_to_claim_frees_what_the_dead_hold_and_rings(record: Deployment, tmp_path: Path) -> None:
+    record.ingest.store_batch([{"content": f"text {i}", "session_id": "s"} for i in range(4)])
+    bells = Bells()
+    jobs = Jobs(record, bells)
+    run_python(DYING, str(record.settings.data_dir / GRAPH_FILE), cwd=tmp_path, PYTHONPATH=str(ROOT))
+    assert not record.graph.has_work()
+    assert (jobs.embed_pending().more, bells.embeds) == (True, 1)
+    assert record.graph.has_work()
+
+
 def test_scheduled_runs_are_handed_out_a_few_at_a_time_oldest_first(record: Deployment) -> None:
     for name in ("b", "a", "d", "c"):
         embedded(record, name, 3)

@@ -9,14 +9,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from neo4j import GraphDatabase, Transaction
-from neo4j.exceptions import TransientError
+from neo4j.exceptions import Neo4jError
 
 from tests.contract.graphs import claimed, embed, episodes, ids, neo4j_settings
+from tests.processes import until
 from tests.support.neo4j_fixture import skip_without_neo4j
 from tests.support.neo4j_server import Neo4jServer
 from ww_core.deployment import Deployment
@@ -52,6 +54,10 @@ def cypher(location: str, query: str, **parameters: object) -> list[list[object]
     with GraphDatabase.driver(uri, auth=("neo4j", password), notifications_min_severity="OFF") as driver:
         records, _, _ = driver.execute_query(query, {"ns": namespace, **parameters})  # type: ignore[arg-type]
         return [list(record.values()) for record in records]
+
+
+def deadlock() -> Neo4jError:
+    return Neo4jError._hydrate_neo4j(code="Neo.TransientError.Transaction.DeadlockDetected", message="deadlock")
 
 
 class TestSettings:
@@ -100,6 +106,29 @@ class TestSettings:
         assert server.utilisation == 0
         server.close()
 
+    def test_a_store_waits_for_a_busy_pool_as_long_as_the_setting_says(
+        self, open_graph: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        graph = open_graph(neo4j_pool_size=1, neo4j_acquisition_timeout=60)
+        graph.add(episodes(1))  # its plan is made
+        monkeypatch.setattr(connection, "PATIENCE_SECONDS", 1.0)
+        held, done = threading.Event(), threading.Event()
+
+        def hold(tx: Transaction) -> None:
+            tx.run("RETURN 1").consume()
+            held.set()
+            assert done.wait(60)
+
+        with ThreadPoolExecutor(2) as pool:
+            holder = pool.submit(graph._server.read, hold)
+            assert held.wait(20)
+            adding = pool.submit(graph.add, episodes(1, start=1))
+            with pytest.raises(FutureTimeout):
+                adding.result(1.5)
+            done.set()
+            holder.result()
+            assert [result.outcome.value for result in adding.result()] == ["created"]
+
     @pytest.mark.parametrize("retries", [0, 2])
     def test_a_transaction_is_repeated_as_often_as_set(self, location: str, retries: int) -> None:
         server = Server(neo4j_settings(location, neo4j_max_transaction_retry=retries))
@@ -109,9 +138,7 @@ class TestSettings:
             nonlocal calls
             calls += 1
             tx.run("CREATE (:Fact {ns: $ns, key: $key, value: 'x'})", ns="retried", key=uuid4().hex).consume()
-            raise TransientError._basic_hydrate(
-                neo4j_code="Neo.TransientError.Transaction.DeadlockDetected", message="deadlock"
-            )
+            raise deadlock()
 
         with pytest.raises(StoreUnavailable, match="deadlock"):
             server.write(deadlocked)
@@ -277,6 +304,39 @@ class TestFaults:
         assert graph._server.read(lambda tx: tx.run(long).single(strict=True)["total"]) == 200000010000000
         assert time.monotonic() - started > 0.2, "else it proves nothing"
 
+    def test_a_write_that_was_reported_as_failed_does_not_happen_later(
+        self, location: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        server = Server(neo4j_settings(location))
+        server.read(lambda tx: tx.run("RETURN 1").consume())
+        monkeypatch.setattr(connection, "PATIENCE_SECONDS", 0.2)
+        slow = threading.Event()
+
+        def work(tx: Transaction) -> None:
+            tx.run("CREATE (:Fact {ns: 'late', key: $key, value: 'x'})", key=uuid4().hex).consume()
+            assert slow.wait(60)
+
+        with pytest.raises(StoreUnavailable, match=r"had not done it after.*nothing was written"):
+            server.write(work, prompt=True)
+        slow.set()
+        until(lambda: server.utilisation == 0, what="the call that was left behind ends")
+        assert cypher(location, "MATCH (f:Fact {ns: 'late'}) RETURN count(f)") == [[0]]
+        server.close()
+
+    def test_a_call_from_before_a_close_does_not_open_the_store_again(self, location: str) -> None:
+        server = Server(neo4j_settings(location))
+
+        def closing(tx: Transaction) -> None:
+            tx.run("RETURN 1").consume()
+            server.close()
+            raise deadlock()
+
+        with pytest.raises(StoreUnavailable, match="closed meanwhile"):
+            server.write(closing)
+        assert server._driver is None
+        assert server.read(lambda tx: tx.run("RETURN 1").single(strict=True)[0]) == 1, "a later call does"
+        server.close()
+
     def test_a_child_process_connects_by_itself(self, open_graph: Open) -> None:
         graph = open_graph()
         graph.add(episodes(2))
@@ -341,7 +401,8 @@ def test_an_outage_fails_fast_and_ends_without_a_restart(tmp_path: Path, monkeyp
         assert time.monotonic() - started < 5
         server.thaw()
         monkeypatch.undo()
-        graph.add(episodes(2, start=4))
+        until(lambda: "ww-neo4j" not in {thread.name for thread in threading.enumerate()}, what="what was left ends")
+        assert [r.outcome.value for r in graph.add(episodes(2, start=4))] == ["created"] * 2, "reported as failed"
         assert (graph.counts().pending, graph.counts().balanced) == (6, True)
     finally:
         graph.close()

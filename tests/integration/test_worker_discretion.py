@@ -3,19 +3,44 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
+import pytest
 from celery import Celery
 from kombu import Connection, Exchange, Producer
 
-from tests.processes import RedisServer, Worker, until
+from tests.processes import ROOT, RedisServer, Worker, until
 from ww_core.stores.ports import Queue
 from ww_workers.settings import UNACKED
 
 QUEUE = Queue.MAINTAIN.value
+
+
+DEFECTS = """
+from ww import hooks
+from ww_core.embedding import service
+from ww_core.stores.embedded.graph import SqliteGraphStore
+
+def add(self, episodes):
+    try:
+        int(episodes[0].content)
+    except ValueError as error:
+        raise LookupError(f"cannot keep {episodes[0].content}") from error
+
+def encode_query(self, text):
+    raise ValueError(text)
+
+@hooks.before_store
+def look(episode):
+    raise ValueError(episode.content)
+
+SqliteGraphStore.add = add
+service.EmbeddingService.encode_query = encode_query
+"""
 
 
 def _raw(redis_url: str, bodies: list[tuple[dict[str, object], bytes, str]]) -> None:
@@ -83,4 +108,27 @@ def test_no_message_ends_a_worker_and_no_text_of_one_is_logged(
     assert log.count("raised") == 9, "what a task refuses is told"
     assert "Unrecoverable" not in log, "no message ends the worker"
     assert "Pool callback raised" not in log, "nor troubles its pool"
+    assert mark not in log, [line for line in log.splitlines() if mark in line]
+
+
+def test_a_defect_that_quotes_a_text_is_told_by_its_place_and_kind(
+    redis_server: RedisServer, start_worker: Callable[..., Worker], tmp_path: Path
+) -> None:
+    mark = f"quagga{uuid4().hex[:8]}"
+    (tmp_path / "defects.py").write_text(DEFECTS)
+    given = {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}", "T4DM_HOOKS": "defects"}
+    worker = start_worker(tmp_path / "data", "-Q", QUEUE, "-c", "1", "-l", "DEBUG", **given)
+    sender = Celery(broker=redis_server.url, backend=redis_server.url, set_as_current=False)
+    stored = sender.send_task("ww.store", kwargs={"content": f"the {mark} escaped"}, queue=QUEUE)
+    with pytest.raises(LookupError, match=mark):
+        stored.get(timeout=90)  # who sent it is told
+    asked = sender.send_task("ww.embed_query", kwargs={"text": f"where is the {mark}"}, queue=QUEUE, shadow="ww.other")
+    with pytest.raises(ValueError, match=mark):
+        asked.get(timeout=90)
+    worker.terminate()
+    log = worker.output()
+    assert "hook failed: defects.look: ValueError (what it says is not logged)" in log
+    assert "raised unexpected: LookupError (what it says is not logged)" in log
+    assert "raised unexpected: ValueError (what it says is not logged)" in log
+    assert f'File "{tmp_path / "defects.py"}", line 10, in add' in log
     assert mark not in log, [line for line in log.splitlines() if mark in line]

@@ -20,6 +20,8 @@ from ww_core.maintenance.drain import Drain
 from ww_core.maintenance.erase import erase
 from ww_core.maintenance.sweep import sweep
 from ww_core.maintenance.verify import verify
+from ww_core.stores.ports import Queue
+from ww_workers.doorbell import flag_key
 
 TEXTS = [f"text number {i}" for i in range(20)]
 
@@ -152,4 +154,24 @@ def test_kill_9_of_a_celery_worker_in_mid_drain_loses_and_doubles_nothing(
         until(lambda: memory.sync.counts().embedded == 199, within=2 * BOUND, what="all embedded")
         counts = memory.sync.counts()
         assert (counts.acknowledged, counts.dead, counts.erased, counts.balanced) == (200, 0, 1, True)
+        assert memory.sync.verify().ok
+
+
+def test_what_a_killed_child_held_is_embedded_by_the_next_one_without_a_sweep(
+    start_worker: Callable[..., Worker], redis_server: RedisServer, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    worker = start_worker(data, "-c", "1", "-Q", Queue.EMBED.value, T4DM_EMBEDDING_LEASE="3600")
+    with EpisodicMemory(session_id="s", data_dir=data, redis_url=redis_server.url) as memory:
+        memory.sync.store_batch([f"{i} " + "some longer text about the sea. " * 20 for i in range(50)])
+        until(lambda: memory.sync.counts().embedded > 0, what="some are embedded")
+        with redis_server.client() as client:
+            # no sweep from here on: whoever rings for one finds that it was rung for; and nothing that waits already
+            client.set(flag_key("ww", "sweep"), "test", ex=3600)
+            client.delete(Queue.EMBED.value, flag_key("ww", Queue.EMBED.value))
+        (child,) = worker.children()
+        child.kill()
+        counts = memory.sync.counts()
+        assert (counts.leased > 0, counts.embedded < 50) == (True, True)
+        until(lambda: memory.sync.counts().embedded == 50, what="all embedded")
         assert memory.sync.verify().ok

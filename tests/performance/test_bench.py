@@ -6,11 +6,15 @@ import json
 import math
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
+from tests.processes import BOUND, ROOT, clean_environment, until
 from ww.bench import BENCHMARKS, Figure, Scale, measure, registry
 from ww.bench.apart import alone
 from ww.bench.figure import SCALES, Bench
@@ -72,6 +76,30 @@ def breaking(bench: Bench) -> Iterator[Figure]:
     raise ValueError("this one\nbreaks")
 
 
+INTERRUPTED = """
+import sys
+from ww.bench import measure, registry
+from ww.bench.figure import SCALES
+from ww_core.config import Settings
+
+if __name__ == "__main__":
+    registry.BENCHMARKS = {"one": registry.Entry("tests.performance.test_bench", "holding", "a test", 1, 2)}
+    say = lambda line: print(line, flush=True)
+    list(measure(["one"], Settings(data_dir=sys.argv[1]), SCALES["tiny"], say=say, apart=True))
+"""
+
+
+def holding(bench: Bench) -> Iterator[Figure]:
+    """A benchmark that starts a server in a session of its own, and waits for something."""
+    with subprocess.Popen(["sleep", "600"], start_new_session=True) as server:
+        try:
+            bench.say(f"server {server.pid}")
+            server.wait()
+        finally:
+            server.kill()
+    yield Figure("never", 1, "1/s")
+
+
 def starting(bench: Bench) -> Iterator[Figure]:
     """A benchmark that starts a process of its own, and says so."""
     bench.say("starting")
@@ -94,6 +122,29 @@ def test_a_benchmark_that_breaks_or_dies_loses_no_figure(
     assert found[2].value != os.getpid(), "each has a process of its own"
     assert "starting" in said
     assert "2 min in all" in said[0]
+
+
+@pytest.mark.parametrize("everybody", [True, False], ids=["on a terminal", "the command alone"])
+def test_ctrl_c_ends_what_a_benchmark_started(tmp_path: Path, everybody: bool) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(INTERRUPTED)
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(tmp_path / "data")],
+        env=clean_environment(PYTHONPATH=str(ROOT)),
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    with process:
+        assert process.stdout is not None
+        server = next(int(line.split()[1]) for line in process.stdout if line.startswith("server"))
+        try:
+            (os.killpg if everybody else os.kill)(process.pid, signal.SIGINT)
+            assert process.wait(BOUND) in (1, -signal.SIGINT)
+            until(lambda: not psutil.pid_exists(server), within=5, what="the server is ended")
+        finally:
+            if psutil.pid_exists(server):
+                os.kill(server, signal.SIGKILL)
 
 
 def test_a_data_set_that_is_not_there_is_named_and_judged_as_nothing(

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,7 +27,9 @@ import os, sys
 from pathlib import Path
 from ww_core.stores.embedded.graph import SqliteGraphStore
 graph = SqliteGraphStore(Path(sys.argv[1]))
-if sys.argv[2] == "claim":
+if sys.argv[2] == "nothing":
+    graph._db.holders.mine()
+elif sys.argv[2] == "claim":
     graph.claim(100, token="t", lease_seconds={HOUR})
 else:
     run = graph.start_run(graph.request_run("s").run_id, token="t", lease_seconds={HOUR})
@@ -141,4 +146,44 @@ def test_a_session_that_a_killed_process_tidied_up_is_free_at_once(
     _kill(holder)
     graph.expire_leases(max_attempts=3)
     assert graph.hold_run(published.run_id, token="u", lease_seconds=60)
+    graph.close()
+
+
+def test_what_a_dead_process_left_is_removed_though_it_held_nothing(
+    tmp_path: Path, hold: Callable[..., subprocess.Popen[str]]
+) -> None:
+    graph = SqliteGraphStore(tmp_path / "graph.sqlite3")
+    holder = hold("nothing")
+    directory = tmp_path / "graph.sqlite3-holders"
+    (left,) = directory.iterdir()
+    half, fresh = directory / "half.new", directory / "fresh.new"
+    half.touch()
+    fresh.touch()
+    os.utime(half, (time.time() - HOUR,) * 2)
+    assert graph.expire_leases(max_attempts=3) == 0
+    assert set(directory.iterdir()) == {left, fresh}, "one lives, and one may be taking its lock just now"
+    _kill(holder)
+    assert graph.expire_leases(max_attempts=3) == 0
+    assert set(directory.iterdir()) == {fresh}
+    graph.close()
+
+
+def test_a_dead_run_that_nobody_restarts_is_written_down_once(
+    tmp_path: Path, hold: Callable[..., subprocess.Popen[str]]
+) -> None:
+    graph = SqliteGraphStore(tmp_path / "graph.sqlite3")
+    graph.add(episodes(2))
+    embed(graph)
+    _kill(hold("run"))
+    graph.expire_leases(max_attempts=3)
+    writer = sqlite3.connect(tmp_path / "graph.sqlite3", isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
+    looked = threading.Thread(target=graph.expire_leases, kwargs={"max_attempts": 3})
+    looked.start()
+    looked.join(2)
+    alive = looked.is_alive()
+    writer.execute("ROLLBACK")
+    writer.close()
+    looked.join()
+    assert not alive, "a look waits for no writer"
     graph.close()

@@ -185,6 +185,16 @@ def test_an_open_quote_does_not_swallow_the_csv_file(tmp_path: Path) -> None:
     assert sum(isinstance(one, Found) for one in found) > 5_000
 
 
+def test_a_csv_file_that_was_cut_off_in_a_quote_does_not_store_half_a_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('content\n"whole"\n"half of\nthe te')
+    whole, half = read(path)
+    assert isinstance(whole, Found)
+    assert isinstance(half, Refused)
+    assert "open at the end" in str(half.error)
+    assert (half.place.line, b"".join(half.raw)) == (3, b'"half of\nthe te')
+
+
 @pytest.mark.parametrize("header", ["title,body", "content,content"])
 def test_a_csv_without_a_content_column_is_refused_at_its_header(tmp_path: Path, header: str) -> None:
     path = tmp_path / "a.csv"

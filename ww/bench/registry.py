@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import multiprocessing
 import shutil
+import signal
+import sys
 import tempfile
 import time
 import traceback
@@ -53,7 +55,7 @@ BENCHMARKS: Mapping[str, Entry] = {
 
 ALL = "all"
 END_SECONDS = 10.0
-"""How long a process that has said everything may take to end."""
+"""How long a process that has said everything, or is told to stop, may take to end."""
 
 
 def measure(
@@ -112,8 +114,11 @@ def _apart(name: str, entry: Entry, bench: Bench) -> Iterator[Figure]:
                 bench.say(said)
     finally:
         ours.close()
-        process.join(END_SECONDS if over else 0)
-        if process.is_alive():
+        if not over:  # it may have servers and workers of its own to end
+            process.terminate()
+        try:
+            process.join(END_SECONDS)
+        finally:
             process.kill()
             process.join()
     bench.say(f"  {name} took {time.monotonic() - started:.0f} s")
@@ -121,6 +126,8 @@ def _apart(name: str, entry: Entry, bench: Bench) -> Iterator[Figure]:
 
 def _report(pipe: Connection, name: str, entry: Entry, directory: Path, scale: Scale, settings: Settings) -> None:
     """In the other process."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _end)
     try:
         for figure in _here(entry, Bench(directory, scale, settings, pipe.send)):
             pipe.send(figure)
@@ -130,3 +137,10 @@ def _report(pipe: Connection, name: str, entry: Entry, directory: Path, scale: S
         return
     pipe.send(f"  {name} had up to {most_resident():.1f} GiB of memory")
     pipe.send(None)
+
+
+def _end(number: int, _: object) -> None:
+    """Unwind, so that whatever was started is ended; nothing interrupts that."""
+    for other in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(other, signal.SIG_IGN)
+    sys.exit(128 + number)

@@ -22,13 +22,18 @@ class _Lines:
         self._decode = decode
         self.taken: list[Record] = []
         self.refused: list[tuple[Record, InvalidInput]] = []
+        self.ended = False
 
     def __iter__(self) -> _Lines:
         return self
 
     def __next__(self) -> str:
         while True:
-            record = next(self._records)
+            try:
+                record = next(self._records)
+            except StopIteration:
+                self.ended = True
+                raise
             text = self._decode(record)
             if isinstance(text, str):
                 self.taken.append(record)
@@ -57,6 +62,8 @@ def rows(
         except csv.Error as error:
             # The csv module gives up on a field above 131 072 characters, so an open quote cannot swallow the file.
             broken = str(error)
+        if cells is not None and source.ended:  # it asked for more, and makes a row of what it has
+            broken = "a quote is still open at the end of the file"
         yield from source.refused
         source.refused.clear()
         if cells is None and not broken:

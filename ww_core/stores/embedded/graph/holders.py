@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from uuid import uuid4
 
 SUFFIX = ".lock"
+UNNAMED_SUFFIX = ".new"
+UNNAMED_SECONDS = 60.0
+"""A file that has no name yet for longer belongs to nobody any more: taking a lock is done in an instant."""
 
 
 class Holders:
@@ -35,7 +39,7 @@ class Holders:
         self._directory.mkdir(mode=0o700, exist_ok=True)
         name = uuid4().hex
         # locked before it has its name: nobody may find it free in between
-        unnamed = self._directory / f"{name}.new"
+        unnamed = self._directory / f"{name}{UNNAMED_SUFFIX}"
         fd = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -55,6 +59,9 @@ class Holders:
         with contextlib.suppress(OSError):
             for file in self._directory.glob(f"*{SUFFIX}"):
                 if self.dead([file.stem]):
+                    file.unlink(missing_ok=True)
+            for file in self._directory.glob(f"*{UNNAMED_SUFFIX}"):
+                if time.time() - file.stat().st_mtime > UNNAMED_SECONDS:
                     file.unlink(missing_ok=True)
 
     def leave(self) -> None:

@@ -28,7 +28,7 @@ _RELEASE = "UPDATE episode SET state = 0, lease = 0, due_at = ? WHERE seq = ?"
 _PLACED = f"""SELECT e.seq FROM json_each(?) j CROSS JOIN episode e ON e.seq = j.value
   JOIN session s ON s.session = e.session
   WHERE EXISTS (SELECT 1 FROM membership m WHERE m.session = e.session AND m.seq = e.seq AND {VISIBLE})"""
-_HOLDERS = "SELECT holder FROM lease UNION SELECT holder FROM run WHERE token IS NOT NULL"
+_HOLDERS = "SELECT holder FROM lease UNION SELECT holder FROM run WHERE token IS NOT NULL AND expires_at > ?"
 _RUNS_OF_THE_DEAD = "UPDATE run SET expires_at = 0 WHERE token IS NOT NULL AND holder = ?"
 _FRESH = """INSERT OR IGNORE INTO fresh SELECT e.session, e.at, e.position, e.episode_id, e.seq
   FROM json_each(?) j CROSS JOIN episode e ON e.seq = j.value"""
@@ -128,11 +128,13 @@ class Outbox(Part):
         return State.DEAD if attempts >= max_attempts else State.PENDING
 
     def expire_leases(self, *, max_attempts: int) -> int:
-        """See GraphStore."""
+        """See GraphStore. Where nobody died and nothing ran out it writes nothing."""
+        self._db.holders.tidy()
         expired = "SELECT lease, alone FROM lease WHERE expires_at <= ? ORDER BY lease"
         with self._db.read() as db:
-            dead = self._db.holders.dead(name for (name,) in db.execute(_HOLDERS))
-            if not dead and db.execute(expired, (self._now(),)).fetchone() is None:
+            now = self._now()
+            dead = self._db.holders.dead(name for (name,) in db.execute(_HOLDERS, (now,)))
+            if not dead and db.execute(expired, (now,)).fetchone() is None:
                 return 0
         freed = 0
         with self._db.write() as db:
@@ -148,7 +150,6 @@ class Outbox(Part):
                 if not alone:
                     _halve(db, seqs)
                 db.execute("DELETE FROM lease WHERE lease = ?", (lease,))
-        self._db.holders.tidy()
         return freed
 
     def dead_letters(self, *, limit: int = 100, after: str | None = None) -> list[DeadLetter]:

@@ -11,7 +11,6 @@ import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from ssl import PROTOCOL_TLS_CLIENT, SSLContext
 from typing import Any, TypeVar
@@ -24,6 +23,7 @@ from neo4j.exceptions import DriverError, Neo4jError
 from ww_core.config import Settings
 from ww_core.errors import ConfigurationError, StoreUnavailable
 from ww_core.stores.servers.neo4j import failures
+from ww_core.stores.servers.neo4j.call import Call
 from ww_core.stores.servers.neo4j.migrations import migrate
 from ww_core.version import VERSION
 
@@ -32,9 +32,9 @@ CONNECT_SECONDS = 5.0
 IDLE_SECONDS = 60.0
 """A connection idle for longer is tried out before it is used: a firewall may have dropped it."""
 PATIENCE_SECONDS = 20.0
-"""After so long without an answer a store gives up, and any other call looks whether the server answers at all. One
-that is stopped, or cut off, keeps its connections and says nothing, and the driver waits for as long as the server
-promised to give a sign of life, 120 s. A query that takes its time is waited for."""
+"""After so long without an answer a call looks whether the server answers at all. One that is stopped, or cut off,
+keeps its connections and says nothing, and the driver waits for as long as the server promised to give a sign of life,
+120 s. A store gives up then in any case; a query that takes its time is waited for."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 1.0
 """Seconds before the first and before any further repetition of a transaction, at most; jittered."""
 
@@ -65,6 +65,7 @@ class Server:
         self._opening = threading.Lock()
         self._driver: Driver | None = None
         self._bookmarks: BookmarkManager | None = None
+        self._slots = threading.Semaphore(settings.neo4j_pool_size)
         self._in_use = 0
         self._closed = 0
         self._silent = False
@@ -87,34 +88,64 @@ class Server:
         """
         return self._run(work, WRITE_ACCESS, again=again, prompt=prompt)
 
-    def _attended(self, call: Callable[[], T], *, prompt: bool) -> T:
-        """What ``call`` returns, on a thread of its own: one that is stuck in the driver is left behind.
+    def _attended(self, work: Callable[[Transaction], T], call: Call, *, prompt: bool) -> T:
+        """What one attempt returns, made on a thread of its own: one that is stuck in the driver is left behind, and
+        changes nothing where it comes free later.
 
-        Raises StoreUnavailable where the server says nothing; what became of the call is unknown then.
+        Raises StoreUnavailable where the server says nothing, or takes too long for a ``prompt`` call.
         """
         if self._silent:  # one call has found out: the others need not wait as long
-            self._silent = not self._answers()
-            if self._silent:
-                raise self._unanswered(CONNECT_SECONDS)
+            self._hear(call, CONNECT_SECONDS)
+        slots = self._slot(call)
         answer: Future[T] = Future()
 
         def run() -> None:
             try:
-                answer.set_result(call())
+                try:
+                    found = self._attempt(work, call)
+                finally:
+                    slots.release()
+                answer.set_result(found)
             except BaseException as error:  # handed to who waits
                 answer.set_exception(error)
 
-        threading.Thread(target=run, name="ww-neo4j", daemon=True).start()
-        while not wait([answer], timeout=PATIENCE_SECONDS).done:
-            if prompt or not self._answers():
-                self._silent = True
-                raise self._unanswered(PATIENCE_SECONDS)
+        try:
+            threading.Thread(target=run, name="ww-neo4j", daemon=True).start()
+        except RuntimeError:  # no more threads
+            slots.release()
+            raise
+        try:
+            while not wait([answer], timeout=PATIENCE_SECONDS).done:
+                self._hear(call, PATIENCE_SECONDS)
+                if prompt and not answer.done():
+                    raise StoreUnavailable(
+                        f"Neo4j at {self.place} had not done it after {PATIENCE_SECONDS:g} s{call.give_up()}",
+                        hint="it answers, but is it overloaded? A repeat with the same episode_id is stored once",
+                    )
+        except KeyboardInterrupt:
+            call.give_up()
+            raise
         return answer.result()
 
-    def _unanswered(self, seconds: float) -> StoreUnavailable:
-        return StoreUnavailable(
-            f"Neo4j at {self.place} did not answer within {seconds:g} s", hint="is the server stopped, or cut off?"
-        )
+    def _slot(self, call: Call) -> threading.Semaphore:
+        """Wait for one of the ``neo4j_pool_size`` connections to be free, here rather than in the driver, where it
+        could not be told from a server that says nothing; to be released."""
+        slots, end = self._slots, time.monotonic() + self._settings.neo4j_acquisition_timeout
+        while not slots.acquire(timeout=max(0.0, min(PATIENCE_SECONDS, end - time.monotonic()))):
+            self._hear(call, CONNECT_SECONDS)
+            if time.monotonic() >= end:
+                call.give_up()
+                raise failures.busy(self.place)
+        return slots
+
+    def _hear(self, call: Call, waited: float) -> None:
+        """Find out whether the server answers. Raises StoreUnavailable where it does not, the call given up."""
+        self._silent = not self._answers()
+        if self._silent:
+            raise StoreUnavailable(
+                f"Neo4j at {self.place} did not answer within {waited:g} s{call.give_up()}",
+                hint="is the server stopped, or cut off?",
+            )
 
     def _answers(self) -> bool:
         """Whether a new connection is answered, within CONNECT_SECONDS."""
@@ -128,15 +159,18 @@ class Server:
         with self._lock:
             driver, self._driver = self._driver, None
             self._closed += 1
+            # what was left behind keeps its own
+            self._slots = threading.Semaphore(self._settings.neo4j_pool_size)
             if driver is not None:
                 driver.close()
 
     def _run(self, work: Callable[[Transaction], T], access: str, *, again: bool, prompt: bool) -> T:
         repeated, lost = 0, 0
         started = time.monotonic()
+        call = Call(self._closed, writes=access == WRITE_ACCESS)
         while True:
             try:
-                return self._attended(partial(self._attempt, work, access), prompt=prompt)
+                return self._attended(work, call, prompt=prompt)
             except (DriverError, Neo4jError) as error:
                 if failures.repeatable(error) and repeated < self._settings.neo4j_max_transaction_retry:
                     repeated += 1
@@ -152,46 +186,55 @@ class Server:
         """A connection of the pool may date from before the server was restarted."""
         return failures.connection_lost(error) and (again or not failures.outcome_unknown(error))
 
-    def _attempt(self, work: Callable[[Transaction], T], access: str) -> T:
-        driver = self._connected()
+    def _attempt(self, work: Callable[[Transaction], T], call: Call) -> T:
+        driver = self._connected(call)
         with self._lock:
             self._in_use += 1
         try:
             with (
                 driver.session(
                     database=self._settings.neo4j_database,
-                    default_access_mode=access,
+                    default_access_mode=WRITE_ACCESS if call.writes else READ_ACCESS,
                     bookmark_manager=self._bookmarks,
                     fetch_size=-1,
                 ) as session,
                 session.begin_transaction() as transaction,
             ):
                 answer = work(transaction)
+                call.commit()
                 transaction.commit()
                 return answer
         finally:
             with self._lock:
                 self._in_use -= 1
 
-    def _connected(self) -> Driver:
+    def _connected(self, call: Call) -> Driver:
+        """The pool of the opening that the call was made on. Raises StoreUnavailable where that was closed, GivenUp."""
         with self._opening:
-            if self._driver is None:
-                driver, closed = self._open(self._settings.neo4j_acquisition_timeout), self._closed
-                try:
-                    with driver.session(database=self._settings.neo4j_database) as session:
-                        migrate(session, self.place)
-                except BaseException:
-                    driver.close()
-                    raise
-                # in a cluster, what one transaction wrote is seen by the next even where another member answers it
-                self._bookmarks = GraphDatabase.bookmark_manager() if self._uri.startswith("neo4j") else None
-                with self._lock:
-                    if closed == self._closed:
-                        self._driver = driver
-                        return driver
-                driver.close()  # whoever asked has given up meanwhile
-                raise StoreUnavailable(f"the store on Neo4j at {self.place} was closed meanwhile")
-            return self._driver
+            call.begin()
+            with self._lock:
+                if call.opened != self._closed:
+                    raise self._closed_meanwhile()
+                if self._driver is not None:
+                    return self._driver
+            driver = self._open(self._settings.neo4j_acquisition_timeout)
+            try:
+                with driver.session(database=self._settings.neo4j_database) as session:
+                    migrate(session, self.place)
+            except BaseException:
+                driver.close()
+                raise
+            with self._lock:
+                if call.opened == self._closed:
+                    # in a cluster, what one transaction wrote is seen by the next even where another member answers it
+                    self._bookmarks = GraphDatabase.bookmark_manager() if self._uri.startswith("neo4j") else None
+                    self._driver = driver
+                    return driver
+            driver.close()
+            raise self._closed_meanwhile()
+
+    def _closed_meanwhile(self) -> StoreUnavailable:
+        return StoreUnavailable(f"the store on Neo4j at {self.place} was closed meanwhile")
 
     def _open(self, acquisition_timeout: float) -> Driver:
         s = self._settings
@@ -241,6 +284,7 @@ def _start_anew() -> None:
     for server in list(_servers):
         # another thread of the parent may have held it at the fork
         server._lock, server._opening = threading.RLock(), threading.Lock()
+        server._slots = threading.Semaphore(server._settings.neo4j_pool_size)
         if server._driver is not None:
             _outlived.append(server._driver)
             server._driver, server._in_use = None, 0

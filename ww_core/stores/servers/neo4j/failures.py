@@ -53,10 +53,7 @@ def translated(error: DriverError | Neo4jError, place: str, user: str) -> WorldW
         case _ if code == "Neo.ClientError.Database.DatabaseNotFound":
             return ConfigurationError(f"{where} has no such database: {_line(error)}", hint="check neo4j_database")
         case neo4j_errors.ConnectionAcquisitionTimeoutError():
-            return StoreUnavailable(
-                f"no connection to {where} became free in time",
-                hint="raise neo4j_pool_size or neo4j_acquisition_timeout",
-            )
+            return busy(place)
         case neo4j_errors.ServiceUnavailable() if (untrusted := _certificate_error(error)) is not None:
             return StoreUnavailable(
                 f"{where} shows a certificate that is not trusted: {untrusted.verify_message}",
@@ -78,6 +75,14 @@ def translated(error: DriverError | Neo4jError, place: str, user: str) -> WorldW
             return StoreUnavailable(f"{where} cannot write: {_line(error)}", hint="is its disk full?")
         case _:
             return StoreUnavailable(f"{where} failed: {_line(error)}", hint="see the server's log")
+
+
+def busy(place: str) -> StoreUnavailable:
+    """All connections were in use for too long."""
+    return StoreUnavailable(
+        f"no connection to Neo4j at {place} became free in time",
+        hint="raise neo4j_pool_size or neo4j_acquisition_timeout",
+    )
 
 
 def _certificate_error(error: BaseException | None) -> SSLCertVerificationError | None:
