@@ -17,7 +17,7 @@ _HIDDEN = "<not logged>"
 _QUOTING = "InvalidInput("
 """How the representation of an error begins that repeats what was wrong: it is in the task's result."""
 
-_WITHOUT_TEXT = frozenset(
+WITHOUT_TEXT = frozenset(
     f"ww.{name}" for name in ("alerts", "consolidate", "consolidate_due", "decay", "embed_pending", "sweep", "verify")
 )
 """Tasks that no text is sent to: what their errors say is logged."""
@@ -79,7 +79,7 @@ def _pool(record: logging.LogRecord) -> None:
 def _task(record: logging.LogRecord) -> None:
     """A task's beginning or end: who and how, never with what; of a defect, where and of what kind it is."""
     where = ""
-    if record.exc_info and not (isinstance(record.args, dict) and record.args.get("name") in _WITHOUT_TEXT):
+    if record.exc_info and not (isinstance(record.args, dict) and record.args.get("name") in WITHOUT_TEXT):
         kind, _, frames = record.exc_info
         where = _place(kind, frames)
         record.exc_info, record.exc_text = None, None

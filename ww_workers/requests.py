@@ -11,6 +11,8 @@ from typing import Any
 
 from celery.worker.request import Request
 
+from ww_workers.discretion import WITHOUT_TEXT
+
 SHOWN = ("session_id", "episode_id", "run_id", "dry_run", "outcome")
 """Arguments that are shown as they are, before the others."""
 _MAX_CHARS = 60
@@ -27,6 +29,13 @@ class QuietRequest(Request):  # type: ignore[misc]  # Celery has no types
     def info(self, safe: bool = False) -> Any:
         """What ``inspect`` answers: with the arguments as they are shown, never as they are."""
         return super().info(safe=True)
+
+    def send_event(self, event: str, **fields: Any) -> None:
+        """Tell of the task; of its error, where it was sent a text, only the kind: what it says is in the result."""
+        if fields.get("exception") and self.task.name not in WITHOUT_TEXT:
+            kind = str(fields["exception"]).partition("(")[0]
+            fields |= {"exception": f"{kind} (what it says is in the result)", "traceback": ""}
+        super().send_event(event, **fields)
 
 
 def shown(arguments: Mapping[str, Any]) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from celery import Celery
+from celery.events import EventReceiver
 from kombu import Connection, Exchange, Producer
 
 from tests.processes import ROOT, RedisServer, Worker, until
@@ -49,6 +51,21 @@ def _raw(redis_url: str, bodies: list[tuple[dict[str, object], bytes, str]]) -> 
         producer = Producer(connection.default_channel, exchange=Exchange(QUEUE), routing_key=QUEUE)
         for headers, body, content_type in bodies:
             producer.publish(body, headers=headers, content_type=content_type, content_encoding="utf-8")
+
+
+def _listen(redis_url: str, events: list[dict[str, object]]) -> None:
+    """Keep what workers tell, until two tasks failed."""
+    with Celery(broker=redis_url, set_as_current=False).connection() as connection:
+        failed = 0
+
+        def keep(event: dict[str, object]) -> None:
+            nonlocal failed
+            events.append(event)
+            failed += event["type"] == "task-failed"
+            receiver.should_stop = failed == 2
+
+        receiver = EventReceiver(connection, handlers={"*": keep})
+        receiver.capture(limit=None, timeout=120, wakeup=False)
 
 
 def test_no_message_ends_a_worker_and_no_text_of_one_is_logged(
@@ -117,15 +134,22 @@ def test_a_defect_that_quotes_a_text_is_told_by_its_place_and_kind(
     mark = f"quagga{uuid4().hex[:8]}"
     (tmp_path / "defects.py").write_text(DEFECTS)
     given = {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}", "T4DM_HOOKS": "defects"}
-    worker = start_worker(tmp_path / "data", "-Q", QUEUE, "-c", "1", "-l", "DEBUG", **given)
+    worker = start_worker(tmp_path / "data", "-Q", QUEUE, "-c", "1", "-l", "DEBUG", "-E", **given)
     sender = Celery(broker=redis_server.url, backend=redis_server.url, set_as_current=False)
+    events: list[dict[str, object]] = []
+    listening = threading.Thread(target=_listen, args=(redis_server.url, events), daemon=True)
+    listening.start()
     stored = sender.send_task("ww.store", kwargs={"content": f"the {mark} escaped"}, queue=QUEUE)
     with pytest.raises(LookupError, match=mark):
         stored.get(timeout=90)  # who sent it is told
     asked = sender.send_task("ww.embed_query", kwargs={"text": f"where is the {mark}"}, queue=QUEUE, shadow="ww.other")
     with pytest.raises(ValueError, match=mark):
         asked.get(timeout=90)
+    listening.join(30)
     worker.terminate()
+    failures = [event["exception"] for event in events if event["type"] == "task-failed"]
+    assert failures == [f"{kind} (what it says is in the result)" for kind in ("LookupError", "ValueError")]
+    assert mark not in repr(events), "nor does Flower hear of it"
     log = worker.output()
     assert "hook failed: defects.look: ValueError (what it says is not logged)" in log
     assert "raised unexpected: LookupError (what it says is not logged)" in log
