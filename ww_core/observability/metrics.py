@@ -37,6 +37,12 @@ class _Slice:
     sketches: dict[str, Sketch] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
 
+    def add(self, stage: str, seconds: float) -> None:
+        sketch = self.sketches.get(stage)
+        if sketch is None:
+            sketch = self.sketches[stage] = Sketch()
+        sketch.add(seconds)
+
 
 @dataclass(slots=True)
 class _Meter:
@@ -126,18 +132,23 @@ class Metrics:
     def observe(self, stage: str, seconds: float) -> None:
         """Count one duration of a stage."""
         with self._lock:
-            sketches = self._current().sketches
-            sketch = sketches.get(stage)
-            if sketch is None:
-                sketch = sketches[stage] = Sketch()
-            sketch.add(seconds)
+            self._current().add(stage, seconds)
 
     def increment(self, name: str, n: int = 1) -> None:
         """Add ``n`` to a counter."""
         with self._lock:
-            counts = self._current().counts
-            counts[name] = counts.get(name, 0) + n
-            self._totals[name] = self._totals.get(name, 0) + n
+            self._count(self._current(), name, n)
+
+    def attempted(self, stage: str, seconds: float) -> None:
+        """Count one duration of a stage that is an attempt as well, in one go: every store and recall pays for it."""
+        with self._lock:
+            piece = self._current()
+            piece.add(stage, seconds)
+            self._count(piece, ATTEMPTS, 1)
+
+    def _count(self, piece: _Slice, name: str, n: int) -> None:
+        piece.counts[name] = piece.counts.get(name, 0) + n
+        self._totals[name] = self._totals.get(name, 0) + n
 
     def set_gauge(self, name: str, value: float) -> None:
         """Set a figure that goes up and down."""
@@ -280,20 +291,17 @@ class _Timer(AbstractContextManager[None]):
 class _Operation(_Timer):
     __slots__ = ()
 
-    def __enter__(self) -> None:
-        super().__enter__()
-        self._metrics.increment(ATTEMPTS)
-
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, CALLERS_MISTAKES):
-            return
-        if isinstance(error, Exception):
-            self._metrics.failed(self._name, error)
-        elif error is not None:
-            return
-        super().__exit__(kind, error, trace)
+        metrics = self._metrics
+        if error is None:
+            metrics.attempted(self._name, time.perf_counter() - self._start)
+        elif isinstance(error, Exception) and not isinstance(error, CALLERS_MISTAKES):
+            metrics.attempted(self._name, time.perf_counter() - self._start)
+            metrics.failed(self._name, error)
+        else:
+            metrics.increment(ATTEMPTS)
 
 
 _process = Metrics()
