@@ -37,6 +37,22 @@ PUBLISHED_EVERY = 5.0
 """Seconds between two publications of a process's figures."""
 
 
+class Nothing(Metrics):
+    """Records nothing: what replaying recordings costs by itself."""
+
+    def observe(self, stage: str, seconds: float) -> None: ...
+
+    def increment(self, name: str, n: int = 1) -> None: ...
+
+    def set_gauge(self, name: str, value: float) -> None: ...
+
+    def timer(self, stage: str) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def operation(self, action: str) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
 class Silent(Metrics):
     """Records nothing but which recordings were asked for."""
 
@@ -124,7 +140,8 @@ def _figure(name: str, path: Callable[[Metrics], Call], metrics: Metrics, turns:
     silent = Silent()
     on, off = turn_by_turn(path(metrics), path(silent), turns)
     recordings = len(silent.asked) / (turns * OFTEN)
-    share = cost(silent.asked[: round(recordings)], metrics) / off
+    one = silent.asked[: round(recordings)]
+    share = (cost(one, metrics) - cost(one, Nothing())) / off
     note = (
         f"{recordings:.0f} recordings a call; turn by turn {1000 * on:.3f} ms of CPU with figures and {1000 * off:.3f} "
         "without, noise included"
