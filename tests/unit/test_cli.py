@@ -117,6 +117,7 @@ def test_a_wrong_command_line_is_one_line_and_exit_code_2(ww: Any, argv: tuple[s
         (("recall", "q", "--data-dir", ""), "Invalid value for '--data-dir': must name a directory"),
         (("--data-dir", " ", "list"), "Invalid value for '--data-dir': must name a directory"),
         (("recall", "q", "--session", ""), "session_id has 0 characters: ''"),
+        (("ingest", __file__, "--session", ""), "session_id has 0 characters: ''"),
     ],
 )
 def test_a_wrong_command_line_is_told_with_its_option_and_value(ww: Any, argv: tuple[str, ...], said: str) -> None:

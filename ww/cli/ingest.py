@@ -19,7 +19,7 @@ from ww.cli.options import everywhere, globals_of
 from ww.cli.output import emit, note, pick
 from ww.cli.progress import bar
 from ww_core.errors import InvalidInput
-from ww_core.models import DEFAULT_SESSION
+from ww_core.ingest import validate
 
 NAMED_REJECTS = 20
 """Refused lines that are named one by one; the rest is counted."""
@@ -45,6 +45,7 @@ def ingest(
     from ww_core.ingest.files import Place, read_files
 
     options = globals_of(ctx)
+    session = validate.session(options.session)
     started = time.perf_counter()
     named = 0
     total = Ingested()
@@ -74,7 +75,7 @@ def ingest(
         feed(
             read_files(
                 files,
-                session_id=options.session or DEFAULT_SESSION,
+                session_id=session,
                 stdin=sys.stdin.buffer,
                 clock=lambda: datetime.now(UTC),
             ),

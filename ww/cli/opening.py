@@ -121,8 +121,9 @@ def drain(memory: EpisodicMemory, *, timeout: float | None = None, stall: float 
                 if counts.leased and not told and since_move >= HELD_SECONDS:
                     told = True
                     note(
-                        f"{counts.leased} episodes are leased by another process; if it is stopped or gone they are "
-                        f"free {deployment.settings.embedding_lease:g} s after it took them (embedding_lease)"
+                        f"{counts.leased} episodes are leased and none was embedded for {since_move:.0f} s; if another "
+                        "process holds them and is stopped or gone, they are free "
+                        f"{deployment.settings.embedding_lease:g} s after it took them (embedding_lease)"
                     )
                 if since_move >= stall:
                     reason = memory.core.background.outage or "`ww -v flush` shows what is in the way"

@@ -38,6 +38,8 @@ KEYS = ("content", "session_id", "timestamp", "context", "outcome", "importance"
 MESSAGE_KEYS = ("role", "name")
 """Beside ``content`` in chat messages; both are kept in the context."""
 _ALLOWED = frozenset((*KEYS, *MESSAGE_KEYS, "position"))
+_OFTEN_CONTENT = ("text", "message", "body", "memory")
+"""What other systems call the content."""
 
 
 def shown(value: object) -> str:
@@ -197,6 +199,8 @@ def limit(value: object, *, most: int = 100) -> int:
 
 
 def _near(word: str, known: tuple[str, ...]) -> str:
+    if word.lower() in _OFTEN_CONTENT and "content" in known:
+        return "; did you mean content?"
     near = difflib.get_close_matches(word.lower(), known, n=1)
     return f"; did you mean {near[0]}?" if near else ""
 

@@ -47,6 +47,7 @@ BAD: list[tuple[object, str]] = [
     ({}, "without content"),
     ({"content": None}, "content must be text"),
     ({"content": "x", "sesion_id": "a"}, "did you mean session_id"),
+    ({"text": "x"}, "did you mean content"),
     ({"content": "x", 3: "a"}, "unknown key 3"),
     ({"content": "x", "timestamp": datetime(2026, 1, 1)}, "has no time zone"),  # noqa: DTZ001 - naive on purpose
     ({"content": "x", "timestamp": "2026-01-01T00:00:00"}, "has no time zone"),
