@@ -77,12 +77,14 @@ def breaking(bench: Bench) -> Iterator[Figure]:
 
 
 INTERRUPTED = """
+import signal
 import sys
 from ww.bench import measure, registry
 from ww.bench.figure import SCALES
 from ww_core.config import Settings
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests in the background ignores it
     registry.BENCHMARKS = {"one": registry.Entry("tests.performance.test_bench", "holding", "a test", 1, 2)}
     say = lambda line: print(line, flush=True)
     list(measure(["one"], Settings(data_dir=sys.argv[1]), SCALES["tiny"], say=say, apart=True))
