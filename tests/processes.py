@@ -143,6 +143,7 @@ class Worker:
             "PYTHONPATH": str(ROOT),
             "REMAP_SIGTERM": "SIGQUIT",
             "PYTHONWARNINGS": "ignore",
+            "PYTHONFAULTHANDLER": "1",
         }
         command = [sys.executable, "-m", "celery", "-A", "ww_workers", "worker", "-n", self.name, "-l", "INFO"]
         directory = logs / f"{self.name}.cwd"
@@ -180,7 +181,12 @@ class Worker:
         """SIGTERM, as an init system sends it; the seconds until the end."""
         started = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
-        self.process.wait(BOUND)
+        try:
+            self.process.wait(BOUND)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGABRT)  # every process writes down where its threads are
+            self.process.wait(BOUND)
+            raise AssertionError(f"{self.name} did not end:\n{self.output()[-20000:]}") from None
         return time.monotonic() - started
 
     def close(self) -> None:
