@@ -6,6 +6,7 @@ import os
 import threading
 import time
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -19,7 +20,7 @@ FIRST_LOOK = 0.01
 LONGEST_LOOK = 0.5
 
 
-class Runtime:
+class Runtime(ABC):
     """The background of one deployment in this process: ``runtime_of`` gives it, and a new one after ``close``."""
 
     _all: ClassVar[weakref.WeakKeyDictionary[Deployment, Runtime]] = weakref.WeakKeyDictionary()
@@ -54,12 +55,12 @@ class Runtime:
     def start(self) -> None:
         """Make sure that somebody works; returns at once, and may be called again."""
 
+    @abstractmethod
     def consolidate(self, session_id: str, *, dry_run: bool = False, wait: float | None = None) -> Run:
         """Run one consolidation and wait for it ``wait`` seconds at most (None: until it ends; 0: not at all).
 
         The run's status says how far it came. Raises NotFound, and BrokerUnavailable where nobody can be told.
         """
-        raise NotImplementedError
 
     def drain(self, *, timeout: float | None = None, on_progress: Callable[[int], None] | None = None) -> bool:
         """Wait until everything stored so far is embedded, dead or erased; False where ``timeout`` seconds pass before.

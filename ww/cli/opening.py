@@ -51,7 +51,7 @@ class _Resting:
         return None
 
     def consolidate(self, session_id: str, *, dry_run: bool = False, wait: float | None = None) -> Run:
-        raise NotImplementedError(f"a command that only reads was asked to consolidate {session_id!r}")
+        raise RuntimeError(f"a command that only reads was asked to consolidate {session_id!r}")
 
     def close(self) -> None:
         return None
