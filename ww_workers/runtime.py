@@ -54,6 +54,7 @@ class Runtime(ABC):
 
     def start(self) -> None:
         """Make sure that somebody works; returns at once, and may be called again."""
+        return
 
     @abstractmethod
     def consolidate(self, session_id: str, *, dry_run: bool = False, wait: float | None = None) -> Run:

@@ -112,8 +112,9 @@ class GraphStore(Protocol):
         """
 
     def expire_leases(self, *, max_attempts: int) -> int:
-        """Free rows whose lease ran out, by the store's own clock. A row lost ``max_attempts`` times alone becomes dead
-        with the error ``WorkerLost``. How many rows were freed or buried."""
+        """Free rows whose lease ran out, by the store's own clock, or whose holder is known to be dead, with the runs
+        of that holder. A row lost ``max_attempts`` times alone becomes dead with the error ``WorkerLost``. How many
+        rows were freed or buried."""
 
     def reopen(self, episode_ids: Sequence[str]) -> int:
         """Make embedded rows pending again (their points are missing); how many."""

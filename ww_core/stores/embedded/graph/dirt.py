@@ -5,19 +5,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 
+from ww_core.stores.embedded.graph import order
 from ww_core.stores.embedded.graph.rows import EMBEDDED, SEQ, Part, as_list, next_value, selecting, to_episode
 from ww_core.stores.ports import CONTEXT_NEIGHBOURS, Dirty, DirtyRow
 
-_PLACES = """SELECT e.session, e.at, e.position, e.episode_id FROM json_each(?) j
-  CROSS JOIN episode e ON e.seq = j.value WHERE e.at IS NOT NULL"""
-# One place at a time, as values: between two tables SQLite narrows the index by the timestamp alone, and a batch, whose
-# rows may all bear one, would be read whole for each of them.
-_SIDES = tuple(
-    f"""SELECT p.seq, p.state FROM episode p WHERE p.session = ?1 AND p.at IS NOT NULL
-      AND (p.at, p.position, p.episode_id) {beyond} (?2, ?3, ?4)
-      ORDER BY p.at {way}, p.position {way}, p.episode_id {way} LIMIT ?5"""
-    for beyond, way in (("<", "DESC"), (">", "ASC"))
-)
 # While a run stages a new place for an episode, its payload follows the run; the flag waits for the end of the run.
 _STAGED = """EXISTS (SELECT 1 FROM episode q JOIN session t ON t.session = q.session
   JOIN membership g ON g.session = q.session AND g.seq = q.seq AND g.from_version > t.current
@@ -79,7 +70,7 @@ def unmark(db: sqlite3.Connection, seqs: Iterable[int]) -> None:
 def neighbours_of(db: sqlite3.Connection, seqs: Iterable[int]) -> list[int]:
     """The embedded rows whose context the given rows are part of."""
     found: set[int] = set()
-    for place in db.execute(_PLACES, (as_list(seqs),)).fetchall():
-        for side in _SIDES:
-            found.update(seq for seq, state in db.execute(side, (*place, CONTEXT_NEIGHBOURS)) if state == EMBEDDED)
+    for place in order.places(db, "seq", seqs):
+        for side in order.beside(db, place, CONTEXT_NEIGHBOURS):
+            found.update(seq for seq, _, state in side if state == EMBEDDED)
     return sorted(found)

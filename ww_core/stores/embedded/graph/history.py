@@ -103,8 +103,7 @@ class History(Part):
 
 
 def _stop_abandoned(db: sqlite3.Connection, session: int, now: int, token: str | None) -> None:
-    query = "SELECT run_id FROM run WHERE session = ? AND token IS NOT NULL AND token IS NOT ? AND expires_at > ?"
-    held = db.execute(query, (session, token, now)).fetchone()
+    held = db.execute(runs.HELD, (session, token, now)).fetchone()
     if held is not None:
         raise Busy(f"run {held[0]} of the session is under way", hint="try again when it ends")
     db.execute(runs.VOID, (session,))

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from ww_core.models import Counts, Episode, SessionInfo, State, scalar_context
+from ww_core.stores.embedded.graph import order
 from ww_core.stores.embedded.graph.rows import DEAD, ERASED, STATES, Part, as_list, selecting, session_key, to_episode
 from ww_core.stores.ports import Where
 from ww_core.stores.values import to_time, to_us
@@ -20,13 +21,6 @@ BACKLOG_SAMPLE = 256
 """Rows looked at, at the head of each queue, for the age of the oldest."""
 
 _AROUND = "(e.at, e.position, e.episode_id) {beyond} (SELECT at, position, episode_id FROM episode WHERE seq = ?)"
-
-
-def _step(distance: int, beyond: str, way: str) -> str:
-    """The id of the episode so many places from ``e`` in its session's order, NULL beyond its end."""
-    return f"""(SELECT p.episode_id FROM episode p WHERE p.session = e.session AND p.at IS NOT NULL
-      AND (p.at, p.position, p.episode_id) {beyond} (e.at, e.position, e.episode_id)
-      ORDER BY p.at {way}, p.position {way}, p.episode_id {way} LIMIT 1 OFFSET {distance - 1})"""
 
 
 class Reading(Part):
@@ -76,12 +70,13 @@ class Reading(Part):
 
     def around(self, episode_ids: Sequence[str], *, reach: int) -> dict[str, tuple[str | None, ...]]:
         """See GraphStore."""
-        before = [_step(distance, "<", "DESC") for distance in range(reach, 0, -1)]
-        after = [_step(distance, ">", "ASC") for distance in range(1, reach + 1)]
-        query = f"""SELECT {", ".join(["e.episode_id", *before, *after])} FROM json_each(?) j
-          CROSS JOIN episode e ON e.episode_id = j.value WHERE e.at IS NOT NULL"""
+        found: dict[str, tuple[str | None, ...]] = {}
         with self._db.read() as db:
-            return {name: tuple(beside) for name, *beside in db.execute(query, (as_list(episode_ids),))}
+            for place in order.places(db, "episode_id", episode_ids):
+                before, behind = ([name for _, name, _ in side] for side in order.beside(db, place, reach))
+                missing = [None] * reach
+                found[place[3]] = (*missing[len(before) :], *reversed(before), *behind, *missing[len(behind) :])
+        return found
 
     def sessions(self) -> list[SessionInfo]:
         """See GraphStore. By name; sessions whose episodes are all erased are left out."""

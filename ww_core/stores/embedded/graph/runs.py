@@ -19,8 +19,8 @@ RUN_COLUMNS = """SELECT r.run_id, t.session_id, r.status, r.seq, r.time_window, 
   r.session, r.version, r.token, r.expires_at FROM run r JOIN session t ON t.session = r.session """
 """A SELECT for ``to_run``, to be narrowed; behind the fields of a Run come session, version, token and expiry."""
 
-_HELD = "SELECT run_id FROM run WHERE session = ? AND token IS NOT NULL AND expires_at > ?"
-"""By a run that is under way, or by whoever tidies up behind the visible one."""
+HELD = "SELECT run_id FROM run WHERE session = ? AND token IS NOT NULL AND token IS NOT ? AND expires_at > ?"
+"""By another token: that of a run that is under way, or by whoever tidies up behind the visible one."""
 VOID = "UPDATE run SET status = 'requested', token = NULL WHERE session = ? AND status = 'running'"
 _VOID_TIDYING = "UPDATE run SET token = NULL, expires_at = 0 WHERE session = ? AND token IS NOT NULL"
 _HOLD = """UPDATE run SET token = ?2, expires_at = ?4, holder = ?5 WHERE run_id = ?1
@@ -67,7 +67,7 @@ class Runs(Part):
             now = self._now()
             row = _row(db, run_id)
             session = row[16]
-            other = db.execute(_HELD, (session, now)).fetchone()
+            other = db.execute(HELD, (session, None, now)).fetchone()
             if other is not None:
                 raise Busy(f"session {row[1]!r} is being consolidated by run {other[0]}", hint="try again when it ends")
             if row[2] not in ("requested", "running"):
