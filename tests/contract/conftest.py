@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -9,7 +10,8 @@ from uuid import uuid4
 import pytest
 
 from tests.contract.graphs import GRAPH_KINDS, Clock, GraphAddress
-from ww_core.stores.ports import GraphStore
+from tests.contract.vector_stores import ADAPTERS, MODEL, SERVERS, OwnerProcess, opened
+from ww_core.stores.ports import GraphStore, VectorStore
 
 
 @pytest.fixture
@@ -35,3 +37,27 @@ def graph(graph_address: GraphAddress, clock: Clock) -> Iterator[GraphStore]:
     store = graph_address.open(clock)
     yield store
     store.close()
+
+
+@pytest.fixture(scope="package")
+def owner() -> Iterator[OwnerProcess]:
+    """The process that owns the vectors of a store that is a client: one for the whole folder."""
+    process = OwnerProcess()
+    yield process
+    process.close()
+
+
+@pytest.fixture(params=ADAPTERS)
+def bare(request: pytest.FixtureRequest, quick_path: Path, owner: OwnerProcess) -> Iterator[VectorStore]:
+    """A vector store of each kind, without a collection."""
+    if request.param in SERVERS and not os.environ.get("QDRANT_URL"):
+        pytest.skip("QDRANT_URL is not set: no Qdrant server to test")
+    with opened(request.param, quick_path, owner) as store:
+        yield store
+
+
+@pytest.fixture
+def store(bare: VectorStore) -> VectorStore:
+    """A vector store of each kind, empty."""
+    bare.ensure(MODEL)
+    return bare

@@ -1,4 +1,4 @@
-"""Every vector store there is, for the conformance suite, and points to put into them."""
+"""Every vector store there is, for the conformance suite, points to put into them, and what is found there."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ from ww_core.stores.ports import (
     CONTEXT,
     Fingerprint,
     Point,
+    Search,
     SparseVector,
     VectorStore,
+    Where,
 )
 
 DIMENSION = 8
@@ -149,3 +151,23 @@ def opened(adapter: str, data_dir: Path, owner: OwnerProcess | None = None) -> I
         if adapter in SERVERS:
             store.drop()  # type: ignore[attr-defined]
         store.close()
+
+
+def ids(store: VectorStore, where: Where = Where(), *, limit: int = 100) -> set[str]:  # noqa: B008 - frozen
+    """The episodes that a search in ``where`` finds."""
+    return {hit.episode_id for hit in store.search([Search(CONTENT, unit(1.0), where, limit)])[0]}
+
+
+def ranked(
+    store: VectorStore, using: str, vector: np.ndarray | SparseVector, **more: object
+) -> list[tuple[str, float]]:
+    hits = store.search([Search(using, vector, **more)])[0]  # type: ignore[arg-type]
+    return [(hit.episode_id, hit.score) for hit in hits]
+
+
+def walked(store: VectorStore, limit: int = 1000) -> list[tuple[str, int]]:
+    rows, after = store.walk(limit=limit)
+    while after is not None:
+        page, after = store.walk(after=after, limit=limit)
+        rows += page
+    return rows
