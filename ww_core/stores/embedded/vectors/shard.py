@@ -32,7 +32,7 @@ class Shard(Centroids, Moves):
     everything on disk.
     """
 
-    _read = 0
+    _read_since = 0
     """Vectors read since their pages were let go of."""
 
     # -- writing
@@ -163,9 +163,9 @@ class Shard(Centroids, Moves):
                     owners.append(engine.text(record.payload, p.EPISODE))
                     rows.append(packed.pack(*vector))  # numpy takes three times as long over a list
             matrix = np.frombuffer(b"".join(rows), np.float32).reshape(len(rows), dimension)
-        self._read += len(rows)
-        if self._read >= READ_AND_RELEASED:
-            self._read = 0
+        self._read_since += len(rows)
+        if self._read_since >= READ_AND_RELEASED:
+            self._read_since = 0
             engine.release_pages(self._collection.shard)
         return p.mean_vectors(episode_ids, owners, matrix)
 
