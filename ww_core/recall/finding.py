@@ -54,8 +54,9 @@ class Finder:
             vectors.update({name: query.sparse for name in SPARSE_NAMES if weights.get(name)})
         if not vectors:
             return Pool(ids=(), scores={})
-        few = self._vectors.count(where, exact=False) < MANY
-        named = list(vectors) if few else proposing(vectors, weights)
+        named = proposing(vectors, weights)
+        if len(named) < len(vectors) and self._vectors.count(where, exact=False) < MANY:
+            named = list(vectors)
         found = self._vectors.search(
             [Search(n, vectors[n], words if n in SPARSE_NAMES else where, limit) for n in named]
         )
