@@ -14,8 +14,6 @@ from ww_core.stores.ports import BM25_CONTEXT, CONTENT, CONTEXT, Hit, Search
 
 
 @pytest.mark.parametrize(("many", "proposes"), [(10**9, True), (0, False)])
-    ("many", "proposed"), [(10**9, {CONTENT, CONTEXT, BM25_CONTEXT}), (0, {CONTENT, BM25_CONTEXT})]
-)
 def test_a_light_signal_proposes_in_a_small_memory_only_and_scores_in_any(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, many: int, proposes: bool
 ) -> None:

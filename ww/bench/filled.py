@@ -14,6 +14,7 @@ from ww_core.config import Settings
 from ww_core.deployment import Deployment
 from ww_core.hooks import Hooks
 from ww_core.models import Episode, Run, Vector
+from ww_core.observability.metrics import Metrics
 from ww_core.recall.context import LEXICAL_TERMS
 from ww_core.recall.service import RecallEncoder, Recaller
 from ww_core.stores.ports import BM25, BM25_CONTEXT, CONTENT, CONTEXT, Claim, Point, VectorStore
@@ -75,12 +76,13 @@ def recaller(
     encoder: RecallEncoder | None = None,
     hooks: Hooks | None = None,
     vectors: VectorStore | None = None,
+    metrics: Metrics | None = None,
     /,
     **changes: object,
 ) -> Recaller:
     """Recall over the stored episodes with these queries (q, d), or with ``encoder``; no gap is measured.
 
-    ``changes`` are settings; ``hooks`` and ``vectors`` are by default the deployment's.
+    ``changes`` are settings; ``hooks``, ``vectors`` and ``metrics`` are by default the deployment's.
     """
     settings: Settings = deployment.settings.replace(hierarchical_gap_sample=0, **changes)
     return Recaller(
@@ -89,7 +91,7 @@ def recaller(
         encoder or ByNumber(queries),
         settings,
         hooks or deployment.hooks,
-        deployment.metrics,
+        metrics or deployment.metrics,
     )
 
 

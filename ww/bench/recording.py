@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from datetime import timedelta
 from functools import partial
 from typing import TypeAlias
 
 import numpy as np
 
-from ww.bench.corpus import ByNumber, fingerprint
+from ww.bench.corpus import fingerprint, made_up
 from ww.bench.figure import Bench, Figure, cpu
-from ww.bench.filled import SESSION, START, embedded
+from ww.bench.filled import SESSION, fill, recaller
 from ww.bench.spread import DIMENSION, Spread
 from ww.bench.store import texts
 from ww_core.deployment import Deployment
 from ww_core.ingest.core import Ingest
-from ww_core.models import Episode
 from ww_core.observability.metrics import Metrics
 from ww_core.recall.request import RecallRequest
-from ww_core.recall.service import Recaller
 from ww_core.stores.ports import Where
 
 Call: TypeAlias = Callable[[int], object]
@@ -87,7 +84,8 @@ def run(bench: Bench) -> list[Figure]:
     """The cost on a single store, a batch and a recall with a cached query; and of publishing what was recorded."""
     deployment, metrics = Deployment(bench.place("recording", hierarchical_gap_sample=0)), Metrics()
     try:
-        _fill(deployment)
+        deployment.vectors.ensure(fingerprint(DIMENSION))
+        fill(made_up(STORED, QUERIES), deployment)
         return [*_paths(deployment, metrics), _publishing(metrics)]
     finally:
         deployment.close()
@@ -162,30 +160,14 @@ def _ingest(deployment: Deployment, metrics: Metrics) -> Ingest:
 
 def _recalling(deployment: Deployment, metrics: Metrics) -> Call:
     """As the application's recall: the operation around it, the stages within."""
-    recaller = Recaller(
-        deployment.graph,
-        deployment.vectors,
-        ByNumber(Spread(QUERIES, seed=11).matrix),
-        deployment.settings,
-        deployment.hooks,
-        metrics,
-    )
+    queries = Spread(QUERIES, seed=11).matrix
+    asked = recaller(deployment, queries, None, None, None, metrics)
 
     def recall(i: int) -> None:
         with metrics.operation("recall"):
-            recaller.recall(RecallRequest(f"episode {i % QUERIES}", where=Where(sessions=(SESSION,)), limit=10))
+            asked.recall(RecallRequest(f"episode {i % QUERIES}", where=Where(sessions=(SESSION,)), limit=10))
 
     return recall
-
-
-def _fill(deployment: Deployment) -> None:
-    rows = Spread(STORED).matrix
-    deployment.vectors.ensure(fingerprint(DIMENSION))
-    episodes = [
-        Episode(text, episode_id=f"e{i}", session_id=SESSION, timestamp=START + timedelta(seconds=i))
-        for i, text in enumerate(texts(STORED))
-    ]
-    embedded(deployment, episodes, rows)
 
 
 def _publishing(metrics: Metrics) -> Figure:
