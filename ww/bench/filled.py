@@ -13,11 +13,11 @@ from ww.bench.figure import Bench
 from ww_core.config import Settings
 from ww_core.deployment import Deployment
 from ww_core.hooks import Hooks
+from ww_core.maintenance.points import points
 from ww_core.models import Episode, Run, Vector
 from ww_core.observability.metrics import Metrics
-from ww_core.recall.context import LEXICAL_TERMS
 from ww_core.recall.service import RecallEncoder, Recaller
-from ww_core.stores.ports import BM25, BM25_CONTEXT, CONTENT, CONTEXT, Claim, Point, VectorStore
+from ww_core.stores.ports import VectorStore
 
 START = datetime(2024, 5, 1, 12, tzinfo=UTC)
 SESSION = "bench"
@@ -60,7 +60,8 @@ def embedded(deployment: Deployment, episodes: Sequence[Episode], rows: Vector) 
     graph.add(episodes)
     token = uuid4().hex
     while claims := graph.claim(len(episodes), token=token, lease_seconds=LEASE_SECONDS):
-        deployment.vectors.upsert([_point(claim, row_of[claim.episode.episode_id], deployment) for claim in claims])
+        found = [points(claim, row_of[claim.episode.episode_id][None], deployment.sparse) for claim in claims]
+        deployment.vectors.upsert([point for of_one in found for point in of_one])
         graph.mark_embedded(token, {claim.episode.episode_id: 1 for claim in claims})
 
 
@@ -92,21 +93,4 @@ def recaller(
         settings,
         hooks or deployment.hooks,
         metrics or deployment.metrics,
-    )
-
-
-def _point(claim: Claim, row: Vector, deployment: Deployment) -> Point:
-    episode = claim.episode
-    return Point(
-        episode_id=episode.episode_id,
-        window=0,
-        windows=1,
-        generation=claim.generation,
-        session_id=episode.session_id,
-        timestamp=episode.timestamp or START,
-        dense={CONTENT: row, CONTEXT: row},
-        sparse={
-            BM25: deployment.sparse.document(episode.content),
-            BM25_CONTEXT: deployment.sparse.document(episode.content, average_length=LEXICAL_TERMS),
-        },
     )
