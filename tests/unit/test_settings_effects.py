@@ -39,7 +39,8 @@ MEMORY = "tests/integration/test_memory.py"
 WORKERS = "tests/unit/workers/test_settings.py"
 SETTINGS = "tests/unit/test_settings.py"
 TLS = "tests/integration/test_tls.py"
-NEO4J = "tests/integration/test_neo4j_server.py"
+NEO4J = "tests/integration/test_neo4j_settings.py"
+NEO4J_FAULTS = "tests/integration/test_neo4j_faults.py"
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 PROMETHEUS = "tests/unit/observability/test_prometheus.py"
 ALERTS = "tests/unit/observability/test_alerts.py"
@@ -98,8 +99,8 @@ OBSERVED = {
     "neo4j_pool_size": (NEO4J, "test_no_more_transactions_run_at_once_than_the_pool_has_connections"),
     "neo4j_acquisition_timeout": (NEO4J, "test_waiting_for_a_connection_ends_after_the_acquisition_timeout"),
     "neo4j_max_transaction_retry": (NEO4J, "test_a_transaction_is_repeated_as_often_as_set"),
-    "neo4j_user": (NEO4J, "test_another_user_is_another_login"),
-    "neo4j_database": (NEO4J, "test_a_missing_database_is_named"),
+    "neo4j_user": (NEO4J_FAULTS, "test_another_user_is_another_login"),
+    "neo4j_database": (NEO4J_FAULTS, "test_a_missing_database_is_named"),
     "flower_basic_auth": ("tests/integration/test_flower.py", "test_pages_ask_for_the_password_that_is_set"),
     "embedding_mode": ("tests/unit/test_remote_queries.py", "test_recall_goes_by_words_where_no_worker_answers"),
     "neo4j_ca_certs": (TLS, "test_every_scheme_reaches_the_server"),
