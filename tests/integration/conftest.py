@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
 from tests.contract.graphs import neo4j_settings
 from tests.integration.neo4j_graphs import Open
+from tests.integration.recalling import Shelf, opened, with_facts
 from ww_core.stores.servers.neo4j import Neo4jGraphStore
 
 
@@ -20,12 +22,24 @@ def location(neo4j_server: tuple[str, str]) -> str:
 @pytest.fixture
 def open_graph(location: str) -> Iterator[Open]:
     """Opens stores of one namespace, with other settings."""
-    opened: list[Neo4jGraphStore] = []
+    graphs: list[Neo4jGraphStore] = []
 
     def open_graph(**changes: object) -> Neo4jGraphStore:
-        opened.append(Neo4jGraphStore(neo4j_settings(location, **changes)))
-        return opened[-1]
+        graphs.append(Neo4jGraphStore(neo4j_settings(location, **changes)))
+        return graphs[-1]
 
     yield open_graph
-    for graph in opened:
+    for graph in graphs:
         graph.close()
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Iterator[Shelf]:
+    """Empty stores to recall from."""
+    with opened(tmp_path) as empty:
+        yield empty
+
+
+@pytest.fixture
+def facts(shelf: Shelf) -> Shelf:
+    return with_facts(shelf)

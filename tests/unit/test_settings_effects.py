@@ -33,7 +33,8 @@ ROOT = Path(__file__).parents[2]
 HERE = "tests/unit/test_settings_effects.py"
 QDRANT = "tests/integration/test_qdrant_settings.py"
 EMBEDDING = "tests/unit/embedding/test_embedding_service.py"
-RECALL = "tests/integration/test_recall.py"
+RECALL_SIGNALS = "tests/integration/test_recall_signals.py"
+RECALL_CLUSTERS = "tests/integration/test_recall_clusters.py"
 CONSOLIDATION = "tests/integration/test_consolidation.py"
 MEMORY = "tests/integration/test_memory.py"
 WORKERS = "tests/unit/workers/test_settings.py"
@@ -73,13 +74,13 @@ OBSERVED = {
     "qdrant_quantization": (QDRANT, "test_quantization"),
     "qdrant_session_sharding": (QDRANT, "test_session_sharding_keeps_each_session_in_one_shard"),
     "archive_cold": (QDRANT, "test_archived_vectors_get_a_collection_that_stays_on_disk"),
-    "hierarchical_search": (RECALL, "test_hierarchical_search_looks_into_the_nearest_clusters_only"),
-    "cluster_selection_k": (RECALL, "test_more_clusters_find_more"),
-    "hierarchical_min_episodes": (RECALL, "test_auto_routes_only_where_it_pays"),
-    "hierarchical_gap_sample": (RECALL, "test_the_gap_is_measured_and_auto_goes_back_to_flat"),
-    "hierarchical_gap_limit": (RECALL, "test_the_gap_is_measured_and_auto_goes_back_to_flat"),
-    "recall_candidates": (RECALL, "test_the_number_of_candidates_bounds_what_is_read"),
-    "rerank_candidates": (RECALL, "test_the_number_of_candidates_bounds_what_is_read"),
+    "hierarchical_search": (RECALL_CLUSTERS, "test_hierarchical_search_looks_into_the_nearest_clusters_only"),
+    "cluster_selection_k": (RECALL_CLUSTERS, "test_more_clusters_find_more"),
+    "hierarchical_min_episodes": (RECALL_CLUSTERS, "test_auto_routes_only_where_it_pays"),
+    "hierarchical_gap_sample": (RECALL_CLUSTERS, "test_the_gap_is_measured_and_auto_goes_back_to_flat"),
+    "hierarchical_gap_limit": (RECALL_CLUSTERS, "test_the_gap_is_measured_and_auto_goes_back_to_flat"),
+    "recall_candidates": (RECALL_SIGNALS, "test_the_number_of_candidates_bounds_what_is_read"),
+    "rerank_candidates": (RECALL_SIGNALS, "test_the_number_of_candidates_bounds_what_is_read"),
     "consolidation_min_cluster_size": (HERE, "test_the_smallest_cluster_and_the_density_follow_the_settings"),
     "consolidation_min_samples": (HERE, "test_the_smallest_cluster_and_the_density_follow_the_settings"),
     "consolidation_max_samples": (CONSOLIDATION, "test_the_cap_bounds_the_sample_and_the_rest_is_assigned"),
@@ -119,7 +120,7 @@ OBSERVED = {
         for level in ("warning", "critical")
     },
     **{
-        f"recall_weight_{part}": (RECALL, "test_each_weight_has_a_part_that_it_turns_on_and_off")
+        f"recall_weight_{part}": (RECALL_SIGNALS, "test_each_weight_has_a_part_that_it_turns_on_and_off")
         for part in (
             "content",
             "context",
