@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 
 from tests.contract.graphs import neo4j_settings
+from tests.integration.consolidating import World
 from tests.integration.neo4j_graphs import Open
 from tests.integration.recalling import Shelf, opened, with_facts
 from ww_core.stores.servers.neo4j import Neo4jGraphStore
@@ -43,3 +44,10 @@ def shelf(tmp_path: Path) -> Iterator[Shelf]:
 @pytest.fixture
 def facts(shelf: Shelf) -> Shelf:
     return with_facts(shelf)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path)
+    yield made
+    made.close()

@@ -35,7 +35,8 @@ QDRANT = "tests/integration/test_qdrant_settings.py"
 EMBEDDING = "tests/unit/embedding/test_embedding_service.py"
 RECALL_SIGNALS = "tests/integration/test_recall_signals.py"
 RECALL_CLUSTERS = "tests/integration/test_recall_clusters.py"
-CONSOLIDATION = "tests/integration/test_consolidation.py"
+CLUSTERS = "tests/integration/test_consolidation_clusters.py"
+CONSOLIDATION_RUNS = "tests/integration/test_consolidation_runs.py"
 MEMORY = "tests/integration/test_memory.py"
 WORKERS = "tests/unit/workers/test_settings.py"
 SETTINGS = "tests/unit/test_settings.py"
@@ -83,13 +84,13 @@ OBSERVED = {
     "rerank_candidates": (RECALL_SIGNALS, "test_the_number_of_candidates_bounds_what_is_read"),
     "consolidation_min_cluster_size": (HERE, "test_the_smallest_cluster_and_the_density_follow_the_settings"),
     "consolidation_min_samples": (HERE, "test_the_smallest_cluster_and_the_density_follow_the_settings"),
-    "consolidation_max_samples": (CONSOLIDATION, "test_the_cap_bounds_the_sample_and_the_rest_is_assigned"),
+    "consolidation_max_samples": (CLUSTERS, "test_the_cap_bounds_the_sample_and_the_rest_is_assigned"),
     "consolidation_interval": (WORKERS, "test_the_schedule_follows_the_interval_and_its_messages_expire_within_it"),
-    "consolidation_batch_size": (CONSOLIDATION, "test_the_cap_bounds_the_sample_and_the_rest_is_assigned"),
-    "consolidation_time_limit": (CONSOLIDATION, "test_a_run_over_its_time_limit_fails_and_says_so"),
-    "consolidation_keep_runs": (CONSOLIDATION, "test_old_centroids_are_kept_for_as_long_as_their_runs"),
-    "consolidation_seed": (CONSOLIDATION, "test_the_seed_decides_which_episodes_are_sampled"),
-    "duplicate_threshold": (CONSOLIDATION, "test_the_threshold_decides_what_is_a_near_duplicate"),
+    "consolidation_batch_size": (CLUSTERS, "test_the_cap_bounds_the_sample_and_the_rest_is_assigned"),
+    "consolidation_time_limit": (CONSOLIDATION_RUNS, "test_a_run_over_its_time_limit_fails_and_says_so"),
+    "consolidation_keep_runs": (CONSOLIDATION_RUNS, "test_old_centroids_are_kept_for_as_long_as_their_runs"),
+    "consolidation_seed": (CLUSTERS, "test_the_seed_decides_which_episodes_are_sampled"),
+    "duplicate_threshold": (CLUSTERS, "test_the_threshold_decides_what_is_a_near_duplicate"),
     "working_memory_size": (MEMORY, "test_buffers_hold_what_was_stored_and_recalled"),
     "ca1_buffer_size": (HERE, "test_the_ca1_buffer_holds_no_more_than_the_setting"),
     "episode_buffer_size": (MEMORY, "test_buffers_hold_what_was_stored_and_recalled"),
