@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -12,6 +12,7 @@ from tests.contract.graphs import neo4j_settings
 from tests.integration.consolidating import World
 from tests.integration.neo4j_graphs import Open
 from tests.integration.recalling import Shelf, opened, with_facts
+from ww.memory.episodic import EpisodicMemory
 from ww_core.stores.servers.neo4j import Neo4jGraphStore
 
 
@@ -51,3 +52,9 @@ def world(tmp_path: Path) -> Iterator[World]:
     made = World(tmp_path)
     yield made
     made.close()
+
+
+@pytest.fixture
+async def memory(tmp_path: Path) -> AsyncIterator[EpisodicMemory]:
+    async with EpisodicMemory(data_dir=tmp_path / "data") as made:
+        yield made

@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 
 from tests.integration.test_cli_pipeline import Cli, cli
-from tests.integration.test_memory import TOPICS
+from tests.integration.topics import TOPICS
 from tests.processes import RedisServer, Worker
 from ww import errors
 from ww.memory.episodic import EpisodicMemory
