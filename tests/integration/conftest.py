@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -9,6 +10,7 @@ from uuid import uuid4
 import pytest
 
 from tests.contract.graphs import neo4j_settings
+from tests.integration.command_line import Cli
 from tests.integration.consolidating import World
 from tests.integration.neo4j_graphs import Open
 from tests.integration.recalling import Shelf, opened, with_facts
@@ -58,3 +60,13 @@ def world(tmp_path: Path) -> Iterator[World]:
 async def memory(tmp_path: Path) -> AsyncIterator[EpisodicMemory]:
     async with EpisodicMemory(data_dir=tmp_path / "data") as made:
         yield made
+
+
+@pytest.fixture
+def cli(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
+    for name in list(os.environ):
+        if name.startswith("T4DM_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    return Cli(tmp_path / "memory", capsys)
