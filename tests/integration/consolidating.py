@@ -20,6 +20,7 @@ from ww_core.stores.ports import CONTENT, Fingerprint, GraphStore, Point, Vector
 
 SESSION = "ops"
 START = datetime(2026, 1, 1, tzinfo=UTC)
+TOPICS = ["nightly backup", "open invoice", "coffee machine", "failing test", "holiday request", "slow query"]
 
 
 class World:
@@ -92,3 +93,7 @@ class World:
     def nearest(self, ids: Sequence[str]) -> list[str | None]:
         found = self.graph.get(ids)
         return [found[name].cluster_id or found[name].nearest for name in ids]
+
+
+def texts(labels: Any) -> list[str]:
+    return [f"and that is the {TOPICS[label]} {i}" if label >= 0 else f"{i} is odd" for i, label in enumerate(labels)]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +17,7 @@ from ww_core.config import Settings
 from ww_core.embedding.sparse import SparseEncoder
 from ww_core.errors import ModelUnavailable
 from ww_core.hooks import Hooks
-from ww_core.models import Cluster, Episode, Vector
+from ww_core.models import Cluster, Episode, Recall, Vector
 from ww_core.observability.metrics import Metrics
 from ww_core.recall.context import LEXICAL_TERMS, context_text, lexical_context_text
 from ww_core.recall.service import Recaller
@@ -38,6 +39,16 @@ from ww_core.stores.ports import (
 
 DIMENSION = 64
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
+FACTS = [
+    "the disk of the server is full",
+    "green tea tastes best in the morning",
+    "the train to Berlin leaves at nine",
+    "a kitten sleeps under the table",
+    "the invoice was paid on Monday",
+    "rain is expected over the mountains",
+    "the password expires in a week",
+    "a violin needs new strings",
+]
 
 
 class WordTokens:
@@ -183,3 +194,23 @@ def turn(i: int, content: str, *, session: str = "s", seconds: float = 30, **fie
     """The ``i``-th episode of a session."""
     fields.setdefault("timestamp", NOON + timedelta(seconds=seconds * i))
     return Episode(content, episode_id=f"{session}-{i}", session_id=session, **fields)
+
+
+@contextmanager
+def opened(directory: Path) -> Iterator[Shelf]:
+    shelf = open_shelf(directory)
+    try:
+        yield shelf
+    finally:
+        shelf.vectors.close()
+        shelf.graph.close()
+
+
+def with_facts(shelf: Shelf) -> Shelf:
+    shelf.store([turn(i, fact) for i, fact in enumerate(FACTS)])
+    shelf.embed()
+    return shelf
+
+
+def ids(recall: Recall) -> list[str]:
+    return [result.episode_id for result in recall]

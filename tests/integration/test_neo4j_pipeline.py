@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 from neo4j import GraphDatabase
 
-from tests.integration.test_memory import TOPICS
+from tests.integration.topics import TOPICS
 from tests.processes import RedisServer, Worker
 from ww import errors
 from ww.memory.episodic import EpisodicMemory

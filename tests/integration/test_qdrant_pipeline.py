@@ -10,15 +10,13 @@ from uuid import uuid4
 
 import pytest
 
-from tests.integration.test_cli_pipeline import Cli, cli
-from tests.integration.test_memory import TOPICS
+from tests.integration.command_line import Cli
+from tests.integration.topics import TOPICS
 from tests.processes import RedisServer, Worker
 from ww import errors
 from ww.memory.episodic import EpisodicMemory
 from ww_core.config import Settings
 from ww_core.stores.servers.qdrant import QdrantVectorStore
-
-__all__ = ["cli"]
 
 TEXTS = [text for texts in TOPICS.values() for text in texts]
 EVERYTHING = ("data directory", "graph store", "vector store", "model", "accounting", "backlog", "dead letters")

@@ -12,14 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.integration.test_cli_pipeline import Cli, cli
+from tests.integration.command_line import Cli
 from ww.memory.episodic import EpisodicMemory
 from ww_core.ingest.feed import feed
 from ww_core.models import Episode
 from ww_core.stores.ports import Strength, Where
 from ww_core.transfer import export, read_export
-
-__all__ = ["cli"]
 
 START = datetime(2026, 3, 1, 8, tzinfo=UTC)
 EPISODES = [

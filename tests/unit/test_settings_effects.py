@@ -33,13 +33,16 @@ ROOT = Path(__file__).parents[2]
 HERE = "tests/unit/test_settings_effects.py"
 QDRANT = "tests/integration/test_qdrant_settings.py"
 EMBEDDING = "tests/unit/embedding/test_embedding_service.py"
-RECALL = "tests/integration/test_recall.py"
-CONSOLIDATION = "tests/integration/test_consolidation.py"
+RECALL_SIGNALS = "tests/integration/test_recall_signals.py"
+RECALL_CLUSTERS = "tests/integration/test_recall_clusters.py"
+CLUSTERS = "tests/integration/test_consolidation_clusters.py"
+CONSOLIDATION_RUNS = "tests/integration/test_consolidation_runs.py"
 MEMORY = "tests/integration/test_memory.py"
 WORKERS = "tests/unit/workers/test_settings.py"
 SETTINGS = "tests/unit/test_settings.py"
 TLS = "tests/integration/test_tls.py"
-NEO4J = "tests/integration/test_neo4j_server.py"
+NEO4J = "tests/integration/test_neo4j_settings.py"
+NEO4J_FAULTS = "tests/integration/test_neo4j_faults.py"
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 PROMETHEUS = "tests/unit/observability/test_prometheus.py"
 ALERTS = "tests/unit/observability/test_alerts.py"
@@ -72,22 +75,22 @@ OBSERVED = {
     "qdrant_quantization": (QDRANT, "test_quantization"),
     "qdrant_session_sharding": (QDRANT, "test_session_sharding_keeps_each_session_in_one_shard"),
     "archive_cold": (QDRANT, "test_archived_vectors_get_a_collection_that_stays_on_disk"),
-    "hierarchical_search": (RECALL, "test_hierarchical_search_looks_into_the_nearest_clusters_only"),
-    "cluster_selection_k": (RECALL, "test_more_clusters_find_more"),
-    "hierarchical_min_episodes": (RECALL, "test_auto_routes_only_where_it_pays"),
-    "hierarchical_gap_sample": (RECALL, "test_the_gap_is_measured_and_auto_goes_back_to_flat"),
-    "hierarchical_gap_limit": (RECALL, "test_the_gap_is_measured_and_auto_goes_back_to_flat"),
-    "recall_candidates": (RECALL, "test_the_number_of_candidates_bounds_what_is_read"),
-    "rerank_candidates": (RECALL, "test_the_number_of_candidates_bounds_what_is_read"),
+    "hierarchical_search": (RECALL_CLUSTERS, "test_hierarchical_search_looks_into_the_nearest_clusters_only"),
+    "cluster_selection_k": (RECALL_CLUSTERS, "test_more_clusters_find_more"),
+    "hierarchical_min_episodes": (RECALL_CLUSTERS, "test_auto_routes_only_where_it_pays"),
+    "hierarchical_gap_sample": (RECALL_CLUSTERS, "test_the_gap_is_measured_and_auto_goes_back_to_flat"),
+    "hierarchical_gap_limit": (RECALL_CLUSTERS, "test_the_gap_is_measured_and_auto_goes_back_to_flat"),
+    "recall_candidates": (RECALL_SIGNALS, "test_the_number_of_candidates_bounds_what_is_read"),
+    "rerank_candidates": (RECALL_SIGNALS, "test_the_number_of_candidates_bounds_what_is_read"),
     "consolidation_min_cluster_size": (HERE, "test_the_smallest_cluster_and_the_density_follow_the_settings"),
     "consolidation_min_samples": (HERE, "test_the_smallest_cluster_and_the_density_follow_the_settings"),
-    "consolidation_max_samples": (CONSOLIDATION, "test_the_cap_bounds_the_sample_and_the_rest_is_assigned"),
+    "consolidation_max_samples": (CLUSTERS, "test_the_cap_bounds_the_sample_and_the_rest_is_assigned"),
     "consolidation_interval": (WORKERS, "test_the_schedule_follows_the_interval_and_its_messages_expire_within_it"),
-    "consolidation_batch_size": (CONSOLIDATION, "test_the_cap_bounds_the_sample_and_the_rest_is_assigned"),
-    "consolidation_time_limit": (CONSOLIDATION, "test_a_run_over_its_time_limit_fails_and_says_so"),
-    "consolidation_keep_runs": (CONSOLIDATION, "test_old_centroids_are_kept_for_as_long_as_their_runs"),
-    "consolidation_seed": (CONSOLIDATION, "test_the_seed_decides_which_episodes_are_sampled"),
-    "duplicate_threshold": (CONSOLIDATION, "test_the_threshold_decides_what_is_a_near_duplicate"),
+    "consolidation_batch_size": (CLUSTERS, "test_the_cap_bounds_the_sample_and_the_rest_is_assigned"),
+    "consolidation_time_limit": (CONSOLIDATION_RUNS, "test_a_run_over_its_time_limit_fails_and_says_so"),
+    "consolidation_keep_runs": (CONSOLIDATION_RUNS, "test_old_centroids_are_kept_for_as_long_as_their_runs"),
+    "consolidation_seed": (CLUSTERS, "test_the_seed_decides_which_episodes_are_sampled"),
+    "duplicate_threshold": (CLUSTERS, "test_the_threshold_decides_what_is_a_near_duplicate"),
     "working_memory_size": (MEMORY, "test_buffers_hold_what_was_stored_and_recalled"),
     "ca1_buffer_size": (HERE, "test_the_ca1_buffer_holds_no_more_than_the_setting"),
     "episode_buffer_size": (MEMORY, "test_buffers_hold_what_was_stored_and_recalled"),
@@ -98,8 +101,8 @@ OBSERVED = {
     "neo4j_pool_size": (NEO4J, "test_no_more_transactions_run_at_once_than_the_pool_has_connections"),
     "neo4j_acquisition_timeout": (NEO4J, "test_waiting_for_a_connection_ends_after_the_acquisition_timeout"),
     "neo4j_max_transaction_retry": (NEO4J, "test_a_transaction_is_repeated_as_often_as_set"),
-    "neo4j_user": (NEO4J, "test_another_user_is_another_login"),
-    "neo4j_database": (NEO4J, "test_a_missing_database_is_named"),
+    "neo4j_user": (NEO4J_FAULTS, "test_another_user_is_another_login"),
+    "neo4j_database": (NEO4J_FAULTS, "test_a_missing_database_is_named"),
     "flower_basic_auth": ("tests/integration/test_flower.py", "test_pages_ask_for_the_password_that_is_set"),
     "embedding_mode": ("tests/unit/test_remote_queries.py", "test_recall_goes_by_words_where_no_worker_answers"),
     "neo4j_ca_certs": (TLS, "test_every_scheme_reaches_the_server"),
@@ -118,7 +121,7 @@ OBSERVED = {
         for level in ("warning", "critical")
     },
     **{
-        f"recall_weight_{part}": (RECALL, "test_each_weight_has_a_part_that_it_turns_on_and_off")
+        f"recall_weight_{part}": (RECALL_SIGNALS, "test_each_weight_has_a_part_that_it_turns_on_and_off")
         for part in (
             "content",
             "context",

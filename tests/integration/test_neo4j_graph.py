@@ -1,0 +1,103 @@
+"""What the Neo4j store claims, links and erases in its server's graph, and with which plan."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from neo4j import GraphDatabase
+
+from tests.contract.graphs import claimed, embed, episodes
+from tests.integration.neo4j_graphs import Open, cypher
+from ww_core.stores.ports import Dirty
+from ww_core.stores.servers.neo4j import Neo4jGraphStore, outbox
+
+
+class TestClaims:
+    def test_the_plan_of_a_claim_reads_its_index_in_order(self, open_graph: Open, location: str) -> None:
+        open_graph().add(episodes(100))
+        uri, password, _ = location.split(" ")
+        with (
+            GraphDatabase.driver(uri, auth=("neo4j", password), notifications_min_severity="OFF") as driver,
+            driver.session() as session,
+        ):
+            plan = session.run(f"EXPLAIN {outbox.TAKE}").consume().plan  # type: ignore[arg-type]
+        operators = list(_operators(plan))
+        names = [name for name, _ in operators]
+        assert "Limit" in names
+        assert not [name for name in names if name.startswith(("Sort", "Top", "PartialSort"))]
+        (seek,) = [details for name, details in operators if name == "NodeIndexSeek"]
+        assert "Episode(queue, t)" in seek
+        assert not [name for name in names if name.endswith("Scan")]
+
+    def test_only_the_second_look_keeps_claimers_apart(self, open_graph: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert _claim_at_once(open_graph(), rows=1500) == 1500
+        monkeypatch.setattr(outbox, "TAKE", outbox.TAKE.replace(outbox.LOOK_AGAIN, "WITH e\n"))
+        assert _claim_at_once(open_graph(), rows=1500, prefix="x") > 1500
+
+
+def _operators(plan: dict[str, object]) -> Iterator[tuple[str, str]]:
+    arguments = plan["args"]
+    assert isinstance(arguments, dict)
+    yield str(plan["operatorType"]).split("@")[0], str(arguments.get("Details", ""))
+    children = plan.get("children", [])
+    assert isinstance(children, list)
+    for child in children:
+        yield from _operators(child)
+
+
+def _claim_at_once(graph: Neo4jGraphStore, *, rows: int, prefix: str = "e") -> int:
+    """How many rows six threads get in sum, while there are some."""
+    graph.add(episodes(rows, prefix=prefix))
+    start = threading.Barrier(6)
+
+    def claim(worker: int) -> int:
+        start.wait(20)
+        got = 0
+        for turn in range(1000):
+            found = graph.claim(50, token=f"{worker}-{turn}", lease_seconds=600)
+            got += len(found)
+            if not found and graph.counts().pending == 0:
+                break
+        return got
+
+    with ThreadPoolExecutor(6) as pool:
+        return sum(pool.map(claim, range(6)))
+
+
+def test_next_leads_along_the_session_once_contexts_are_fresh(open_graph: Open, location: str) -> None:
+    graph = open_graph()
+    graph.add([*episodes(5), *episodes(2, session="t", prefix="t")])
+
+    def chain() -> list[list[object]]:
+        refresh(graph)
+        return cypher(location, "MATCH (a:Episode {ns: $ns})-[:NEXT]->(b) RETURN a.id, b.id ORDER BY a.session, a.id")
+
+    assert cypher(location, "MATCH (:Episode {ns: $ns})-[n:NEXT]->() RETURN count(n)") == [[0]]
+    embed(graph)
+    links = [["e00000", "e00001"], ["e00001", "e00002"], ["e00002", "e00003"], ["e00003", "e00004"]]
+    assert chain() == [*links, ["t00000", "t00001"]]
+    graph.tombstone(episode_ids=["e00002"])
+    assert chain() == [links[0], ["e00001", "e00003"], links[3], ["t00000", "t00001"]]
+    graph.update("e00004", timestamp=episodes(1)[0].timestamp)
+    assert chain() == [["e00000", "e00004"], ["e00001", "e00003"], ["e00004", "e00001"], ["t00000", "t00001"]]
+
+
+def refresh(graph: Neo4jGraphStore) -> None:
+    while rows := graph.dirty(Dirty.CONTEXT, 100):
+        graph.clear_dirty(Dirty.CONTEXT, {row.episode.episode_id: row.version for row in rows})
+
+
+def test_an_erased_text_is_in_no_property(open_graph: Open, location: str) -> None:
+    graph = open_graph()
+    graph.add(episodes(3))
+    rows = claimed(graph.claim(2, token="t", lease_seconds=9))
+    graph.fail("t", rows[0], error="E: text 0 of s", traceback="text 0 of s", max_attempts=1, delay_seconds=0)
+    graph.mark_embedded("t", {rows[1]: 1})
+    query = """MATCH (n {ns: $ns}) WHERE any(key IN keys(n) WHERE toString(n[key]) CONTAINS $text) RETURN count(n)"""
+    assert cypher(location, query, text="text 0 of s") == [[1]]
+    graph.tombstone(episode_ids=rows)
+    assert cypher(location, query, text="text 0 of s") == [[0]]
+    assert cypher(location, query, text="text 1 of s") == [[0]]
