@@ -20,16 +20,16 @@ def test_centroids_belong_to_their_session_and_run(store: VectorStore) -> None:
         ]
     )
     found = store.centroids("s", "r1")
-    assert [(c.cluster_id, c.session_id, c.run_id, c.radius) for c in found] == [
+    assert [(c.cluster_id, c.session_id, c.attempt, c.radius) for c in found] == [
         ("c1", "s", "r1", pytest.approx(0.1)),
         ("c2", "s", "r1", pytest.approx(0.2)),
     ]
     np.testing.assert_allclose(found[1].vector, unit(0, 1), atol=1e-6)
-    store.drop_centroids("s", keep_runs=["r2"])
+    store.drop_centroids("s", keep=["r2"])
     assert store.centroids("s", "r1") == []
     assert len(store.centroids("s", "r2")) == 1
     assert len(store.centroids("t", "r1")) == 1
-    store.drop_centroids("s", keep_runs=[])
+    store.drop_centroids("s", keep=[])
     assert store.centroids("s", "r2") == []
 
 
@@ -44,8 +44,8 @@ def test_centroids_are_walked_and_dropped_by_run(store: VectorStore) -> None:
         more, after = store.walk_centroids(after=after, limit=4)
         seen += more
     assert sorted(seen) == sorted(runs)
-    store.drop_runs([])
-    store.drop_runs(["r0", "r2", "nobody's"])
+    store.drop_attempts([])
+    store.drop_attempts(["r0", "r2", "nobody's"])
     assert store.walk_centroids() == (["r1"] * 3, None)
     assert store.count() == 5
 

@@ -24,7 +24,7 @@ def test_store_without_collection_is_empty(bare: VectorStore) -> None:
     assert bare.walk() == ([], None)
     assert bare.centroids("s", "r") == []
     assert bare.delete(["a"]) == 0
-    bare.drop_centroids("s", keep_runs=[])
+    bare.drop_centroids("s", keep=[])
     assert bare.info()["points"] == 0
     with pytest.raises(ConfigurationError, match="no vector collection"):
         bare.upsert([point("a")])

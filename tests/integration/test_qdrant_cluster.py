@@ -64,6 +64,6 @@ def test_a_node_that_is_killed_takes_nothing_with_it(nodes: list[QdrantServer], 
     until(lambda: _active(nodes[0], collection), what="the node has caught up")
     nodes[1].kill()  # what was written while the other was away is on one node only, or on both
     assert whole(180)
-    store.drop_runs(["r0"])
+    store.drop_attempts(["r0"])
     assert set(store.walk_centroids()[0]) == {"r1"}
     store.close()

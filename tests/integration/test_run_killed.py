@@ -137,7 +137,7 @@ def test_the_centroids_of_an_attempt_that_died_are_swept_away_and_others_stay(
     run = world.consolidate()
     dead = world.graph.start_run(world.graph.request_run(SESSION).run_id, token="t", lease_seconds=1)
     known = world.vectors.centroids(SESSION, run.attempt)
-    world.vectors.put_centroids([replace(c, run_id=dead.attempt) for c in known])
+    world.vectors.put_centroids([replace(c, attempt=dead.attempt) for c in known])
     assert sweep(world.graph, world.vectors, max_attempts=3).orphans == 0, "it may still be published"
     world.now += timedelta(seconds=2)
     world.graph.start_run(dead.run_id, token="u", lease_seconds=60)

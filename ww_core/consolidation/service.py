@@ -214,7 +214,7 @@ class Consolidator:
         done = replace(done, clusters=with_themes(done.clusters, outcome.centroids))
         routing.note(self._graph, session, run.attempt, self._clock())
         if not self._graph.publish(done, token=token, lease_seconds=routing.LEASE_SECONDS):
-            self._vectors.drop_runs([run.attempt])
+            self._vectors.drop_attempts([run.attempt])
             routing.forget(self._graph, session, run.attempt)
             raise LeaseLost("another worker has taken this run over")
         write_leftovers(self._graph, session, outcome.leftovers)
@@ -235,7 +235,7 @@ class Consolidator:
                 routing.forget(self._graph, session, run.attempt)
             if held():  # else another run may be about to be published: its centroids are none to keep yet
                 kept = self._graph.prune_runs(session, self._settings.consolidation_keep_runs)
-                self._vectors.drop_centroids(session, keep_runs=kept)
+                self._vectors.drop_centroids(session, keep=kept)
         finally:
             self._graph.release_run(run.run_id, token=token)
 

@@ -61,7 +61,7 @@ def finish(graph: GraphStore, vectors: VectorStore, episode_ids: Sequence[str]) 
 def finish_session(graph: GraphStore, vectors: VectorStore, session_id: str) -> None:
     """Remove the centroids of a session erased whole, then its name; where it lives again, what its run of now made
     stays."""
-    vectors.drop_centroids(session_id, keep_runs=list(graph.current_attempts([session_id]).values()))
+    vectors.drop_centroids(session_id, keep=list(graph.current_attempts([session_id]).values()))
     drop_leftovers(graph, session_id)
     routing.forget_session(graph, session_id)
     graph.finish_session(session_id)

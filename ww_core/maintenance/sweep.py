@@ -73,7 +73,7 @@ def sweep(
         if not should_stop():
             orphans = _points_without_rows(graph, vectors, rows)
         if not should_stop():
-            orphans += _centroids_without_runs(graph, vectors, rows)
+            orphans += _centroids_without_attempts(graph, vectors, rows)
         if not should_stop():
             scrubbed = scrub_if_due(graph, vectors, now=clock())
         if not should_stop():
@@ -172,7 +172,7 @@ def _points_without_rows(graph: GraphStore, vectors: VectorStore, budget: int) -
     return orphans
 
 
-def _centroids_without_runs(graph: GraphStore, vectors: VectorStore, budget: int) -> int:
+def _centroids_without_attempts(graph: GraphStore, vectors: VectorStore, budget: int) -> int:
     """From where the last pass stopped, round and round: of a session that was erased while its run was published, and
     of attempts that came too late."""
     orphans = 0
@@ -196,7 +196,7 @@ def _centroid_pages(vectors: VectorStore, after: str | None, budget: int) -> Ite
 def _remove_attempts(graph: GraphStore, vectors: VectorStore, attempts: list[str]) -> int:
     gone = sorted(set(attempts) - graph.live_attempts(attempts)) if attempts else []
     if gone:
-        vectors.drop_runs(gone)
+        vectors.drop_attempts(gone)
         note(graph)
     return len(gone)
 

@@ -29,7 +29,7 @@ _GAP_MEASUREMENTS = 5
 class Route:
     """The centroids of one or several sessions' current runs: ``matrix`` float32 (K, d), a cluster id for each row."""
 
-    runs: tuple[str, ...]
+    attempts: tuple[str, ...]
     cells: tuple[str, ...]
     matrix: Vector
 
@@ -46,7 +46,7 @@ class Route:
 
 
 class Router:
-    """Finds the route of a query's sessions; centroids are kept by run, pointers are read every time."""
+    """Finds the route of a query's sessions; centroids are kept by attempt, pointers are read every time."""
 
     def __init__(self, graph: GraphStore, vectors: VectorStore) -> None:
         self._graph = graph
@@ -54,27 +54,27 @@ class Router:
         self._lock = threading.Lock()
         self._routes: OrderedDict[tuple[str, ...], Route] = OrderedDict()
 
-    def route(self, runs: Mapping[str, str]) -> Route | None:
-        """``runs`` as ``GraphStore.current_attempts`` gives it; None where they have no clusters."""
-        if not runs:
+    def route(self, attempts: Mapping[str, str]) -> Route | None:
+        """``attempts`` as ``GraphStore.current_attempts`` gives it; None where they have no clusters."""
+        if not attempts:
             return None
-        key = tuple(runs[session] for session in sorted(runs))
+        key = tuple(attempts[session] for session in sorted(attempts))
         with self._lock:
             route = self._routes.get(key)
             if route is not None:
                 self._routes.move_to_end(key)
         if route is None:
-            route = self._load(runs, key)
+            route = self._load(attempts, key)
             with self._lock:
                 self._routes[key] = route
                 while len(self._routes) > _MAX_ROUTES:
                     self._routes.popitem(last=False)
         return route if route.cells else None
 
-    def _load(self, runs: Mapping[str, str], key: tuple[str, ...]) -> Route:
-        centroids = [c for session, run in sorted(runs.items()) for c in self._vectors.centroids(session, run)]
+    def _load(self, attempts: Mapping[str, str], key: tuple[str, ...]) -> Route:
+        centroids = [c for session, one in sorted(attempts.items()) for c in self._vectors.centroids(session, one)]
         matrix = np.stack([c.vector for c in centroids]) if centroids else np.zeros((0, 1), np.float32)
-        return Route(runs=key, cells=tuple(c.cluster_id for c in centroids), matrix=matrix)
+        return Route(attempts=key, cells=tuple(c.cluster_id for c in centroids), matrix=matrix)
 
 
 def within(where: Where, cells: Sequence[str]) -> Where:

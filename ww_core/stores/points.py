@@ -75,8 +75,8 @@ def point_id(namespace: str, episode_id: str, window: int) -> UUID:
     return uuid5(NAMESPACE_URL, f"{namespace}\x1fepisode\x1f{episode_id}\x1f{window}")
 
 
-def centroid_id(namespace: str, session_id: str, run_id: str, cluster_id: str) -> UUID:
-    return uuid5(NAMESPACE_URL, f"{namespace}\x1fcentroid\x1f{session_id}\x1f{run_id}\x1f{cluster_id}")
+def centroid_id(namespace: str, session_id: str, attempt: str, cluster_id: str) -> UUID:
+    return uuid5(NAMESPACE_URL, f"{namespace}\x1fcentroid\x1f{session_id}\x1f{attempt}\x1f{cluster_id}")
 
 
 def described(fingerprint: Fingerprint) -> str:
@@ -165,20 +165,20 @@ def centroid_payload(centroid: Centroid) -> dict[str, Any]:
     return {
         KIND: CENTROID_KIND,
         CENTROID_SESSION: digest(centroid.session_id),
-        CENTROID_RUN: centroid.run_id,
+        CENTROID_RUN: centroid.attempt,
         CENTROID_CLUSTER: centroid.cluster_id,
         CENTROID_RADIUS: float(centroid.radius),
         CENTROID_VECTOR: b64encode(np.asarray(centroid.vector, "<f4").tobytes()).decode("ascii"),
     }
 
 
-def centroids_of(payloads: Iterable[Mapping[str, Any] | None], session_id: str, run_id: str) -> list[Centroid]:
-    """The centroids of one run from their payloads, by cluster id; one without its vector there counts as absent."""
+def centroids_of(payloads: Iterable[Mapping[str, Any] | None], session_id: str, attempt: str) -> list[Centroid]:
+    """The centroids of one attempt from their payloads, by cluster id; one without its vector there counts as absent."""
     found = [
         Centroid(
             cluster_id=str(payload[CENTROID_CLUSTER]),
             session_id=session_id,
-            run_id=run_id,
+            attempt=attempt,
             vector=np.frombuffer(b64decode(payload[CENTROID_VECTOR]), "<f4").astype(np.float32),
             radius=float(payload[CENTROID_RADIUS]),
         )

@@ -231,17 +231,17 @@ class TieredVectors(Generic[R]):
     def put_centroids(self, centroids: Sequence[Centroid]) -> None:
         self._hot.put_centroids(centroids)
 
-    def centroids(self, session_id: str, run_id: str) -> list[Centroid]:
-        return self._hot.centroids(session_id, run_id)
+    def centroids(self, session_id: str, attempt: str) -> list[Centroid]:
+        return self._hot.centroids(session_id, attempt)
 
-    def drop_centroids(self, session_id: str, *, keep_runs: Sequence[str]) -> None:
-        self._hot.drop_centroids(session_id, keep_runs=keep_runs)
+    def drop_centroids(self, session_id: str, *, keep: Sequence[str]) -> None:
+        self._hot.drop_centroids(session_id, keep=keep)
 
     def walk_centroids(self, *, after: str | None = None, limit: int = 1000) -> tuple[list[str], str | None]:
         return self._hot.walk_centroids(after=after, limit=limit)
 
-    def drop_runs(self, run_ids: Sequence[str]) -> None:
-        self._hot.drop_runs(run_ids)
+    def drop_attempts(self, attempts: Sequence[str]) -> None:
+        self._hot.drop_attempts(attempts)
 
     def scrub(self) -> None:
         for tier in self._tiers():

@@ -106,11 +106,11 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class Centroid:
-    """Of one cluster in one run; ``vector`` (d,) unit length. ``run_id`` names the attempt at it (``Run.attempt``)."""
+    """Of one cluster in one attempt at a run (``Run.attempt``); ``vector`` (d,) unit length."""
 
     cluster_id: str
     session_id: str
-    run_id: str
+    attempt: str
     vector: Vector
     radius: float
 

@@ -60,15 +60,15 @@ class VectorStore(Protocol):
 
     def put_centroids(self, centroids: Sequence[Centroid]) -> None: ...
 
-    def centroids(self, session_id: str, run_id: str) -> list[Centroid]: ...
+    def centroids(self, session_id: str, attempt: str) -> list[Centroid]: ...
 
-    def drop_centroids(self, session_id: str, *, keep_runs: Sequence[str]) -> None: ...
+    def drop_centroids(self, session_id: str, *, keep: Sequence[str]) -> None: ...
 
     def walk_centroids(self, *, after: str | None = None, limit: int = 1000) -> tuple[list[str], str | None]:
-        """The run of each centroid of a page over all of them, and the cursor of the next page, None at the end."""
+        """The attempt of each centroid of a page over all of them, and the cursor of the next page, None at the end."""
 
-    def drop_runs(self, run_ids: Sequence[str]) -> None:
-        """Remove the centroids of these runs, whatever session they are of."""
+    def drop_attempts(self, attempts: Sequence[str]) -> None:
+        """Remove the centroids of these attempts, whatever session they are of."""
 
     def scrub(self) -> None:
         """Rewrite what still holds traces of deleted points, so that nothing of them is left in the store's files.

@@ -68,12 +68,12 @@ CALLS: Mapping[str, Call] = {
     "count": Call(lambda store, packed, _, __: store.count(codec.unpack_where(packed[0]), exact=packed[1])),
     "put_centroids": Call(_put_centroids),
     "centroids": Call(_centroids, codec.unpack_centroids),
-    "drop_centroids": Call(lambda store, packed, _, __: store.drop_centroids(packed[0], keep_runs=packed[1])),
+    "drop_centroids": Call(lambda store, packed, _, __: store.drop_centroids(packed[0], keep=packed[1])),
     "walk_centroids": Call(
         lambda store, packed, _, __: store.walk_centroids(after=packed[0], limit=packed[1]),
         lambda answer, _: (list(answer[0]), answer[1]),
     ),
-    "drop_runs": Call(lambda store, packed, _, __: store.drop_runs(packed)),
+    "drop_attempts": Call(lambda store, packed, _, __: store.drop_attempts(packed)),
     "info": Call(lambda store, _, __, ___: dict(store.info())),
     "scrub": Call(lambda store, _, __, ___: store.scrub()),
 }

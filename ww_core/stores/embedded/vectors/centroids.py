@@ -22,7 +22,7 @@ class Centroids(OpenShard):
             return
         rows = [
             edge.Point(
-                p.centroid_id(self._namespace, c.session_id, c.run_id, c.cluster_id),
+                p.centroid_id(self._namespace, c.session_id, c.attempt, c.cluster_id),
                 {},
                 p.centroid_payload(c),
             )
@@ -33,28 +33,28 @@ class Centroids(OpenShard):
             self._touch_centroids()
             self._writable().update(edge.UpdateOperation.upsert_points(rows))
 
-    def centroids(self, session_id: str, run_id: str) -> list[Centroid]:
+    def centroids(self, session_id: str, attempt: str) -> list[Centroid]:
         shard = self._readable()
         if shard is None:
             return []
         of_run = edge.Filter(
             must=[
                 edge.FieldCondition(p.CENTROID_SESSION, match=edge.MatchAny([p.digest(session_id)])),
-                edge.FieldCondition(p.CENTROID_RUN, match=edge.MatchAny([run_id])),
+                edge.FieldCondition(p.CENTROID_RUN, match=edge.MatchAny([attempt])),
             ]
         )
         with translated("reading centroids"):
             records, _ = shard.scroll(
                 edge.ScrollRequest(limit=1_000_000, filter=of_run, with_payload=True, with_vector=False)
             )
-            return p.centroids_of((record.payload for record in records), session_id, run_id)
+            return p.centroids_of((record.payload for record in records), session_id, attempt)
 
-    def drop_centroids(self, session_id: str, *, keep_runs: Sequence[str]) -> None:
+    def drop_centroids(self, session_id: str, *, keep: Sequence[str]) -> None:
         if self._readable() is None:
             return
         gone = edge.Filter(
             must=[edge.FieldCondition(p.CENTROID_SESSION, match=edge.MatchAny([p.digest(session_id)]))],
-            must_not=[edge.FieldCondition(p.CENTROID_RUN, match=edge.MatchAny(list(keep_runs)))] if keep_runs else None,
+            must_not=[edge.FieldCondition(p.CENTROID_RUN, match=edge.MatchAny(list(keep)))] if keep else None,
         )
         with self._write, translated("dropping centroids"):
             room.need(self._directory, room.TO_DELETE, "dropping centroids")
@@ -79,11 +79,11 @@ class Centroids(OpenShard):
             None if following is None else str(following)
         )
 
-    def drop_runs(self, run_ids: Sequence[str]) -> None:
-        if not run_ids or self._readable() is None:
+    def drop_attempts(self, attempts: Sequence[str]) -> None:
+        if not attempts or self._readable() is None:
             return
         with self._write, translated("dropping centroids"):
             room.need(self._directory, room.TO_DELETE, "dropping centroids")
             self._touch_centroids()
-            gone = engine.any_of(p.CENTROID_RUN, list(run_ids))
+            gone = engine.any_of(p.CENTROID_RUN, list(attempts))
             self._writable().update(edge.UpdateOperation.delete_points_by_filter(gone))

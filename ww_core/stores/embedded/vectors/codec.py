@@ -247,7 +247,7 @@ def unpack_pieces(packed: Any) -> dict[str, bytes]:
 def pack_centroids(centroids: Sequence[Centroid], arrays: Arrays) -> Any:
     if not centroids:
         return None
-    rows = [[c.cluster_id, c.session_id, c.run_id, c.radius] for c in centroids]
+    rows = [[c.cluster_id, c.session_id, c.attempt, c.radius] for c in centroids]
     return [rows, _put(arrays, np.stack([np.asarray(c.vector, np.float32) for c in centroids]))]
 
 
@@ -256,8 +256,8 @@ def unpack_centroids(packed: Any, arrays: Arrays) -> list[Centroid]:
         return []
     rows, at = packed
     return [
-        Centroid(cluster_id, session_id, run_id, vector, radius)
-        for (cluster_id, session_id, run_id, radius), vector in zip(rows, arrays[at], strict=True)
+        Centroid(cluster_id, session_id, attempt, vector, radius)
+        for (cluster_id, session_id, attempt, radius), vector in zip(rows, arrays[at], strict=True)
     ]
 
 

@@ -159,16 +159,16 @@ class EdgeVectorStore:
             lambda arrays: codec.pack_centroids(centroids, arrays),
         )
 
-    def centroids(self, session_id: str, run_id: str) -> list[Centroid]:
+    def centroids(self, session_id: str, attempt: str) -> list[Centroid]:
         return self._call(
-            "centroids", lambda shard: shard.centroids(session_id, run_id), lambda _: [session_id, run_id]
+            "centroids", lambda shard: shard.centroids(session_id, attempt), lambda _: [session_id, attempt]
         )
 
-    def drop_centroids(self, session_id: str, *, keep_runs: Sequence[str]) -> None:
+    def drop_centroids(self, session_id: str, *, keep: Sequence[str]) -> None:
         self._call(
             "drop_centroids",
-            lambda shard: shard.drop_centroids(session_id, keep_runs=keep_runs),
-            lambda _: [session_id, list(keep_runs)],
+            lambda shard: shard.drop_centroids(session_id, keep=keep),
+            lambda _: [session_id, list(keep)],
         )
 
     def walk_centroids(self, *, after: str | None = None, limit: int = 1000) -> tuple[list[str], str | None]:
@@ -176,8 +176,8 @@ class EdgeVectorStore:
             "walk_centroids", lambda shard: shard.walk_centroids(after=after, limit=limit), lambda _: [after, limit]
         )
 
-    def drop_runs(self, run_ids: Sequence[str]) -> None:
-        self._call("drop_runs", lambda shard: shard.drop_runs(run_ids), lambda _: list(run_ids))
+    def drop_attempts(self, attempts: Sequence[str]) -> None:
+        self._call("drop_attempts", lambda shard: shard.drop_attempts(attempts), lambda _: list(attempts))
 
     def scrub(self) -> None:
         self._call("scrub", lambda shard: shard.scrub(), timeout=SCRUB_SECONDS)

@@ -23,7 +23,7 @@ class Centroids(OpenCollection):
             for key, members in collection.by_shard(self._settings, centroids):
                 rows = [
                     models.PointStruct(
-                        id=str(p.centroid_id(self._namespace, c.session_id, c.run_id, c.cluster_id)),
+                        id=str(p.centroid_id(self._namespace, c.session_id, c.attempt, c.cluster_id)),
                         vector={},
                         payload=p.centroid_payload(c),
                     )
@@ -31,11 +31,11 @@ class Centroids(OpenCollection):
                 ]
                 client.upsert(name, rows, wait=True, shard_key_selector=key)
 
-    def centroids(self, session_id: str, run_id: str) -> list[Centroid]:
+    def centroids(self, session_id: str, attempt: str) -> list[Centroid]:
         of_run = models.Filter(
             must=[
                 shapes.any_of(p.CENTROID_SESSION, [p.digest(session_id)]),
-                shapes.any_of(p.CENTROID_RUN, [run_id]),
+                shapes.any_of(p.CENTROID_RUN, [attempt]),
             ]
         )
         with self._using("reading centroids") as client:
@@ -43,12 +43,12 @@ class Centroids(OpenCollection):
             if name is None:
                 return []
             records = collection.scroll(client, name, of_run, True, False)
-            return p.centroids_of((record.payload for record in records), session_id, run_id)
+            return p.centroids_of((record.payload for record in records), session_id, attempt)
 
-    def drop_centroids(self, session_id: str, *, keep_runs: Sequence[str]) -> None:
+    def drop_centroids(self, session_id: str, *, keep: Sequence[str]) -> None:
         gone = models.Filter(
             must=[shapes.any_of(p.CENTROID_SESSION, [p.digest(session_id)])],
-            must_not=[shapes.any_of(p.CENTROID_RUN, keep_runs)] if keep_runs else None,
+            must_not=[shapes.any_of(p.CENTROID_RUN, keep)] if keep else None,
         )
         with self._using("dropping centroids") as client:
             name = self._find(client)
@@ -69,10 +69,10 @@ class Centroids(OpenCollection):
             None if following is None else str(following)
         )
 
-    def drop_runs(self, run_ids: Sequence[str]) -> None:
-        if not run_ids:
+    def drop_attempts(self, attempts: Sequence[str]) -> None:
+        if not attempts:
             return
-        gone = models.Filter(must=[shapes.any_of(p.CENTROID_RUN, run_ids)])
+        gone = models.Filter(must=[shapes.any_of(p.CENTROID_RUN, attempts)])
         with self._using("dropping centroids") as client:
             name = self._find(client)
             if name is not None:
