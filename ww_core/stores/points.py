@@ -173,7 +173,7 @@ def centroid_payload(centroid: Centroid) -> dict[str, Any]:
 
 
 def centroids_of(payloads: Iterable[Mapping[str, Any] | None], session_id: str, attempt: str) -> list[Centroid]:
-    """The centroids of one attempt from their payloads, by cluster id; one without its vector there counts as absent."""
+    """The centroids of one attempt from their payloads, by cluster id; one without its vector counts as absent."""
     found = [
         Centroid(
             cluster_id=str(payload[CENTROID_CLUSTER]),
