@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -90,10 +90,25 @@ class TextEncoder:
 
     def encode_windows(self, texts: Sequence[str], *, kind: Kind = "document", rows: int | None = None) -> list[Vector]:
         """float32 (w, d), unit rows, for each text: one row per window. Raises what ``encode`` raises."""
-        result: list[Vector] = []
+        made = dict(self.windows_as_made(texts, kind=kind, rows=rows))
+        return [made[place] for place in range(len(texts))]
+
+    def windows_as_made(
+        self, texts: Sequence[str], *, kind: Kind = "document", rows: int | None = None
+    ) -> Iterator[tuple[int, Vector]]:
+        """The same text by text: its place and its rows as soon as all its windows are through the model."""
         for start in range(0, len(texts), _CHUNK):
-            result += self._encode_chunk(texts[start : start + _CHUNK], kind, rows)
-        return result
+            pieces, counts = self._windows(texts[start : start + _CHUNK], kind)
+            ends = np.cumsum(counts)
+            text_of = np.repeat(np.arange(len(counts)), counts)
+            result = np.empty((len(pieces), self.source.dimension), dtype=np.float32)
+            missing = list(counts)
+            for places, vectors in self._runner.embed_as_made(pieces, rows):
+                result[list(places)] = vectors
+                for text in text_of[list(places)].tolist():
+                    missing[text] -= 1
+                    if not missing[text]:
+                        yield start + text, result[ends[text] - counts[text] : ends[text]]
 
     def token_vectors(self, texts: Sequence[str], *, kind: Kind = "document") -> list[TokenVectors]:
         """The last hidden state of every word piece of each text, for late interaction."""
@@ -107,7 +122,8 @@ class TextEncoder:
         """The ids of each text's word pieces, special tokens at both ends, never cut."""
         return self._prompted(texts, "document")
 
-    def _encode_chunk(self, texts: Sequence[str], kind: Kind, rows: int | None) -> list[Vector]:
+    def _windows(self, texts: Sequence[str], kind: Kind) -> tuple[list[list[int]], list[int]]:
+        """The word pieces of every window of every text, and how many windows each has."""
         pieces: list[list[int]] = []
         counts: list[int] = []
         for index, ids in enumerate(self._prompted(texts, kind)):
@@ -118,7 +134,7 @@ class TextEncoder:
                 parts = self._pieces.windows(texts[index], limit=self._window_tokens(kind))
                 pieces += self._prompted(parts, kind)
                 counts.append(len(parts))
-        return np.split(self._runner.embed(pieces, rows), np.cumsum(counts)[:-1]) if counts else []
+        return pieces, counts
 
     def _prompted(self, texts: Sequence[str], kind: Kind) -> list[list[int]]:
         prompt = self.source.prompts.get(kind, "")

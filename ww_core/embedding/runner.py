@@ -148,7 +148,8 @@ class Runner:
     def _sample(self, backend: Backend, texts: Sequence[str]) -> Vector:
         pieces = self.pieces.ids(texts)
         result = np.empty((len(pieces), self.source.dimension), dtype=np.float32)
-        self._pass(backend, pieces, result, self._rows(None), self._tokens())
+        for places, vectors in self._passes(backend, pieces, self._rows(None), self._tokens()):
+            result[list(places)] = vectors
         return result
 
     def _fall_back(self, error: BaseException) -> None:
@@ -165,11 +166,24 @@ class Runner:
         Raises EncodingFailed, OutOfMemory, ModelUnavailable.
         """
         result = np.empty((len(pieces), self.source.dimension), dtype=np.float32)
+        for places, vectors in self.embed_as_made(pieces, rows):
+            result[list(places)] = vectors
+        return result
+
+    def embed_as_made(
+        self, pieces: Sequence[Sequence[int]], rows: int | None = None
+    ) -> Iterator[tuple[tuple[int, ...], Vector]]:
+        """The same pass by pass: places in ``pieces``, longest first, and float32 (b, d) for them."""
         rows, tokens = self._rows(rows), self._tokens()
-        while True:
+        left = dict(enumerate(pieces))
+        while left:
+            places = list(left)
             try:
-                self._pass(self.backend, pieces, result, rows, tokens)
-                return result
+                for batch, vectors in self._passes(self.backend, list(left.values()), rows, tokens):
+                    made = tuple(places[row] for row in batch)
+                    for place in made:
+                        del left[place]
+                    yield made, vectors
             except EncodingFailed as error:
                 if self.backend.name == REFERENCE:
                     raise
@@ -193,7 +207,9 @@ class Runner:
                 length = int(batch.mask[line].sum())
                 yield row, batch.ids[line, :length].copy(), states[line, :length]
 
-    def _pass(self, backend: Backend, pieces: Sequence[Sequence[int]], result: Vector, rows: int, tokens: int) -> None:
+    def _passes(
+        self, backend: Backend, pieces: Sequence[Sequence[int]], rows: int, tokens: int
+    ) -> Iterator[tuple[tuple[int, ...], Vector]]:
         under_way: deque[tuple[int, ...]] = deque()
 
         def feed() -> Iterator[Batch]:
@@ -204,10 +220,11 @@ class Runner:
 
         with _Translated(self.device):
             for vectors in backend.run(feed()):
-                result[list(under_way.popleft())] = unit(vectors)
-        if not np.isfinite(result).all():
-            bad = int(np.flatnonzero(~np.isfinite(result).all(axis=1))[0])
-            raise EncodingFailed(f"the model gave a vector that is not finite (text {bad} of {len(pieces)})")
+                places = under_way.popleft()
+                if not np.isfinite(vectors).all():
+                    bad = places[int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])]
+                    raise EncodingFailed(f"the model gave a vector that is not finite (text {bad} of {len(pieces)})")
+                yield places, unit(vectors)
 
     def _rows(self, rows: int | None) -> int:
         return rows or BATCH_ROWS[self.device]

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -139,19 +139,34 @@ class EmbeddingService:
         The bulk path: it reads the cache and leaves it as it is, and one bulk runs at a time in this process.
         """
         texts = list(texts)
+        made = dict(self.windows_as_made(texts))
+        return [made[place] for place in range(len(texts))]
+
+    def windows_as_made(self, texts: Sequence[str]) -> Generator[tuple[int, Vector]]:
+        """What ``embed_windows`` gives, text by text with its place, as soon as it is made: the longest first.
+
+        Close it where it is not read to its end: until then no other bulk runs.
+        """
         _check(texts)
-        keys = [self._key(text, "document") for text in texts]
+        places: dict[str, list[int]] = {}
+        for place, text in enumerate(texts):
+            places.setdefault(text, []).append(place)
         # of a long text the cache holds the mean of its windows, which is no window
-        known = {key: row for key, row in self._cache.peek(keys).items() if len(self.windows(key[1])) == 1}
-        missing = list(dict.fromkeys(text for text, key in zip(texts, keys, strict=True) if key not in known))
+        known = {
+            text: row[np.newaxis]
+            for (_, text), row in self._cache.peek([self._key(text, "document") for text in places]).items()
+            if len(self.windows(text)) == 1
+        }
+        missing = [text for text in places if text not in known]
+        yield from ((place, row.copy()) for text, row in known.items() for place in places[text])
+        if not missing:
+            return
         with self._bulk:
             self._bulk_texts += len(missing)
             if self._bulk_texts >= BULK:
                 self._encoder().settle_aside(self._settings.embedding_model)
-            made = dict(zip(missing, self._encode(missing, "document"), strict=True)) if missing else {}
-        return [
-            made[text] if text in made else known[key][np.newaxis].copy() for text, key in zip(texts, keys, strict=True)
-        ]
+            for number, rows in self._encoder().windows_as_made(missing, rows=self._settings.embedding_batch_size):
+                yield from ((place, rows) for place in places[missing[number]])
 
     def windows(self, text: str) -> list[str]:
         """``text`` as overlapping slices that each fit the model; ``[text]`` where it fits."""

@@ -7,7 +7,8 @@ import random
 import threading
 import time
 import traceback as tracebacks
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import uuid4
@@ -16,7 +17,6 @@ from ww_core.config import Settings
 from ww_core.embedding.errors import OutOfMemory
 from ww_core.errors import ConfigurationError, InvalidInput, StoreUnavailable, Unavailable
 from ww_core.maintenance.breaker import CircuitBreaker
-from ww_core.maintenance.pace import Pace
 from ww_core.maintenance.points import Sparse
 from ww_core.maintenance.writing import Lease, Outage, Writer
 from ww_core.models import State, Vector
@@ -28,8 +28,10 @@ log = logging.getLogger(__name__)
 
 MAX_SECONDS = 15.0
 """A drain gives way to others after that long, so that a worker's warm shutdown is bounded."""
+PART_SECONDS = 1.0
+"""How much of the model's work is written at once."""
 YIELD_SECONDS = 0.25
-"""Longest wait for writers before a step; never longer than the step before it took, so that half the time is left."""
+"""Longest wait for writers after a part; never longer than the part took, so that half the time is left."""
 LOOK_SECONDS = 0.02
 EMPTY_LOOKS = 25
 """How often an empty claim is tried again while something is due: others may be claiming it."""
@@ -48,6 +50,8 @@ class WindowEmbedder(Protocol):
     def warm(self) -> None: ...
 
     def embed_windows(self, texts: Sequence[str]) -> list[Vector]: ...
+
+    def windows_as_made(self, texts: Sequence[str]) -> Generator[tuple[int, Vector]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +88,9 @@ def _pause(seconds: float) -> None:
 
 
 class Drain:
-    """Embeds pending episodes. One thread at a time; what it learns about speed and outages lasts over runs.
+    """Embeds pending episodes. One thread at a time; what it learns about outages lasts over runs.
 
-    Only an error of a text that stands alone is counted against it: a failing step is halved until it does, and the
+    Only an error of a text that stands alone is counted against it: what fails is halved until it does, and the
     model must still embed another text. Anything else (stores, model, memory, ``interruptions``, a stop) gives the rows
     back without a trace, after a delay where something is out of order.
     """
@@ -103,7 +107,6 @@ class Drain:
         pieces: Callable[[Sequence[str]], list[bytes]] | None = None,
         interruptions: tuple[type[BaseException], ...] = (),
         breaker: CircuitBreaker | None = None,
-        pace: Pace | None = None,
         clock: Callable[[], float] = time.monotonic,
         retry_seconds: float = RETRY_SECONDS,
     ) -> None:
@@ -116,7 +119,6 @@ class Drain:
         self.pieces = pieces
         self.interruptions = interruptions
         self.breaker = breaker or CircuitBreaker()
-        self.pace = pace or Pace()
         self.clock = clock
         self.retry_seconds = retry_seconds
         self._ready = False
@@ -141,9 +143,9 @@ class Drain:
         should_yield: Callable[[], bool] = never,
         on_progress: Callable[[DrainReport], None] | None = None,
     ) -> DrainReport:
-        """Embed for at most about ``max_seconds``, a step of about one second longer at worst.
+        """Embed for at most about ``max_seconds``, a pass of the model longer at worst.
 
-        ``should_stop`` ends it after the step under way; ``should_yield`` says that somebody is storing right now.
+        ``should_stop`` ends it after the pass under way; ``should_yield`` says that somebody is storing right now.
         ``on_progress`` gets the figures so far, ``more`` where claims come in full. Never raises
         for what is out of order: the report says it.
         """
@@ -173,6 +175,14 @@ class Drain:
         return DrainReport(embedded, failed, dead, more=False, retry_in=delay, outage=reason)
 
 
+class _Failed(Exception):
+    """The model failed on what is left."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 class _Shift:
     """One run of a drain."""
 
@@ -191,7 +201,9 @@ class _Shift:
         self._on_progress = on_progress
         self._leases: list[Lease] = []
         self._failed = self._dead = 0
-        self._last_step = 0.0
+        self._full = False
+        """The last claim got as many rows as it asked for."""
+        self._last_part = 0.0
         self._writer = Writer(
             drain.graph,
             drain.vectors,
@@ -242,7 +254,7 @@ class _Shift:
             claims, lease = self._claim()
             if lease is not None:
                 empty = 0
-                self._embed_all(lease, claims)
+                self._embed(lease, claims)
                 continue
             self._writer.settle(idle=self._renew)
             empty += 1
@@ -258,6 +270,7 @@ class _Shift:
             claims = drain.graph.claim(drain.settings.embedding_claim_size, token=token, lease_seconds=seconds)
         if not claims:
             return [], None
+        self._full = len(claims) >= drain.settings.embedding_claim_size
         drain.metrics.increment(CLAIMED, len(claims))
         drain.metrics.increment(CLAIMABLE, drain.settings.embedding_claim_size)
         lease = Lease(token, claims, seconds, before)
@@ -289,44 +302,67 @@ class _Shift:
 
     # -- embedding
 
-    def _embed_all(self, lease: Lease, claims: Sequence[Claim]) -> None:
-        drain = self._drain
-        full = len(claims) >= drain.settings.embedding_claim_size
-        ordered = sorted(claims, key=lambda claim: len(claim.episode.content))
-        for step in drain.pace.steps(ordered, lambda claim: len(claim.episode.content)):
-            if self._over():
-                return
-            self._let_writers_pass()
-            self._renew()
-            held = set(lease.held)
-            started = drain.clock()
-            self._embed(lease, [claim for claim in step if claim.episode.episode_id in held])
-            self._last_step = drain.clock() - started
-            drain.pace.learned([len(claim.episode.content) for claim in step], self._last_step)
-            self._tell(DrainReport(self._writer.written, self._failed, self._dead, more=full))
-
     def _embed(self, lease: Lease, claims: Sequence[Claim]) -> None:
-        if not claims:
+        """Embed all claims in one pass of the model, and hand on part by part what is made of them."""
+        held = set(lease.held)
+        left = {i: claim for i, claim in enumerate(claims) if claim.episode.episode_id in held}
+        if not left or self._over():
             return
-        drain = self._drain
         try:
-            with drain.metrics.timer("embed.encode"):
-                rows = drain.embedding.embed_windows([claim.episode.content for claim in claims])
-        except drain.interruptions:
-            raise
-        except (MemoryError, OutOfMemory) as error:
+            with closing(self._parts(left)) as parts:
+                for part in parts:
+                    self._hand_on(lease, part)
+                    if self._over() or not lease.held:
+                        return
+        except _Failed as failed:
+            self._halve(lease, list(left.values()), failed.error)
+
+    def _parts(self, left: dict[int, Claim]) -> Iterator[list[tuple[Claim, Vector]]]:
+        """What the model makes of ``left``, taken out of it, about PART_SECONDS at a time. Raises _Failed."""
+        drain = self._drain
+        places = list(left)
+        part: list[tuple[Claim, Vector]] = []
+        since = drain.clock()
+        failure: Exception | None = None
+        with closing(drain.embedding.windows_as_made([claim.episode.content for claim in left.values()])) as made:
+            try:
+                for place, rows in made:
+                    part.append((left.pop(places[place]), rows))
+                    if self._over() or drain.clock() - since >= PART_SECONDS:
+                        self._last_part = drain.clock() - since
+                        yield part
+                        part, since = [], drain.clock()
+            except drain.interruptions:
+                raise
+            except Exception as error:  # whatever a tokeniser or a model may raise: which text it is, halving finds
+                failure = error
+        if part:
+            self._last_part = drain.clock() - since
+            yield part
+        if failure is not None:
+            raise _Failed(failure)
+
+    def _hand_on(self, lease: Lease, part: Sequence[tuple[Claim, Vector]]) -> None:
+        self._drain.metrics.observe("embed.encode", self._last_part)
+        held = set(lease.held)
+        mine = [(claim, rows) for claim, rows in part if claim.episode.episode_id in held]
+        if mine:
+            self._writer.put(lease, [claim for claim, _ in mine], [rows for _, rows in mine], idle=self._renew)
+        self._tell(DrainReport(self._writer.written, self._failed, self._dead, more=self._full))
+        let_pass(self._should_yield, self._should_stop, min(YIELD_SECONDS, self._last_part), self._drain.clock)
+        self._renew()
+
+    def _halve(self, lease: Lease, claims: Sequence[Claim], error: Exception) -> None:
+        """Something fails on these; it is counted against a text that stands alone where the text is at fault."""
+        if isinstance(error, MemoryError | OutOfMemory):
             if len(claims) == 1:
                 raise Outage("memory") from error
-        except (Unavailable, ConfigurationError, OSError) as error:
+        elif isinstance(error, Unavailable | ConfigurationError | OSError):
             raise Outage("the model") from error
-        except Exception as error:  # whatever a tokeniser or a model may raise: which text it is, halving finds
-            if len(claims) == 1:
-                if not isinstance(error, InvalidInput):
-                    self._probe(error)
-                self._refuse(lease, claims[0], error)
-                return
-        else:
-            self._writer.put(lease, claims, rows, idle=self._renew)
+        elif len(claims) == 1:
+            if not isinstance(error, InvalidInput):
+                self._probe(error)
+            self._refuse(lease, claims[0], error)
             return
         middle = len(claims) // 2
         self._embed(lease, claims[:middle])
@@ -369,9 +405,6 @@ class _Shift:
 
     def _over(self) -> bool:
         return self._should_stop() or self._drain.clock() >= self._deadline
-
-    def _let_writers_pass(self) -> None:
-        let_pass(self._should_yield, self._should_stop, min(YIELD_SECONDS, self._last_step), self._drain.clock)
 
     def _tell(self, report: DrainReport) -> None:
         if self._on_progress is not None:

@@ -6,19 +6,19 @@ imports this module.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 
 from ww_core.embedding.service import EmbeddingService
 from ww_core.models import Vector
 from ww_workers.chaos.texts import POISON
 
-_embed_windows = EmbeddingService.embed_windows
+_windows_as_made = EmbeddingService.windows_as_made
 
 
-def _embed_or_fail(self: EmbeddingService, texts: Sequence[str]) -> list[Vector]:
+def _made_or_failed(self: EmbeddingService, texts: Sequence[str]) -> Generator[tuple[int, Vector]]:
     if any(POISON in text for text in texts):
         raise RuntimeError("the encoder cannot take this text")
-    return _embed_windows(self, texts)
+    yield from _windows_as_made(self, texts)
 
 
-EmbeddingService.embed_windows = _embed_or_fail  # type: ignore[method-assign]
+EmbeddingService.windows_as_made = _made_or_failed  # type: ignore[method-assign]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from zlib import crc32
 
 import numpy as np
@@ -11,10 +11,11 @@ from ww_core.models import Vector
 from ww_core.stores.ports import Fingerprint
 
 DIMENSION = 8
+AT_ONCE = 8
 
 
 class Embedder:
-    """One window for every 100 characters. ``before`` is called with the texts of every call."""
+    """One window for every 100 characters. ``before`` is called with the texts of every pass, ``AT_ONCE`` at most."""
 
     def __init__(self) -> None:
         self.before: Callable[[Sequence[str]], None] = lambda texts: None
@@ -25,9 +26,14 @@ class Embedder:
         self.before([])
 
     def embed_windows(self, texts: Sequence[str]) -> list[Vector]:
-        self.calls.append(len(texts))
-        self.before(texts)
-        return [self._rows(text) for text in texts]
+        return [rows for _, rows in self.windows_as_made(texts)]
+
+    def windows_as_made(self, texts: Sequence[str]) -> Generator[tuple[int, Vector]]:
+        for start in range(0, len(texts), AT_ONCE):
+            some = texts[start : start + AT_ONCE]
+            self.calls.append(len(some))
+            self.before(some)
+            yield from ((place, self._rows(text)) for place, text in enumerate(some, start))
 
     def _rows(self, text: str) -> Vector:
         rng = np.random.default_rng(crc32(text.encode()))

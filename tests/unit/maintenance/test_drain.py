@@ -116,7 +116,7 @@ def test_memory_that_suffices_for_fewer_texts_is_enough(bench: Bench) -> None:
     bench.store(*TEXTS)
 
     def little(texts: Sequence[str]) -> None:
-        if len(texts) > 10:
+        if len(texts) > 4:
             raise MemoryError
 
     bench.embedder.before = little
@@ -203,14 +203,14 @@ def test_an_interruption_is_no_attempt(bench: Bench) -> None:
 
 
 def test_a_lease_is_renewed_while_the_model_works(bench: Bench) -> None:
-    bench.store(*["long text " * 900] * 30)
+    bench.store(*["long text " * 900] * 50)
 
     def slow(texts: Sequence[str]) -> None:
         bench.seconds += 25 if texts else 0
         assert bench.graph.expire_leases(max_attempts=2) == 0
 
     bench.embedder.before = slow
-    assert bench.drain().run(max_seconds=10_000).embedded == 30
+    assert bench.drain().run(max_seconds=10_000).embedded == 50
     assert bench.seconds > 120
     assert bench.graph.get(["e0"])["e0"].generation == 1
 
