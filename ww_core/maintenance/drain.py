@@ -7,7 +7,7 @@ import random
 import threading
 import time
 import traceback as tracebacks
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol
@@ -317,7 +317,7 @@ class _Shift:
         except _Failed as failed:
             self._halve(lease, list(left.values()), failed.error)
 
-    def _parts(self, left: dict[int, Claim]) -> Iterator[list[tuple[Claim, Vector]]]:
+    def _parts(self, left: dict[int, Claim]) -> Generator[list[tuple[Claim, Vector]]]:
         """What the model makes of ``left``, taken out of it, about PART_SECONDS at a time. Raises _Failed."""
         drain = self._drain
         places = list(left)
