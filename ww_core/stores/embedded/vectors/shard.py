@@ -102,16 +102,18 @@ class Shard(Centroids, Moves):
         shard = self._readable()
         if shard is None:
             return [[] for _ in searches]
+        meeting: dict[p.Term, int] = {}
         with translated("searching"):
-            return [self._search(shard, search) for search in searches]
+            return [self._search(shard, search, meeting) for search in searches]
 
-    def _search(self, shard: edge.EdgeShard, search: Search) -> list[Hit]:
+    def _search(self, shard: edge.EdgeShard, search: Search, meeting: dict[p.Term, int]) -> list[Hit]:
+        """``meeting``: how many points about meet a condition, as far as that was asked before."""
         if isinstance(search.vector, SparseVector) and not len(search.vector.indices):
             return []
         points = shard.info().points_count or 0
         compressed = points >= engine.COMPRESSED_FROM and not search.exact
         # Checking a point costs ten times what scoring it does: what most points meet is looked at afterwards.
-        share, before, after = self._split(shard, p.conditions(search.where), points)
+        share, before, after = self._split(shard, p.conditions(search.where), points, meeting)
         fields = [p.EPISODE, p.WINDOW, *(term.field for term in after)]
         wanted = int(search.limit / share) + MARGIN if after else search.limit
         condition = engine.filtered(before)
@@ -129,17 +131,21 @@ class Shard(Centroids, Moves):
             wanted *= 4
 
     @staticmethod
-    def _split(shard: edge.EdgeShard, terms: list[p.Term], points: int) -> tuple[float, list[p.Term], list[p.Term]]:
+    def _split(
+        shard: edge.EdgeShard, terms: list[p.Term], points: int, meeting: dict[p.Term, int]
+    ) -> tuple[float, list[p.Term], list[p.Term]]:
         """The share that meets what most points meet, the conditions to filter by, and those to look at afterwards."""
         share, before, after = 1.0, list[p.Term](), list[p.Term]()
         for term in terms:
             if isinstance(term, p.AnyOf) and term.field == p.EPISODE:
                 before.append(term)
                 continue
-            meeting = shard.count(edge.CountRequest(exact=False, filter=engine.filtered([term]))) / max(points, 1)
-            if meeting >= MOST:
+            if term not in meeting:
+                meeting[term] = shard.count(edge.CountRequest(exact=False, filter=engine.filtered([term])))
+            part = meeting[term] / max(points, 1)
+            if part >= MOST:
                 after.append(term)
-                share *= min(meeting, 1.0)
+                share *= min(part, 1.0)
             else:
                 before.append(term)
         return share, before, after
