@@ -84,10 +84,16 @@ class WordEncoder:
     def word_pieces(self, texts: Sequence[str]) -> list[list[int]]:
         return [WordTokens(text.lower().split(), self._one).ids.tolist() for text in texts]
 
+    def encode_query_with_tokens(self, text: str) -> tuple[Vector, WordTokens]:
+        return self.encode_query(text), self._tokens(text)
+
     def token_vectors(self, texts: Sequence[str], *, kind: str) -> list[WordTokens]:
         """Words as word pieces, between two that stand for nothing."""
         self.encoded += len(texts)
-        return [WordTokens(["<", *text.lower().replace("?", "").split(), ">"], self._one) for text in texts]
+        return [self._tokens(text) for text in texts]
+
+    def _tokens(self, text: str) -> WordTokens:
+        return WordTokens(["<", *text.lower().replace("?", "").split(), ">"], self._one)
 
     def _one(self, text: str) -> Vector:
         total = np.full(DIMENSION, 1e-3, np.float32)

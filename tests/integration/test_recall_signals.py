@@ -115,8 +115,8 @@ def test_late_interaction_reads_few_candidates_and_each_once(talk: Shelf) -> Non
     assert any("late" in result.components for result in made.recall(request))
     first = talk.encoder.encoded - before
     assert made.recall(request)[0].components["late"] > 0
-    assert 5 < first <= 1 + 5 * 3
-    assert talk.encoder.encoded - before - first == 1
+    assert 5 <= first <= 5 * 3
+    assert talk.encoder.encoded - before == first, "the second time they are in memory"
     forgetful = talk.recaller(recall_weight_late=1.0, late_interaction_candidates=5, late_interaction_kept=1)
     forgetful.recall(request)
     before = talk.encoder.encoded

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from tests.integration.recalling import WordEncoder
+from tests.integration.recalling import WordEncoder, WordTokens
 from ww_core.models import Episode
 from ww_core.recall.late import LateInteraction, best_matches
 from ww_core.recall.pieces import Signs, reader
@@ -20,13 +20,17 @@ def turn(i: int, content: str, minutes: float = 1) -> Episode:
     return Episode(content, episode_id=f"e{i}", timestamp=NOON + timedelta(minutes=minutes * i))
 
 
+def tokens(query: str) -> WordTokens:
+    return WordEncoder().encode_query_with_tokens(query)[1]
+
+
 def test_signs_take_one_bit_a_component_and_keep_the_direction() -> None:
     rows = np.random.default_rng(1).standard_normal((3, 64)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     signs = Signs.of(rows)
     assert signs.bits.nbytes == 3 * 8
-    assert np.linalg.norm(signs.unpacked(), axis=1) == pytest.approx([1, 1, 1])
-    similarity = signs.unpacked() @ rows.T
+    assert signs.cosines(np.sign(rows) / 8).diagonal() == pytest.approx([1, 1, 1])
+    similarity = signs.cosines(rows)
     assert (similarity.argmax(axis=1) == [0, 1, 2]).all()
     assert np.diag(similarity).min() > 0.7
 
@@ -47,19 +51,21 @@ def test_the_episode_that_has_every_word_wins() -> None:
         turn(2, "nothing of that"),
         turn(3, "red apple"),
     ]
-    part = late.part("red apple", episodes, np.array([1, 1, 1, -9], np.float32), {}, Frequency())
+    part = late.part(tokens("red apple"), episodes, np.array([1, 1, 1, -9], np.float32), {}, Frequency())
     assert part.argmax() == 0
     assert part[3] == part[:3].min()
 
 
 def test_a_neighbours_word_counts_for_the_episode_beside_it_within_the_stretch() -> None:
-    query, total = "apple", np.array([1, 1, 1], np.float32)
+    total = np.array([1, 1, 1], np.float32)
     around = {"e0": (None, "e1"), "e1": ("e0", "e2"), "e2": ("e1", None)}
     near = [turn(0, "an apple"), turn(1, "yes indeed"), turn(2, "no never")]
     far = [turn(0, "an apple", 99), turn(1, "yes indeed", 99), turn(2, "no never", 99)]
 
     def part(episodes: list[Episode]) -> np.ndarray:
-        return LateInteraction(WordEncoder(), candidates=3, kept=9).part(query, episodes, total, around, Frequency())
+        return LateInteraction(WordEncoder(), candidates=3, kept=9).part(
+            tokens("apple"), episodes, total, around, Frequency()
+        )
 
     assert part(near)[1] > part(far)[1]
 
@@ -69,13 +75,13 @@ def test_rare_words_decide_once_enough_texts_were_read() -> None:
     late = LateInteraction(encoder, candidates=100, kept=1000)
     frequency = Frequency.of(encoder.word_pieces([f"common word{i}" for i in range(60)]))
     rivals = [turn(100, "common thing"), turn(101, "rare thing")]
-    part = late.part("common rare", rivals, np.zeros(2, np.float32), {}, frequency)
+    part = late.part(tokens("common rare"), rivals, np.zeros(2, np.float32), {}, frequency)
     assert part[1] > part[0]
 
 
 def test_a_single_candidate_needs_no_second_reading() -> None:
     late = LateInteraction(WordEncoder(), candidates=5, kept=9)
-    assert late.part("apple", [turn(0, "an apple")], np.zeros(1, np.float32), {}, Frequency()).tolist() == [0]
+    assert late.part(tokens("apple"), [turn(0, "an apple")], np.zeros(1, np.float32), {}, Frequency()).tolist() == [0]
 
 
 def test_what_is_stored_is_read_instead_of_encoded_and_never_for_another_text() -> None:
@@ -83,12 +89,12 @@ def test_what_is_stored_is_read_instead_of_encoded_and_never_for_another_text() 
     episodes = [turn(0, "an apple"), turn(1, "a pear"), turn(2, "a plum")]
     kept = dict(zip(("e0", "e1"), reader(encoder)(["an apple", "a fig"]), strict=True))
     total = np.zeros(3, np.float32)
-    plain = LateInteraction(encoder, candidates=3, kept=9).part("an apple", episodes, total, {}, Frequency())
+    plain = LateInteraction(encoder, candidates=3, kept=9).part(tokens("an apple"), episodes, total, {}, Frequency())
     encoder.encoded = 0
     late = LateInteraction(encoder, candidates=3, kept=9, stored=lambda ids: {i: kept[i] for i in ids if i in kept})
-    part = late.part("an apple", episodes, total, {}, Frequency())
+    part = late.part(tokens("an apple"), episodes, total, {}, Frequency())
     assert part.tolist() == plain.tolist()
-    assert encoder.encoded == 1 + 2, "the query, the episode that nothing is stored of, and the one that changed"
+    assert encoder.encoded == 2, "the episode that nothing is stored of, and the one that changed"
 
 
 def test_texts_without_word_pieces_leave_nothing_to_store() -> None:

@@ -150,6 +150,11 @@ class ByNumber:
         row: Vector = self._queries[int(text.split()[-1])]
         return row
 
+    def encode_query_with_tokens(self, text: str) -> tuple[Vector, TokenVectors]:
+        """The text as one word piece."""
+        row = self.encode_query(text)
+        return row, TokenVectors(np.zeros(1, np.int64), row[None])
+
     def encode(self, texts: Sequence[str]) -> Vector:
         return np.stack([self.encode_query(text) for text in texts])
 
@@ -159,7 +164,7 @@ class ByNumber:
 
     def token_vectors(self, texts: Sequence[str], *, kind: Kind = "document") -> list[TokenVectors]:
         """Each text as one word piece."""
-        return [TokenVectors(np.zeros(1, np.int64), self.encode_query(text)[None]) for text in texts]
+        return [self.encode_query_with_tokens(text)[1] for text in texts]
 
 
 def _mixed(real: Sequence[str], j: int, rng: np.random.Generator) -> str:

@@ -31,8 +31,8 @@ class Backend(Protocol):
     def run(self, batches: Iterable[Batch]) -> Iterator[Vector]:
         """float32 (b, d) for each batch in order: pooled, not normalised. Raises OutOfMemory, ModelUnavailable."""
 
-    def token_states(self, batch: Batch) -> NDArray[np.float32]:
-        """float32 (b, t, h): the last hidden state of every word piece, padding included."""
+    def pooled_and_states(self, batch: Batch) -> tuple[Vector, NDArray[np.float32]]:
+        """What ``run`` gives, and float32 (b, t, h): the last hidden state of every word piece, padding included."""
 
 
 def unit(rows: NDArray[Any]) -> Vector:

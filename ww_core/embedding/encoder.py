@@ -114,9 +114,17 @@ class TextEncoder:
         """The last hidden state of every word piece of each text, for late interaction."""
         found = {
             row: TokenVectors(ids, unit(states))
-            for row, ids, states in self._runner.token_states(self._prompted(texts, kind))
+            for row, _, ids, states in self._runner.token_states(self._prompted(texts, kind))
         }
         return [found[row] for row in range(len(texts))]
+
+    def with_tokens(self, text: str, *, kind: Kind) -> tuple[Vector, TokenVectors]:
+        """float32 (w, d) as ``encode_windows`` gives it, and the word pieces: one pass where the text is one window."""
+        (pieces,) = self._prompted([text], kind)
+        if len(pieces) > self._pieces.max_tokens:
+            return self.encode_windows([text], kind=kind)[0], self.token_vectors([text], kind=kind)[0]
+        ((_, pooled, ids, states),) = self._runner.token_states([pieces])
+        return pooled[np.newaxis], TokenVectors(ids, unit(states))
 
     def word_pieces(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text's word pieces, special tokens at both ends, never cut."""

@@ -55,9 +55,9 @@ class OnnxBackend:
         for batch in batches:
             yield self._session.run([POOLED], {"ids": batch.ids, "mask": batch.mask})[0]
 
-    def token_states(self, batch: Batch) -> NDArray[np.float32]:
-        states: NDArray[np.float32] = self._session.run([STATES], {"ids": batch.ids, "mask": batch.mask})[0]
-        return states
+    def pooled_and_states(self, batch: Batch) -> tuple[Vector, NDArray[np.float32]]:
+        pooled, states = self._session.run([POOLED, STATES], {"ids": batch.ids, "mask": batch.mask})
+        return pooled, states
 
 
 def usable_cores() -> int:

@@ -41,6 +41,10 @@ class RemoteQueries:
         row: Vector = self._cache.fetch([text], self._asked)[0]
         return row
 
+    def encode_query_with_tokens(self, text: str) -> tuple[Vector, None]:
+        """``encode_query``; word pieces stay where the model is."""
+        return self.encode_query(text), None
+
     def _asked(self, texts: list[str]) -> list[Vector]:
         if self._breaker.remaining > 0:
             raise ModelUnavailable("nobody embeds queries now", hint="is a worker running for ww.query?")

@@ -198,14 +198,16 @@ class Runner:
 
     def token_states(
         self, pieces: Sequence[Sequence[int]], rows: int | None = None
-    ) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.float32]]]:
-        """(place in ``pieces``, ids int64 (t,), last hidden states float32 (t, h)) of each text, in no order."""
+    ) -> Iterator[tuple[int, Vector, NDArray[np.int64], NDArray[np.float32]]]:
+        """Of each text, in no order: its place in ``pieces``, its unit vector float32 (d,), its ids int64 (t,) and its
+        last hidden states float32 (t, h)."""
         for batch in self.pieces.batches(pieces, rows=self._rows(rows), tokens=self._tokens()):
             with _Translated(self.device):
-                states = self.backend.token_states(batch)
+                pooled, states = self.backend.pooled_and_states(batch)
+            vectors = unit(pooled)
             for line, row in enumerate(batch.rows):
                 length = int(batch.mask[line].sum())
-                yield row, batch.ids[line, :length].copy(), states[line, :length]
+                yield row, vectors[line], batch.ids[line, :length].copy(), states[line, :length]
 
     def _passes(
         self, backend: Backend, pieces: Sequence[Sequence[int]], rows: int, tokens: int

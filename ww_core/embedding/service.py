@@ -133,6 +133,19 @@ class EmbeddingService:
         row: Vector = self._cached([text], "query")[0]
         return row
 
+    def encode_query_with_tokens(self, text: str) -> tuple[Vector, TokenVectors]:
+        """``encode_query``, and the word pieces that late interaction reads: one pass of the model for both."""
+        read: list[TokenVectors] = []
+
+        def compute(missing: list[_Key]) -> list[Vector]:
+            rows, tokens = self._encoder().with_tokens(text, kind="query")
+            read.append(tokens)
+            return [_mean(rows)]
+
+        _check([text])
+        (row,) = self._cache.fetch([self._key(text, "query")], compute)
+        return row, read[0] if read else self.token_vectors([text], kind="query")[0]
+
     def embed_windows(self, texts: Sequence[str]) -> list[Vector]:
         """float32 (w, d), unit rows, one per window, for each text.
 

@@ -113,8 +113,9 @@ class TorchBackend:
         if under_way is not None:
             yield _numpy(under_way)
 
-    def token_states(self, batch: Batch) -> NDArray[np.float32]:
-        return _numpy(self._forward(batch)["token_embeddings"])
+    def pooled_and_states(self, batch: Batch) -> tuple[Vector, NDArray[np.float32]]:
+        made = self._forward(batch)
+        return _numpy(made["sentence_embedding"]), _numpy(made["token_embeddings"])
 
     def _forward(self, batch: Batch) -> Any:
         import torch

@@ -78,6 +78,13 @@ def lexical_context_text(episode: Episode, neighbours: Sequence[Episode], *, max
     return context_text(episode, neighbours, reach=LEXICAL_REACH, max_gap=max_gap)
 
 
+def within_gap(one: Episode, other: Episode, gap: timedelta = MAX_GAP) -> bool:
+    """Whether the two are at most ``gap`` apart, whichever is first; so it is where a time is not known."""
+    if one.timestamp is None or other.timestamp is None:
+        return True
+    return abs(one.timestamp - other.timestamp) <= gap
+
+
 def _joined(earlier: Episode, later: Episode, max_gap: timedelta) -> bool:
     if earlier.timestamp is None or later.timestamp is None:
         return True

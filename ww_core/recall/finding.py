@@ -10,6 +10,7 @@ import numpy as np
 from ww_core.models import Vector
 from ww_core.recall.candidates import Pool, gather
 from ww_core.recall.fusion import fuse
+from ww_core.recall.pieces import Tokens
 from ww_core.recall.profile import Frequency
 from ww_core.recall.query import QueryReading
 from ww_core.recall.weights import proposing
@@ -29,6 +30,8 @@ class Query:
     weights: Mapping[str, float]
     coherent: bool
     frequency: Frequency
+    tokens: Tokens | None = None
+    """Its word pieces, where late interaction is on and the model is here."""
 
 
 class Finder:

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ww_core.models import Episode, Vector
-from ww_core.recall.context import MAX_GAP
+from ww_core.recall.context import within_gap
 from ww_core.recall.fusion import Scores, zscore
-from ww_core.recall.pieces import Signs, TokenEncoder
+from ww_core.recall.pieces import Signs, TokenEncoder, Tokens
 from ww_core.recall.profile import Frequency
 
 NEIGHBOUR_SHARE = 0.95
@@ -38,7 +38,7 @@ def best_matches(query: Vector, texts: Sequence[Signs]) -> Scores:
     if rows:  # all at once: a hundred small products cost more than one large one
         bits = [texts[row].bits for row in rows]
         starts = np.cumsum([0, *(len(one) for one in bits[:-1])])
-        similarity = Signs(np.concatenate(bits)).unpacked() @ query.T
+        similarity = Signs(np.concatenate(bits)).cosines(query)
         best[rows] = np.maximum.reduceat(similarity, starts, axis=0)
     return best
 
@@ -72,7 +72,7 @@ class LateInteraction:
 
     def part(
         self,
-        query: str,
+        query: Tokens,
         episodes: Sequence[Episode],
         total: Scores,
         around: Mapping[str, Sequence[str | None]],
@@ -80,16 +80,17 @@ class LateInteraction:
     ) -> Scores:
         """Normalised scores of ``episodes`` by late interaction, float32 (n,).
 
-        Only the best by ``total`` (n,) are read; the others score like the worst of them. ``around`` as
-        ``GraphStore.around`` gives it; neighbours count where they are candidates themselves.
+        Only the best by ``total`` (n,) are read, word pieces against those of ``query``; the others score like the
+        worst of them. ``around`` as ``GraphStore.around`` gives it; neighbours count where they are candidates
+        themselves.
         ``frequency`` says how rare a word piece is.
         """
         top = np.argsort(-total, kind="stable")[: self._candidates].tolist()
-        (pieces,) = self._encoder.token_vectors([query], kind="query")
-        ids, vectors = pieces.ids[1:-1], pieces.vectors[1:-1]
+        ids, vectors = query.ids[1:-1], query.vectors[1:-1]
         if len(top) < 2 or not len(ids):
             return np.zeros(len(episodes), np.float32)
-        beside = {row: _beside(episodes[row], episodes, around) for row in top}
+        rows_of = {episode.episode_id: row for row, episode in enumerate(episodes)}
+        beside = {row: _beside(row, episodes, rows_of, around) for row in top}
         rows = sorted({*top, *(other for others in beside.values() for other in others)})
         texts = self._signs([episodes[row] for row in rows])
         weights = rarity(ids, frequency)
@@ -144,18 +145,12 @@ def rarity(ids: NDArray[np.int64], frequency: Frequency) -> Scores:
     return weights
 
 
-def _beside(episode: Episode, episodes: Sequence[Episode], around: Mapping[str, Sequence[str | None]]) -> list[int]:
+def _beside(
+    row: int, episodes: Sequence[Episode], rows_of: Mapping[str, int], around: Mapping[str, Sequence[str | None]]
+) -> list[int]:
     """Rows of the direct neighbours that are candidates and belong to the same stretch."""
+    episode = episodes[row]
     neighbours = around.get(episode.episode_id, ())
     middle = len(neighbours) // 2
-    near = {name for name in neighbours[max(0, middle - 1) : middle + 1] if name is not None}
-    if not near:
-        return []
-    return [
-        row
-        for row, other in enumerate(episodes)
-        if other.episode_id in near
-        and (
-            other.timestamp is None or episode.timestamp is None or abs(other.timestamp - episode.timestamp) <= MAX_GAP
-        )
-    ]
+    beside = (rows_of.get(name) for name in neighbours[max(0, middle - 1) : middle + 1] if name is not None)
+    return [other for other in beside if other is not None and within_gap(episode, episodes[other])]

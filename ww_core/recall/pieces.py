@@ -33,7 +33,10 @@ class Tokens(Protocol):
 class TokenEncoder(Protocol):
     """What late interaction needs of the embedding service."""
 
-    def token_vectors(self, texts: Sequence[str], *, kind: Literal["document", "query"]) -> Sequence[Any]:
+    def encode_query_with_tokens(self, text: str) -> tuple[Vector, Any]:
+        """The query's vector float32 (d,) and its ``Tokens``, None where those cannot be had here."""
+
+    def token_vectors(self, texts: Sequence[str], *, kind: Literal["document"]) -> Sequence[Any]:
         """``Tokens`` of each text."""
 
     def word_pieces(self, texts: Sequence[str]) -> Sequence[Sequence[int]]:
@@ -51,10 +54,11 @@ class Signs:
         """From float vectors (t, h), h a multiple of 8."""
         return cls(np.packbits(vectors > 0, axis=1))
 
-    def unpacked(self) -> Vector:
-        """Float32 (t, h), unit rows."""
-        signs = np.unpackbits(self.bits, axis=1).astype(np.float32) * 2 - 1
-        return signs / np.float32(max(signs.shape[1], 1) ** 0.5)
+    def cosines(self, query: Vector) -> Vector:
+        """Float32 (t, q): with each of ``query`` (q, h), unit rows; a sign stands for one of -1 and 1."""
+        ones = np.unpackbits(self.bits, axis=1).astype(np.float32)
+        both: Vector = ones @ (2 * query.T) - query.sum(axis=1)  # (2 b - 1) q, without writing 2 b - 1 down
+        return both / np.float32(max(ones.shape[1], 1) ** 0.5)
 
     def packed(self, content: str) -> bytes:
         """As bytes that know which text they were read from."""

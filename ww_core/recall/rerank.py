@@ -9,7 +9,7 @@ import numpy as np
 
 from ww_core.models import Episode, Vector
 from ww_core.prompt import fold_key
-from ww_core.recall.context import MAX_GAP
+from ww_core.recall.context import MAX_GAP, within_gap
 from ww_core.recall.fusion import Scores
 
 NEIGHBOUR_STEPS: tuple[float, ...] = (0.2, 0.1)
@@ -42,17 +42,11 @@ def neighbour_boost(
         for place, other in enumerate(neighbours):
             distance = reach - place if place < reach else place - reach + 1
             there = rows.get(other) if other is not None else None
-            near = there is not None and _near(episode, episodes[there], distance * max_gap)
+            near = there is not None and within_gap(episode, episodes[there], distance * max_gap)
             value = float(total[there]) if near and there is not None else mean
             gain += steps[distance - 1] * value
         boost[row] = gain
     return boost
-
-
-def _near(one: Episode, other: Episode, gap: timedelta) -> bool:
-    if one.timestamp is None or other.timestamp is None:
-        return True
-    return abs(one.timestamp - other.timestamp) <= gap
 
 
 def fold(order: Sequence[int], episodes: Sequence[Episode], *, most: int | None = None) -> list[int]:

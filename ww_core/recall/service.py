@@ -16,7 +16,7 @@ from ww_core.config import Settings
 from ww_core.embedding.sparse import SparseEncoder
 from ww_core.errors import InvalidInput, ModelUnavailable
 from ww_core.hooks import Hooks
-from ww_core.models import ClusterRef, Episode, Recall, Recollection, State, Vector
+from ww_core.models import ClusterRef, Episode, Recall, Recollection, State
 from ww_core.observability.metrics import Metrics
 from ww_core.observability.summary import GAP
 from ww_core.recall import rerank, signals
@@ -136,14 +136,17 @@ class Recaller:
     def _read(self, request: RecallRequest) -> Query:
         profile = self._profiles.of(request.where.sessions, time.monotonic())
         reading = read_query(request.query, profile.speakers)
-        dense: Vector | None = None
+        dense, tokens = None, None
         if self._weights.dense:
             try:
-                dense = self._embedding.encode_query(reading.topic)
+                if self._weights.parts[LATE]:
+                    dense, tokens = self._embedding.encode_query_with_tokens(reading.topic)
+                else:
+                    dense = self._embedding.encode_query(reading.topic)
             except ModelUnavailable as error:
                 self._metrics.increment("recall.without_model")
                 log.warning("recall without the model: %s", error, extra={"action": "recall.without_model"})
-        weights = self._weights.effective(coherence=profile.coherence, lexical=dense is None)
+        weights = self._weights.effective(coherence=profile.coherence, lexical=dense is None, read=tokens is not None)
         words = self._sparse.query(reading.topic)
         return Query(
             reading=reading,
@@ -152,6 +155,7 @@ class Recaller:
             weights=weights,
             coherent=profile.coherence > 0,
             frequency=profile.frequency,
+            tokens=tokens,
         )
 
     # -- flat or by clusters
@@ -276,10 +280,10 @@ class Recaller:
         if not episodes or not (weights[NEIGHBOURS] or weights[LATE]):
             return fused
         around = self._graph.around([e.episode_id for e in episodes], reach=len(rerank.NEIGHBOUR_STEPS))
-        if weights[LATE]:
+        if weights[LATE] and query.tokens is not None:
             try:
                 near = around if query.coherent else {}
-                late = self._late.part(query.reading.topic, episodes, fused.total, near, query.frequency)
+                late = self._late.part(query.tokens, episodes, fused.total, near, query.frequency)
                 fused = fused.plus(LATE, np.float32(weights[LATE]) * late)
             except ModelUnavailable:
                 log.debug("no late interaction without a model", extra={"action": "recall.without_model"})

@@ -52,17 +52,20 @@ class Weights:
         """Whether any part needs the query's embedding."""
         return bool(self.parts[CONTENT] or self.parts[CONTEXT] or self.parts["cluster"])
 
-    def effective(self, *, coherence: float, lexical: bool) -> Mapping[str, float]:
+    def effective(self, *, coherence: float, lexical: bool, read: bool = True) -> Mapping[str, float]:
         """The weights of one query.
 
         Surroundings count as far as the session is coherent (0 to 1); what the surroundings' words lose, the episode's
-        own words take over in part. A ``lexical`` query has no dense vector: words alone decide.
+        own words take over in part. A ``lexical`` query has no dense vector: words alone decide. Without being
+        ``read`` piece by piece a query has no late interaction.
         """
         parts = dict(self.parts)
         surroundings = parts[BM25_CONTEXT]
         for name in (CONTEXT, BM25_CONTEXT, NEIGHBOURS):
             parts[name] *= coherence
         parts[BM25] += _STAND_IN * (surroundings - parts[BM25_CONTEXT])
+        if not read:
+            parts[LATE] = 0.0
         if parts[LATE] and not lexical:
             parts[NEIGHBOURS] *= _BESIDE_LATE
         if lexical:

@@ -152,7 +152,7 @@ class Failing:
                 raise self._error
             yield from self._inner.run([batch])
 
-    def token_states(self, batch: Batch) -> Vector:
+    def pooled_and_states(self, batch: Batch) -> tuple[Vector, Vector]:
         raise self._error
 
 

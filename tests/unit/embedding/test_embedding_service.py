@@ -282,6 +282,19 @@ def test_token_vectors_mean_to_the_texts_vector(service: EmbeddingService) -> No
         assert float(tokens.vectors.mean(axis=0) @ service.encode([text])[0]) > 0.5
 
 
+def test_a_query_and_its_tokens_are_one_pass_with_the_same_answers(service: EmbeddingService) -> None:
+    for text in ("where is the key", "word " * 400):
+        row, tokens = service.encode_query_with_tokens(text)
+        before = service.cache_stats()["misses"]
+        np.testing.assert_allclose(service.encode_query(text), row, atol=1e-6)
+        assert service.cache_stats()["misses"] == before, "the vector was kept"
+        (alone,) = service.token_vectors([text], kind="query")
+        again = service.encode_query_with_tokens(text)[1]
+        for read in (tokens, again):
+            assert read.ids.tolist() == alone.ids.tolist()
+            np.testing.assert_allclose(read.vectors, alone.vectors, atol=1e-5)
+
+
 def test_describe_says_which_path_runs_and_why(service: EmbeddingService) -> None:
     service.warm()
     state = service.describe()
