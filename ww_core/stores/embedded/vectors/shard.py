@@ -104,13 +104,13 @@ class Shard(Centroids, Moves):
             return [[] for _ in searches]
         meeting: dict[p.Term, int] = {}
         with translated("searching"):
-            return [self._search(shard, search, meeting) for search in searches]
+            points = shard.info().points_count or 0
+            return [self._search(shard, search, points, meeting) for search in searches]
 
-    def _search(self, shard: edge.EdgeShard, search: Search, meeting: dict[p.Term, int]) -> list[Hit]:
+    def _search(self, shard: edge.EdgeShard, search: Search, points: int, meeting: dict[p.Term, int]) -> list[Hit]:
         """``meeting``: how many points about meet a condition, as far as that was asked before."""
         if isinstance(search.vector, SparseVector) and not len(search.vector.indices):
             return []
-        points = shard.info().points_count or 0
         compressed = points >= engine.COMPRESSED_FROM and not search.exact
         # Checking a point costs ten times what scoring it does: what most points meet is looked at afterwards.
         share, before, after = self._split(shard, p.conditions(search.where), points, meeting)
