@@ -7,7 +7,7 @@ import random
 import threading
 import time
 import traceback as tracebacks
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,6 +17,7 @@ from ww_core.config import Settings
 from ww_core.embedding.errors import OutOfMemory
 from ww_core.errors import ConfigurationError, InvalidInput, StoreUnavailable, Unavailable
 from ww_core.maintenance.breaker import CircuitBreaker
+from ww_core.maintenance.parts import Embedder, Failed, in_parts
 from ww_core.maintenance.points import Sparse
 from ww_core.maintenance.writing import Lease, Outage, Writer
 from ww_core.models import State, Vector
@@ -28,8 +29,6 @@ log = logging.getLogger(__name__)
 
 MAX_SECONDS = 15.0
 """A drain gives way to others after that long, so that a worker's warm shutdown is bounded."""
-PART_SECONDS = 1.0
-"""How much of the model's work is written at once."""
 YIELD_SECONDS = 0.25
 """Longest wait for writers after a part; never longer than the part took, so that half the time is left."""
 LOOK_SECONDS = 0.02
@@ -41,7 +40,7 @@ TRACEBACK_CHARS = 4000
 MESSAGE_CHARS = 500
 
 
-class WindowEmbedder(Protocol):
+class WindowEmbedder(Embedder, Protocol):
     """What a drain needs of the embedding service."""
 
     @property
@@ -50,8 +49,6 @@ class WindowEmbedder(Protocol):
     def warm(self) -> None: ...
 
     def embed_windows(self, texts: Sequence[str]) -> list[Vector]: ...
-
-    def windows_as_made(self, texts: Sequence[str]) -> Generator[tuple[int, Vector]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,14 +172,6 @@ class Drain:
         return DrainReport(embedded, failed, dead, more=False, retry_in=delay, outage=reason)
 
 
-class _Failed(Exception):
-    """The model failed on what is left."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__(str(error))
-        self.error = error
-
-
 class _Shift:
     """One run of a drain."""
 
@@ -203,7 +192,6 @@ class _Shift:
         self._failed = self._dead = 0
         self._full = False
         """The last claim got as many rows as it asked for."""
-        self._last_part = 0.0
         self._writer = Writer(
             drain.graph,
             drain.vectors,
@@ -304,52 +292,38 @@ class _Shift:
 
     def _embed(self, lease: Lease, claims: Sequence[Claim]) -> None:
         """Embed all claims in one pass of the model, and hand on part by part what is made of them."""
-        held = set(lease.held)
-        left = {i: claim for i, claim in enumerate(claims) if claim.episode.episode_id in held}
+        drain, held = self._drain, set(lease.held)
+        left = dict(enumerate(claim for claim in claims if claim.episode.episode_id in held))
         if not left or self._over():
             return
+        since = drain.clock()
+        parts = in_parts(
+            drain.embedding,
+            [claim.episode.content for claim in left.values()],
+            over=self._over,
+            clock=drain.clock,
+            interruptions=drain.interruptions,
+        )
         try:
-            with closing(self._parts(left)) as parts:
+            with closing(parts):
                 for part in parts:
-                    self._hand_on(lease, part)
+                    self._hand_on(lease, [(left.pop(place), rows) for place, rows in part], since)
                     if self._over() or not lease.held:
                         return
-        except _Failed as failed:
+                    since = drain.clock()
+        except Failed as failed:
             self._halve(lease, list(left.values()), failed.error)
 
-    def _parts(self, left: dict[int, Claim]) -> Generator[list[tuple[Claim, Vector]]]:
-        """What the model makes of ``left``, taken out of it, about PART_SECONDS at a time. Raises _Failed."""
-        drain = self._drain
-        places = list(left)
-        part: list[tuple[Claim, Vector]] = []
-        since = drain.clock()
-        failure: Exception | None = None
-        with closing(drain.embedding.windows_as_made([claim.episode.content for claim in left.values()])) as made:
-            try:
-                for place, rows in made:
-                    part.append((left.pop(places[place]), rows))
-                    if self._over() or drain.clock() - since >= PART_SECONDS:
-                        self._last_part = drain.clock() - since
-                        yield part
-                        part, since = [], drain.clock()
-            except drain.interruptions:
-                raise
-            except Exception as error:  # whatever a tokeniser or a model may raise: which text it is, halving finds
-                failure = error
-        if part:
-            self._last_part = drain.clock() - since
-            yield part
-        if failure is not None:
-            raise _Failed(failure)
-
-    def _hand_on(self, lease: Lease, part: Sequence[tuple[Claim, Vector]]) -> None:
-        self._drain.metrics.observe("embed.encode", self._last_part)
-        held = set(lease.held)
+    def _hand_on(self, lease: Lease, part: Sequence[tuple[Claim, Vector]], since: float) -> None:
+        """Have a part written that was begun at ``since``, and let others have their turn."""
+        drain, held = self._drain, set(lease.held)
+        seconds = drain.clock() - since
+        drain.metrics.observe("embed.encode", seconds)
         mine = [(claim, rows) for claim, rows in part if claim.episode.episode_id in held]
         if mine:
             self._writer.put(lease, [claim for claim, _ in mine], [rows for _, rows in mine], idle=self._renew)
         self._tell(DrainReport(self._writer.written, self._failed, self._dead, more=self._full))
-        let_pass(self._should_yield, self._should_stop, min(YIELD_SECONDS, self._last_part), self._drain.clock)
+        let_pass(self._should_yield, self._should_stop, min(YIELD_SECONDS, seconds), drain.clock)
         self._renew()
 
     def _halve(self, lease: Lease, claims: Sequence[Claim], error: Exception) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from ww_core.errors import ConfigurationError, Unavailable
 from ww_core.maintenance.breaker import CircuitBreaker
 from ww_core.maintenance.drain import YIELD_SECONDS, WindowEmbedder, let_pass, never
-from ww_core.maintenance.pace import Pace
+from ww_core.maintenance.parts import Failed, in_parts
 from ww_core.maintenance.points import Sparse, payload
 from ww_core.models import Episode, Vector
 from ww_core.observability.metrics import ATTEMPTS, Metrics
@@ -86,7 +87,6 @@ class Refresh:
         self._texts = texts
         self._interruptions = interruptions
         self._clock = clock
-        self._pace = Pace()
 
     def run(
         self,
@@ -139,25 +139,57 @@ class Refresh:
             self._vectors.delete(gone)
 
     def _context(self, rows: Sequence[DirtyRow], over: Callable[[], bool]) -> int:
-        texts = self._read(rows)
-        worked = 0
-        for step in self._pace.steps(rows, lambda row: len(texts[row.episode.episode_id].dense)):
-            if worked and over():
-                break
-            with self._metrics.timer("refresh.context"):
-                started = self._clock()
-                wanted = [texts[row.episode.episode_id] for row in step]
-                dense = self._embed([text.dense for text in wanted])
-                self._pace.learned([len(text.dense) for text in wanted], self._clock() - started)
-                changes = [
-                    PointChange(row.episode.episode_id, {CONTEXT: vector}, self._words(text.lexical))
-                    for row, text, vector in zip(step, wanted, dense, strict=True)
-                    if vector is not None
-                ]
-                self._vectors.change(changes)
-                self._graph.clear_dirty(Dirty.CONTEXT, _versions(step))
-            worked += len(step)
-        return worked
+        return self._embed(rows, self._read(rows), over)
+
+    def _embed(self, rows: Sequence[DirtyRow], texts: Mapping[str, ContextTexts], over: Callable[[], bool]) -> int:
+        """How many of the rows were seen to; a text that the model does not take leaves its context as it was."""
+        wanted = [texts[row.episode.episode_id] for row in rows]
+        left, since = dict(enumerate(rows)), self._clock()
+        parts = in_parts(
+            self._embedding,
+            [text.dense for text in wanted],
+            over=never,
+            clock=self._clock,
+            interruptions=self._interruptions,
+        )
+        try:
+            with closing(parts):
+                for part in parts:
+                    changed = [left.pop(place) for place, _ in part]
+                    self._write(changed, [(wanted[place].lexical, _mean(windows)) for place, windows in part])
+                    self._metrics.observe("refresh.context", self._clock() - since)
+                    if over():
+                        return len(rows) - len(left)
+                    since = self._clock()
+        except Failed as failed:
+            return len(rows) - len(left) + self._halve(list(left.values()), texts, over, failed.error)
+        return len(rows)
+
+    def _write(self, rows: Sequence[DirtyRow], made: Sequence[tuple[str, Vector]]) -> None:
+        """``made``: the words and the vector of each row's surroundings."""
+        changes = [
+            PointChange(row.episode.episode_id, {CONTEXT: vector}, self._words(lexical))
+            for row, (lexical, vector) in zip(rows, made, strict=True)
+        ]
+        self._vectors.change(changes)
+        self._graph.clear_dirty(Dirty.CONTEXT, _versions(rows))
+
+    def _halve(
+        self,
+        rows: Sequence[DirtyRow],
+        texts: Mapping[str, ContextTexts],
+        over: Callable[[], bool],
+        error: Exception,
+    ) -> int:
+        """As in a drain: which text it is, halving finds."""
+        if isinstance(error, Unavailable | ConfigurationError | MemoryError | OSError):
+            raise error
+        if len(rows) == 1:
+            log.warning("no context vector: %s", type(error).__name__, extra={"action": "refresh.text_failed"})
+            self._graph.clear_dirty(Dirty.CONTEXT, _versions(rows))
+            return 1
+        middle = len(rows) // 2
+        return sum(self._embed(half, texts, over) for half in (rows[:middle], rows[middle:]) if half)
 
     def _words(self, text: str) -> dict[str, SparseVector]:
         return {BM25_CONTEXT: self._sparse.document(text, average_length=LEXICAL_TERMS)}
@@ -176,21 +208,6 @@ class Refresh:
             neighbours = [known[other] for other in order if other is not None and other in known]
             texts[episode_id] = self._texts(episode, neighbours)
         return texts
-
-    def _embed(self, texts: Sequence[str]) -> list[Vector | None]:
-        """Unit (d,) for each text, None where the model does not take it: its context stays as it was."""
-        try:
-            return [_mean(rows) for rows in self._embedding.embed_windows(texts)]
-        except self._interruptions:
-            raise
-        except (Unavailable, ConfigurationError, MemoryError, OSError):
-            raise
-        except Exception as error:  # as in a drain: halving finds the text
-            if len(texts) == 1:
-                log.warning("no context vector: %s", type(error).__name__, extra={"action": "refresh.text_failed"})
-                return [None]
-        middle = len(texts) // 2
-        return [*self._embed(texts[:middle]), *self._embed(texts[middle:])]
 
 
 def _versions(rows: Sequence[DirtyRow]) -> dict[str, int]:
