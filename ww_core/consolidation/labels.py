@@ -25,34 +25,47 @@ MAX_LABEL_CHARS = 60
 UNNAMED = "miscellaneous"
 
 _WORD = re.compile(r"[^\W\d_](?:[\w'-]*\w)?")
+_PAUSE = re.compile(r"[.,:;!?…()\[\]{}<>|\"“”\n]+|\s[-–—]+\s")
+"""No phrase goes across one."""
 _STOP = ENGLISH_STOP_WORDS | {
-    "d", "didn", "didn't", "does", "doesn", "doesn't", "don", "don't", "i'd", "i'll", "i'm", "i've", "isn't", "it's",
-    "just", "let", "like", "ll", "m", "really", "s", "t", "that's", "there's", "ve", "want", "what's", "wasn't",
-    "you're",
+    "bye", "did", "does", "hello", "hey", "hi", "just", "let", "like", "oh", "ok", "okay", "please", "really", "sure",
+    "thank", "thanks", "want", "won", "wow", "yeah", "yep", "yes",
 }  # fmt: skip
 
 
-def phrases(text: str) -> set[str]:
-    """The phrases of one to three words in a text, lower case, neither beginning nor ending with a stop word."""
-    words = [word.lower() for word in _WORD.findall(text)[:TEXT_WORDS]]
-    stop = [word in _STOP or len(word) < 2 for word in words]
+def phrases(text: str, names: Collection[str] = ()) -> set[str]:
+    """The phrases of one to three words in a text, lower case, neither beginning nor ending with a stop word.
+
+    ``names``, lower case, are no better than stop words: who speaks says little of what is spoken about.
+    """
     found: set[str] = set()
-    for start, word in enumerate(words):
-        if stop[start]:
-            continue
-        found.add(word)
-        for end in range(start + 1, min(start + MAX_WORDS, len(words))):
-            if not stop[end]:
-                found.add(" ".join(words[start : end + 1]))
+    left = TEXT_WORDS
+    for stretch in _PAUSE.split(text.replace("’", "'")):
+        words = [word.lower() for word in _WORD.findall(stretch)[:left]]
+        left -= len(words)
+        stop = [_empty(word) or word in names for word in words]
+        for start, word in enumerate(words):
+            if stop[start]:
+                continue
+            found.add(word)
+            for end in range(start + 1, min(start + MAX_WORDS, len(words))):
+                if not stop[end]:
+                    found.add(" ".join(words[start : end + 1]))
     return found
 
 
-def keyphrases(classes: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
-    """The phrases, best first, that set each cluster's texts apart from the others'.
+def _empty(word: str) -> bool:
+    """Whether it is a stop word, or one with another joined on: I'll, haven't, let's."""
+    head, mark, _ = word.partition("'")
+    return len(head) < 2 or head in _STOP or (mark != "" and head.removesuffix("n") in _STOP)
+
+
+def keyphrases(classes: Sequence[Sequence[str]], names: Collection[str] = ()) -> list[tuple[str, ...]]:
+    """The phrases, best first, that set each cluster's texts apart from the others'; ``names`` as in ``phrases``.
 
     A phrase that only one of several texts holds is never used: it would name an episode, not a cluster.
     """
-    counts = [Counter(phrase for text in texts for phrase in phrases(text)) for texts in classes]
+    counts = [Counter(phrase for text in texts for phrase in phrases(text, names)) for texts in classes]
     everywhere: Counter[str] = Counter()
     for count in counts:
         everywhere.update(count)
@@ -71,10 +84,12 @@ def _best(count: Counter[str], texts: int, everywhere: Counter[str], average: fl
         if n >= at_least
     }
     chosen: list[str] = []
+    said: set[str] = set()
     for phrase in sorted(scores, key=lambda p: (-scores[p], p)):
-        words = set(phrase.split())
-        if any(words & set(other.split()) for other in chosen):
+        stems = {word.removesuffix("'s").removesuffix("s") for word in phrase.split()}
+        if said & stems:
             continue
+        said |= stems
         chosen.append(phrase)
         if len(chosen) == KEYPHRASES:
             break

@@ -15,6 +15,13 @@ def test_phrases_have_up_to_three_words_and_no_stop_words_at_their_ends() -> Non
     assert "state of mind" in phrases("a state of mind")
 
 
+def test_phrases_end_at_a_pause_and_fillers_and_speakers_are_no_words() -> None:
+    assert phrases("Nate: Yeah, I’ve seen the red panda! Haven't you? - Let's go", {"nate"}) == {
+        "seen", "red", "red panda", "panda", "seen the red",
+    }  # fmt: skip
+    assert phrases("Wow, thanks! [image: a sea turtle]") == {"image", "sea", "turtle", "sea turtle"}
+
+
 def test_what_sets_a_cluster_apart_comes_first() -> None:
     first, second = keyphrases([BACKUPS, INVOICES])
     assert first[0] == "nightly backup"
@@ -25,6 +32,11 @@ def test_a_phrase_of_one_text_alone_is_never_used() -> None:
     (found,) = keyphrases([["the password is swordfish", "reset the password", "password reset mail"]])
     assert found
     assert all("swordfish" not in phrase for phrase in found)
+
+
+def test_no_phrase_says_a_word_again_in_another_form() -> None:
+    (found,) = keyphrases([["turtles swim", "a turtle basks", "turtle", "turtles", "the turtle's pond"]])
+    assert len([phrase for phrase in found if "turtle" in phrase]) == 1
 
 
 def test_words_that_every_cluster_has_say_nothing() -> None:
