@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 Kind = Literal["query", "document"]
 
 _CHUNK = 4_096  # texts tokenised and sorted at a time: bounds the memory of a bulk of any size
+_WINDOWS = 64  # of long texts embedded at a time: some are whole every second or so
 _MAX_LOADED = 2  # models kept loaded in one process
 
 
@@ -96,19 +97,27 @@ class TextEncoder:
     def windows_as_made(
         self, texts: Sequence[str], *, kind: Kind = "document", rows: int | None = None
     ) -> Iterator[tuple[int, Vector]]:
-        """The same text by text: its place and its rows as soon as all its windows are through the model."""
+        """The same text by text, with its place, as soon as it is made: first those of one window, then the longer."""
         for start in range(0, len(texts), _CHUNK):
-            pieces, counts = self._windows(texts[start : start + _CHUNK], kind)
-            ends = np.cumsum(counts)
-            text_of = np.repeat(np.arange(len(counts)), counts)
-            result = np.empty((len(pieces), self.source.dimension), dtype=np.float32)
-            missing = list(counts)
-            for places, vectors in self._runner.embed_as_made(pieces, rows):
-                result[list(places)] = vectors
-                for text in text_of[list(places)].tolist():
-                    missing[text] -= 1
-                    if not missing[text]:
-                        yield start + text, result[ends[text] - counts[text] : ends[text]]
+            pieces = self._prompted(texts[start : start + _CHUNK], kind)
+            short = [place for place, ids in enumerate(pieces) if len(ids) <= self._pieces.max_tokens]
+            for lines, vectors in self._runner.embed_as_made([pieces[place] for place in short], rows):
+                for line, vector in zip(lines, vectors, strict=True):
+                    yield start + short[line], vector[np.newaxis]
+            long = sorted(set(range(len(pieces))).difference(short))
+            yield from self._longer([(start + place, texts[start + place]) for place in long], kind, rows)
+
+    def _longer(self, texts: Sequence[tuple[int, str]], kind: Kind, rows: int | None) -> Iterator[tuple[int, Vector]]:
+        """Texts of several windows, a few at a time: all at once, none would be whole before the last pass."""
+        waiting: list[tuple[int, list[list[int]]]] = []
+        for last, (place, text) in enumerate(texts, 1):
+            parts = self._pieces.windows(text, limit=self._window_tokens(kind))
+            waiting.append((place, self._prompted(parts, kind)))
+            if last == len(texts) or sum(len(windows) for _, windows in waiting) >= _WINDOWS:
+                made = self._runner.embed([ids for _, windows in waiting for ids in windows], rows)
+                ends = np.cumsum([len(windows) for _, windows in waiting])[:-1]
+                yield from zip([place for place, _ in waiting], np.split(made, ends), strict=True)
+                waiting = []
 
     def token_vectors(self, texts: Sequence[str], *, kind: Kind = "document") -> list[TokenVectors]:
         """The last hidden state of every word piece of each text, for late interaction."""
@@ -129,20 +138,6 @@ class TextEncoder:
     def word_pieces(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text's word pieces, special tokens at both ends, never cut."""
         return self._prompted(texts, "document")
-
-    def _windows(self, texts: Sequence[str], kind: Kind) -> tuple[list[list[int]], list[int]]:
-        """The word pieces of every window of every text, and how many windows each has."""
-        pieces: list[list[int]] = []
-        counts: list[int] = []
-        for index, ids in enumerate(self._prompted(texts, kind)):
-            if len(ids) <= self._pieces.max_tokens:
-                pieces.append(ids)
-                counts.append(1)
-            else:
-                parts = self._pieces.windows(texts[index], limit=self._window_tokens(kind))
-                pieces += self._prompted(parts, kind)
-                counts.append(len(parts))
-        return pieces, counts
 
     def _prompted(self, texts: Sequence[str], kind: Kind) -> list[list[int]]:
         prompt = self.source.prompts.get(kind, "")

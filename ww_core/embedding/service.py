@@ -156,7 +156,7 @@ class EmbeddingService:
         return [made[place] for place in range(len(texts))]
 
     def windows_as_made(self, texts: Sequence[str]) -> Generator[tuple[int, Vector]]:
-        """What ``embed_windows`` gives, text by text with its place, as soon as it is made: the longest first.
+        """What ``embed_windows`` gives, text by text with its place, as soon as it is made, in no order.
 
         Close it where it is not read to its end: until then no other bulk runs.
         """
