@@ -59,7 +59,7 @@ class Plan:
     """Of all copies, with the vectors in memory and not compressed."""
     redis_memory: int
     cpu_cores: int
-    """Cores that embed ``rate`` short texts a second; 0 where GPUs do."""
+    """Cores that embed ``rate`` texts of ``characters`` a second; 0 where GPUs do."""
     gpus: int
     """By ``encode_rate``; 0 where the CPU embeds."""
     first_run_seconds: float
@@ -88,7 +88,9 @@ def plan(demand: Demand, *, shard_memory: int = 32 * 2**30) -> Plan:
     points = demand.episodes * demand.windows
     text = max(0, demand.characters - 16) * demand.episodes * embedded["graph_disk_per_character"]
     wanted = demand.rate * demand.windows / BUSY
-    cores = 0 if demand.encode_rate else math.ceil(wanted / encoder["texts_per_core_second"])
+    read = max(encoder["fewest_characters"], demand.characters / demand.windows)
+    window = encoder["seconds_per_window"] + read * encoder["seconds_per_character"]
+    cores = 0 if demand.encode_rate else math.ceil(wanted * window)
     gpus = math.ceil(wanted / demand.encode_rate) if demand.encode_rate else 0
     served = points * qdrant["memory_per_point"]
     shards = max(1, math.ceil(served / shard_memory))
