@@ -37,8 +37,10 @@ def test_no_text_of_an_episode_is_logged(tmp_path: Path, caplog: pytest.LogCaptu
         memory.sync.recall(f"where is the {MARK}")
         memory.sync.update(kept.episode_id, content=f"The {MARK} was fed twice")
         memory.sync.forget(kept.episode_id)
-    actions = {getattr(record, "action", "") for record in caplog.records}
-    assert "consolidation.done" in actions, "what happens is logged"
+    actions = {getattr(record, "action", ""): record.__dict__ for record in caplog.records}
+    assert {"drain.done", "consolidation.done", "erase"} <= actions.keys(), "what happens is logged"
+    assert all(actions[timed]["seconds"] >= 0 for timed in ("drain.done", "consolidation.done"))
+    assert actions["consolidation.done"]["session_id"] == "zoo"
     assert MARK not in str([record.__dict__ for record in caplog.records])
 
 
