@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from tests.documentation import ROOT, inline, read
+from ww.bench import guide
 from ww_core.config import ALERTS, GUIDE_RANGES, Settings
 from ww_core.config.template import default
 from ww_core.hooks import POINTS
@@ -38,6 +39,18 @@ def test_no_setting_has_two_rows() -> None:
 def test_every_figure_is_spoken_of() -> None:
     figures = {*(f.name for f in TABLE), QUEUE_LENGTH, *(f.name for f in fields(Snapshot))}
     assert figures - NAMED == set()
+
+
+def test_every_gain_that_is_measured_has_a_row() -> None:
+    source = "".join(
+        (ROOT / "ww" / "bench" / f"{name}.py").read_text(encoding="utf-8") for name in ("guide", "servers")
+    )
+    measured = set(re.findall(r'(?:gain|_changed)\("(\w+)"', source))
+    measured |= {row[0] for row in (*guide.RECALL, *guide.CONSOLIDATION, *guide.EMBEDDING)}
+    section = read("docs/performance.md").split("### What each optimisation gains")[1].split("\n### ")[0]
+    rows = re.findall(r"^\| (.+?) \|", section, re.MULTILINE)
+    assert len(measured) > 15
+    assert measured == {name for row in rows for name in re.findall(r"`(\w+)`", row)}
 
 
 def test_the_buffers_ranges_are_those_of_the_settings() -> None:
