@@ -20,7 +20,9 @@ def test_a_plan_grows_with_what_is_asked_for() -> None:
     assert large.shards > 1
     assert large.cpu_cores > small.cpu_cores >= 1
     assert plan(Demand(10_000, windows=3)).vectors_disk > small.vectors_disk
-    assert plan(Demand(10_000, characters=500)).graph_disk > small.graph_disk
+    long = plan(Demand(10_000, characters=500))
+    assert long.graph_disk > small.graph_disk
+    assert long.neo4j_disk - small.neo4j_disk > 10_000 * 484, "every character is in the database, and in its log"
     assert plan(Demand(10_000)).cpu_cores == 0
     assert plan(Demand(10_000, rate=1000, characters=600)).cpu_cores > 3 * plan(Demand(10_000, rate=1000)).cpu_cores
 

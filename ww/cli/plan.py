@@ -60,7 +60,7 @@ def plan(
             (
                 "disk, graph in Neo4j",
                 _size(found.neo4j_disk),
-                "measured slope of short texts, to 30 000; database and transaction logs",
+                "measured slope, to 30 000; database and transaction logs",
             ),
             ("disk, vectors", _size(found.vectors_disk), "measured on the embedded engine, to a million"),
             ("memory, vectors", _size(found.vectors_memory), "measured on the embedded engine, to a million"),
