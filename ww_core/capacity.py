@@ -52,14 +52,14 @@ class Plan:
     vectors_disk: int
     vectors_memory: int
     neo4j_disk: int
-    """Database and transaction logs of short texts, where the graph is on Neo4j instead of ``graph_disk``."""
+    """Database and transaction logs, where the graph is on Neo4j instead of ``graph_disk``."""
     qdrant_disk: int
     """Of all copies, where the vectors are on a Qdrant server instead of ``vectors_disk``."""
     qdrant_memory: int
     """Of all copies, with the vectors in memory and not compressed."""
     redis_memory: int
     cpu_cores: int
-    """Cores that embed ``rate`` short texts a second; 0 where GPUs do."""
+    """Cores that embed ``rate`` texts of ``characters`` a second; 0 where GPUs do."""
     gpus: int
     """By ``encode_rate``; 0 where the CPU embeds."""
     first_run_seconds: float
@@ -83,12 +83,15 @@ def constants() -> Mapping[str, Any]:
 def plan(demand: Demand, *, shard_memory: int = 32 * 2**30) -> Plan:
     """What the demand needs. Raises InvalidInput."""
     _check(demand, shard_memory)
-    embedded, neo4j, encoder = (constants()[section] for section in ("embedded", "neo4j", "encoder"))
+    embedded, neo4j = (constants()[section] for section in ("embedded", "neo4j"))
     qdrant, redis, consolidation = (constants()[section] for section in ("qdrant", "redis", "consolidation"))
     points = demand.episodes * demand.windows
-    text = max(0, demand.characters - 16) * demand.episodes * embedded["graph_disk_per_character"]
+    text = max(0, demand.characters - 16) * demand.episodes
+    recorded = text * (neo4j["database_per_character"] + neo4j["log_per_character"])
+    recorded += demand.episodes * (neo4j["database_per_episode"] + neo4j["log_per_episode"])
+    kept = embedded["graph_disk_fixed"] + demand.episodes * embedded["graph_disk_per_episode"]
     wanted = demand.rate * demand.windows / BUSY
-    cores = 0 if demand.encode_rate else math.ceil(wanted / encoder["texts_per_core_second"])
+    cores = 0 if demand.encode_rate else math.ceil(wanted * _window_seconds(demand))
     gpus = math.ceil(wanted / demand.encode_rate) if demand.encode_rate else 0
     served = points * qdrant["memory_per_point"]
     shards = max(1, math.ceil(served / shard_memory))
@@ -99,10 +102,10 @@ def plan(demand: Demand, *, shard_memory: int = 32 * 2**30) -> Plan:
         return float(consolidation["seconds_fixed"] + episodes * consolidation["seconds_per_episode"])
 
     return Plan(
-        graph_disk=round(embedded["graph_disk_fixed"] + demand.episodes * embedded["graph_disk_per_episode"] + text),
+        graph_disk=round(kept + text * embedded["graph_disk_per_character"]),
         vectors_disk=round(embedded["vectors_disk_fixed"] + points * embedded["vectors_disk_per_point"]),
         vectors_memory=round(embedded["memory_fixed"] + points * embedded["memory_per_point"]),
-        neo4j_disk=round(demand.episodes * (neo4j["database_per_episode"] + neo4j["log_per_episode"])),
+        neo4j_disk=round(recorded),
         qdrant_disk=round(copies * qdrant["disk_fixed"] + demand.replicas * points * qdrant["disk_per_point"]),
         qdrant_memory=round(copies * qdrant["memory_fixed"] + demand.replicas * served),
         redis_memory=round(redis["fixed"] + (PROCESSES + cores + gpus) * redis["per_process"] + results),
@@ -114,6 +117,13 @@ def plan(demand: Demand, *, shard_memory: int = 32 * 2**30) -> Plan:
         nodes=copies,
         preset=tier(demand.episodes),
     )
+
+
+def _window_seconds(demand: Demand) -> float:
+    """Of one core, to embed one window."""
+    encoder = constants()["encoder"]
+    read = max(encoder["fewest_characters"], demand.characters / demand.windows)
+    return float(encoder["seconds_per_window"] + read * encoder["seconds_per_character"])
 
 
 def tier(episodes: int) -> str:

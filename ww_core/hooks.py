@@ -32,6 +32,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, TypeVar, overload
 
 from ww_core.errors import ConfigurationError, InvalidInput
+from ww_core.masking import place_of
 from ww_core.observability.metrics import Metrics, process_metrics
 from ww_core.offload import Offload
 
@@ -189,8 +190,9 @@ class Hooks:
     def _failed(self, point: Point, hook: Hook, error: BaseException) -> None:
         self._metrics.increment(f"hooks.{point}.failures")
         self._metrics.errors.add(f"hooks.{point}", error)
+        why = place_of(type(error), error.__traceback__) if error.__traceback__ else str(error)  # ours was never raised
         log.warning(
-            "hook failed: %s: %s", hook.name, error, extra={"action": "hook.failed", "point": point, "hook": hook.name}
+            "hook failed: %s: %s", hook.name, why, extra={"action": "hook.failed", "point": point, "hook": hook.name}
         )
 
 

@@ -1,8 +1,9 @@
-"""Hide passwords and keys in text that people will see."""
+"""Hide passwords and keys in text that people will see, and texts that errors quote."""
 
 from __future__ import annotations
 
 import re
+from types import TracebackType
 
 MASK = "***"
 
@@ -25,3 +26,14 @@ def mask(text: str) -> str:
         return f"{match['scheme']}{user if colon else ''}{colon}{MASK}@"
 
     return _QUERY.sub(rf"\g<key>{MASK}", _USER_INFO.sub(hide, text))
+
+
+def place_of(kind: type[BaseException] | None, frames: TracebackType | None) -> str:
+    """An error's kind and where it came from, outermost first, as a traceback shows it, without what it says: that may
+    be the text that it stumbled over."""
+    told = f"{kind.__name__ if kind else 'error'} (what it says is not logged)"
+    while frames is not None:
+        code = frames.tb_frame.f_code
+        told += f'\n  File "{code.co_filename}", line {frames.tb_lineno}, in {code.co_name}'
+        frames = frames.tb_next
+    return told

@@ -150,7 +150,8 @@ class Recall(Sequence[Recollection]):
         return iter(self.results)
 
     def as_text(self, *, max_tokens: int = 1000, order: Literal["time", "relevance"] = "time") -> str:
-        """A dated block for a prompt of at most about ``max_tokens`` tokens (see ww_core.prompt)."""
+        """A dated block for a prompt of at most about ``max_tokens`` tokens, never empty where there are results (see
+        ww_core.prompt)."""
         return as_text(self.results, max_tokens=max_tokens, order=order)
 
 

@@ -20,7 +20,6 @@ class Switch:
 _MEDIUM = (
     Switch("embedding_cache_size", 10_000, "more distinct texts come back within the hour; about 15 MB"),
     Switch("hierarchical_search", True, "a flat search grows with the collection, a routed one with its root"),
-    Switch("consolidation_max_samples", 2_000, "the cap holds one run's clustering under a second"),
 )
 
 _LARGE = (

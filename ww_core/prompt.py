@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Literal, Protocol, TypeVar
 
@@ -12,7 +12,7 @@ from ww_core.errors import InvalidInput
 _CHARS_PER_TOKEN = 4
 _WORDS = re.compile(r"\w+|[^\w\s]")
 _SHORTEST_CUT = 40
-"""Characters; a text cut shorter than this says nothing and is left out."""
+"""Characters; a text cut shorter than this says little and is left out, but for the first."""
 _ELLIPSIS = " …"
 
 
@@ -39,20 +39,27 @@ def as_text(results: Sequence[Dated], *, max_tokens: int = 1000, order: Literal[
     """The results, best first, as lines under the day they are of, texts that repeat each other once.
 
     The most relevant are taken until the budget of about ``max_tokens`` is spent; the last one is cut rather
-    than left out where something of it still fits. ``order`` says how the lines are sorted, not what is taken.
+    than left out where something of it still fits. Where not even the first fits with its date, it stands alone
+    without one, cut to the budget: empty is only the text of no results. ``order`` says how the lines are sorted, not
+    what is taken.
     """
     if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1:
         raise InvalidInput(f"max_tokens must be a whole number of at least 1, not {max_tokens!r}")
     taken: list[tuple[Dated, str]] = []
     for result in folded(results):
         text = _one_line(result.content)
-        block = render([*taken, (result, text)], order)
-        if estimate_tokens(block) <= max_tokens:
+
+        def fits(part: str, result: Dated = result) -> bool:
+            return estimate_tokens(render([*taken, (result, part)], order)) <= max_tokens
+
+        if fits(text):
             taken.append((result, text))
             continue
-        cut = _longest_fit(taken, result, text, max_tokens, order)
-        if cut:
+        cut = _longest_fit(text, fits)
+        if len(cut) >= _SHORTEST_CUT:
             taken.append((result, cut))
+        elif not taken:
+            return _bare(text, max_tokens)
         break
     return render(taken, order)
 
@@ -93,18 +100,20 @@ def _one_line(content: str) -> str:
     return " ".join(content.split())
 
 
-def _longest_fit(
-    taken: list[tuple[Dated, str]],
-    result: Dated,
-    text: str,
-    max_tokens: int,
-    order: Literal["time", "relevance"],
-) -> str:
+def _bare(text: str, max_tokens: int) -> str:
+    """The text without a date, cut to the budget: at one token the ellipsis alone may be left."""
+    if estimate_tokens(text) <= max_tokens:
+        return text
+    return _longest_fit(text, lambda part: estimate_tokens(part) <= max_tokens) or _ELLIPSIS.strip()
+
+
+def _longest_fit(text: str, fits: Callable[[str], bool]) -> str:
+    """The longest beginning of ``text`` that fits with an ellipsis behind it; empty where none does."""
     low, high = 0, len(text)
     while low < high:
         middle = (low + high + 1) // 2
-        if estimate_tokens(render([*taken, (result, text[:middle] + _ELLIPSIS)], order)) <= max_tokens:
+        if fits(text[:middle] + _ELLIPSIS):
             low = middle
         else:
             high = middle - 1
-    return text[:low].rstrip() + _ELLIPSIS if low >= _SHORTEST_CUT else ""
+    return text[:low].rstrip() + _ELLIPSIS if low else ""

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any
+
+from ww_core.masking import place_of
 
 _MAX_CHARS = 200
 _AWAY = "consumer: Cannot connect to"
@@ -81,32 +82,13 @@ def _task(record: logging.LogRecord) -> None:
     where = ""
     if record.exc_info and not (isinstance(record.args, dict) and record.args.get("name") in WITHOUT_TEXT):
         kind, _, frames = record.exc_info
-        where = _place(kind, frames)
+        where = place_of(kind, frames)
         record.exc_info, record.exc_text = None, None
     if isinstance(record.args, dict):
         record.args = _without_arguments(record.args, where)
     data = getattr(record, "data", None)
     if isinstance(data, dict):
         record.__dict__["data"] = _without_arguments(data, where)
-
-
-def _hook(record: logging.LogRecord) -> None:
-    """A hook that failed: it was given a text. What was never raised is our own verdict on it."""
-    if isinstance(record.args, tuple):
-        record.args = tuple(
-            _place(type(one), one.__traceback__) if isinstance(one, BaseException) and one.__traceback__ else one
-            for one in record.args
-        )
-
-
-def _place(kind: type[BaseException] | None, frames: TracebackType | None) -> str:
-    """An error's kind and where it came from, outermost first, as a traceback shows it, without what it says."""
-    told = f"{kind.__name__ if kind else 'error'} (what it says is not logged)"
-    while frames is not None:
-        code = frames.tb_frame.f_code
-        told += f'\n  File "{code.co_filename}", line {frames.tb_lineno}, in {code.co_name}'
-        frames = frames.tb_next
-    return told
 
 
 def _without_arguments(context: dict[str, Any], where: str) -> dict[str, Any]:
@@ -125,5 +107,4 @@ _CLEANERS: dict[str, Callable[[logging.LogRecord], None]] = {
     "celery.pool": _pool,
     "celery.app.trace": _task,
     "celery.worker.strategy": _task,
-    "ww_core.hooks": _hook,
 }

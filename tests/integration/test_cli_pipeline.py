@@ -110,6 +110,20 @@ def test_results_are_paged_varied_and_made_ready_for_a_prompt(cli: Cli) -> None:
     assert "the tide is high" in cli.text("get", first, "--around", "3")
 
 
+def test_each_result_comes_with_what_was_said_around_it(cli: Cli) -> None:
+    for text in ("who has the spare key", "it hangs behind the third flower pot", "thanks, I found it"):
+        cli("store", text, "--session", "s", "--no-wait")
+    cli("flush")
+    question = ("recall", "where does the key hang", "--limit", "1")
+    (alone,) = cli(*question)["results"]
+    assert "around" not in alone
+    (hit,) = cli(*question, "--around", "1")["results"]
+    said = ["who has the spare key", "it hangs behind the third flower pot", "thanks, I found it"]
+    at = said.index(hit["content"])
+    assert [one["content"] for one in hit["around"]] == said[max(0, at - 1) : at + 2]
+    assert all(text in cli.text(*question, "--around", "2") for text in said)
+
+
 @pytest.mark.parametrize("argv", [("recall", "x"), ("store", "x"), ("flush",), ("consolidate",), ("metrics",)])
 def test_commands_on_an_empty_memory_answer(cli: Cli, argv: tuple[str, ...]) -> None:
     assert "error" not in cli(*argv)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.documentation import read
 from tests.integration import guide
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,3 +89,10 @@ def test_every_settings_block_is_understood(block: str, tmp_path: Path) -> None:
     settings = Settings.load(config=path)
     for key, value in yaml.safe_load(block).items():
         assert getattr(settings, key) == value
+
+
+@pytest.mark.parametrize("block", guide.settings_snippets(), ids=lambda b: next(iter(yaml.safe_load(b))))
+def test_the_performance_page_says_what_every_tuned_value_gains(block: str) -> None:
+    page = read("docs/performance.md")
+    for key, value in yaml.safe_load(block).items():
+        assert f"| `{key}: {str(value).lower()}` | " in page

@@ -10,6 +10,9 @@ import pytest
 
 from tests.unit.maintenance.conftest import Bench
 from ww.memory.episodic import EpisodicMemory
+from ww_core.hooks import Hooks
+from ww_core.models import Episode
+from ww_core.observability.metrics import Metrics
 
 MARK = "quagga-4711"
 PACKAGES = ("ww", "ww_core", "ww_workers")
@@ -34,8 +37,24 @@ def test_no_text_of_an_episode_is_logged(tmp_path: Path, caplog: pytest.LogCaptu
         memory.sync.recall(f"where is the {MARK}")
         memory.sync.update(kept.episode_id, content=f"The {MARK} was fed twice")
         memory.sync.forget(kept.episode_id)
-    actions = {getattr(record, "action", "") for record in caplog.records}
-    assert "consolidation.done" in actions, "what happens is logged"
+    actions = {getattr(record, "action", ""): record.__dict__ for record in caplog.records}
+    assert {"drain.done", "consolidation.done", "erase"} <= actions.keys(), "what happens is logged"
+    assert all(actions[timed]["seconds"] >= 0 for timed in ("drain.done", "consolidation.done"))
+    assert actions["consolidation.done"]["session_id"] == "zoo"
+    assert MARK not in str([record.__dict__ for record in caplog.records])
+
+
+def test_a_hook_that_stumbles_over_a_text_is_told_by_its_place_and_kind(caplog: pytest.LogCaptureFixture) -> None:
+    registry = Hooks(metrics=Metrics())
+
+    def look(episode: Episode) -> None:
+        raise KeyError(episode.content)
+
+    registry.add("before_store", look)
+    registry.apply("before_store", Episode(f"The {MARK} was weighed"))
+    (record,) = (record for record in caplog.records if getattr(record, "action", "") == "hook.failed")
+    assert "KeyError (what it says is not logged)" in record.getMessage()
+    assert f'File "{__file__}"' in record.getMessage()
     assert MARK not in str([record.__dict__ for record in caplog.records])
 
 

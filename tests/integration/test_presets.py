@@ -2,28 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from tests.contract.graphs import neo4j_settings
+from tests.contract.vector_stores import MODEL
+from tests.integration.test_qdrant_settings import Listener
+from tests.processes import RedisServer, until
 from tests.unit.maintenance.conftest import Bench
 from ww.bench.corpus import fingerprint
 from ww.bench.filled import SESSION, START, consolidate, embedded, recaller
-from ww.bench.spread import DIMENSION, Spread
+from ww.bench.spread import DIMENSION, Spread, unit
+from ww.memory.episodic import EpisodicMemory
 from ww_core.config import Settings
+from ww_core.consolidation.sampling import POOL
+from ww_core.consolidation.service import Consolidator
 from ww_core.deployment import Deployment
-from ww_core.models import Episode
+from ww_core.hooks import Hooks
+from ww_core.models import Episode, Vector
+from ww_core.observability.metrics import Metrics
 from ww_core.presets import PRESETS
 from ww_core.recall.request import RecallRequest
-from ww_core.stores.ports import Claim, Where
+from ww_core.stores.ports import Claim, Hit, Search, StoredVector, VectorStore, Where
 from ww_core.stores.servers.neo4j.connection import Server
+from ww_core.stores.servers.qdrant import QdrantVectorStore
 
 STORED = 2100
 """More than the default cap of a run."""
+MANY = 10_300
+"""More than any preset reads at a time."""
+SAMPLED = 50
+
+
+class Watched:
+    """A vector store that writes down what it is asked for."""
+
+    def __init__(self, store: VectorStore) -> None:
+        self._store = store
+        self.searches: list[Search] = []
+        self.read: list[int] = []
+        """Vectors asked for at a time."""
+
+    def search(self, searches: Sequence[Search]) -> list[list[Hit]]:
+        self.searches += searches
+        return self._store.search(searches)
+
+    def vectors(self, episode_ids: Sequence[str]) -> list[StoredVector]:
+        self.read.append(len(episode_ids))
+        return self._store.vectors(episode_ids)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+def topics(count: int) -> list[Episode]:
+    return [
+        Episode(f"topic {i % 23} item {i}", episode_id=f"e{i}", session_id=SESSION, timestamp=START + timedelta(0, i))
+        for i in range(count)
+    ]
 
 
 @pytest.fixture(params=PRESETS)
@@ -36,16 +78,18 @@ def started(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Deployme
 def test_a_preset_starts_and_routes_and_samples_as_it_says(started: Deployment) -> None:
     settings = started.settings
     started.vectors.ensure(fingerprint(DIMENSION))
-    episodes = [
-        Episode(f"topic {i % 23} item {i}", episode_id=f"e{i}", session_id=SESSION, timestamp=START + timedelta(0, i))
-        for i in range(STORED)
-    ]
-    embedded(started, episodes, Spread(STORED).matrix)
+    embedded(started, topics(STORED), Spread(STORED).matrix)
     run = consolidate(started)
     assert run.sampled == min(STORED, settings.consolidation_max_samples)
-    found = recaller(started, Spread(1).matrix).recall(RecallRequest("topic 0", where=Where(sessions=(SESSION,))))
+    watched = Watched(started.vectors)
+    recall = recaller(started, Spread(1).matrix, None, None, cast(VectorStore, watched))
+    found = recall.recall(RecallRequest("topic 0", where=Where(sessions=(SESSION,))))
     assert len(found) > 0
-    assert found.mode == ("hierarchical" if settings.hierarchical_search is True else "flat")
+    routed = settings.hierarchical_search is True
+    assert found.mode == ("hierarchical" if routed else "flat")
+    assert len(run.clusters) > settings.cluster_selection_k
+    cells = {len(search.where.cells) for search in watched.searches if search.where.cells}
+    assert cells == ({settings.cluster_selection_k} if routed else set())
 
 
 def test_a_presets_cache_holds_so_many_texts(started: Deployment) -> None:
@@ -71,6 +115,75 @@ def test_a_preset_claims_so_many_at_a_time(preset: str, quick_path: Path, monkey
     assert bench.drain().run(max_seconds=30).embedded == 1
     assert set(asked) == {bench.settings.embedding_claim_size}
     bench.close()
+
+
+@pytest.fixture(scope="module")
+def unclustered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """Many short vectors that no run has seen."""
+    deployment = Deployment(Settings(data_dir=tmp_path_factory.mktemp("many")))
+    rows: Vector = unit(np.random.default_rng(2).standard_normal((MANY, 16)))
+    deployment.vectors.ensure(fingerprint(16))
+    embedded(deployment, topics(MANY), rows)
+    yield deployment
+    deployment.close()
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_presets_run_assigns_so_many_at_a_time(preset: str, unclustered: Deployment) -> None:
+    settings = Settings(data_dir=unclustered.settings.data_dir, preset=preset, consolidation_max_samples=SAMPLED)
+    watched = Watched(unclustered.vectors)
+    consolidator = Consolidator(unclustered.graph, cast(VectorStore, watched), settings, Hooks(), Metrics())
+    assert consolidator.preview(SESSION).considered == MANY
+    most = settings.consolidation_batch_size
+    assert most - POOL * SAMPLED <= max(watched.read) <= most, "a batch, without those of it that were sampled"
+
+
+@pytest.mark.parametrize("broker", [False, True], ids=["alone", "with a broker"])
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_embeds_queries_where_it_says(
+    preset: str, broker: bool, redis_server: RedisServer, quick_path: Path
+) -> None:
+    servers = {"redis_url": redis_server.url} if broker else {}
+    with EpisodicMemory(session_id="s", data_dir=quick_path, preset=preset, **servers) as memory:
+        memory.sync.store("the deploy of api-7 failed: out of disk")
+        answer = memory.sync.recall("deploy failed")
+        asks_others = memory.settings.embedding_mode == "remote"
+        assert asks_others is (broker and preset in ("large", "very-large"))
+        assert answer.mode == ("bm25" if asks_others else "flat"), "no worker answers here"
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    server = Listener()
+    yield server
+    server.close()
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_presets_connections_to_qdrant_are_that_many(preset: str, listener: Listener) -> None:
+    listener.hold = threading.Event()
+    settings = Settings(qdrant_url=listener.url, qdrant_grpc=False, preset=preset)
+    store, most = QdrantVectorStore(settings), settings.qdrant_pool_size
+    assert most == {"small": 10, "medium": 10, "large": 20, "very-large": 40}[preset]
+    threads = [threading.Thread(target=store.ping) for _ in range(most + 5)]
+    for thread in threads:
+        thread.start()
+    until(lambda: len(listener.requests) >= most, what="the pool is in use")
+    threading.Event().wait(0.2)  # time in which one more request would have come
+    assert len(listener.requests) == most
+    listener.hold.set()
+    for thread in threads:
+        thread.join()
+    store.close()
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_gives_qdrant_so_many_seconds(preset: str, listener: Listener) -> None:
+    store = QdrantVectorStore(Settings(qdrant_url=listener.url, qdrant_grpc=False, preset=preset))
+    store.ensure(MODEL)
+    store.close()
+    (asked,) = {query for path, query in listener.asked if path.endswith(MODEL.digest()) and query}
+    assert asked == f"timeout={60 if preset == 'very-large' else 30}"
 
 
 @pytest.mark.parametrize("preset", PRESETS)

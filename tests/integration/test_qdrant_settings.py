@@ -34,6 +34,8 @@ class Listener:
     def __init__(self) -> None:
         self.requests: list[tuple[str, str, Any]] = []
         self.headers: list[dict[str, str]] = []
+        self.asked: list[tuple[str, str]] = []
+        """Path and query string of each request."""
         self.collections: list[str] = []
         self.status = 200
         self.version = "1.18.1"
@@ -48,7 +50,8 @@ class Listener:
 
             def answer(self) -> None:
                 body = self.rfile.read(int(self.headers.get("content-length") or 0))
-                path = self.path.partition("?")[0]
+                path, _, query = self.path.partition("?")
+                listener.asked.append((path, query))
                 listener.requests.append((self.command, path, json.loads(body) if body else None))
                 listener.headers.append({key.lower(): value for key, value in self.headers.items()})
                 if listener.hold is not None:
@@ -65,6 +68,8 @@ class Listener:
             do_GET = do_PUT = do_POST = do_DELETE = answer  # noqa: N815
 
         class Server(ThreadingHTTPServer):
+            request_queue_size = 128
+
             def handle_error(self, *_: Any) -> None:
                 pass  # a client that gave up waiting
 

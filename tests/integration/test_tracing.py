@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from tests.documentation import blocks, write_files
+from tests.processes import ROOT, run_python
 from ww_core.config import Settings
 from ww_core.deployment import Deployment
 from ww_core.observability.tracing import STORE, UPSERT, process_tracing
@@ -65,6 +69,23 @@ def test_an_episode_is_traced_from_store_through_the_task_to_the_upsert(
     jobs.embed_pending(max_seconds=120)
     assert exporter.get_finished_spans() == ()
     deployment.close()
+
+
+def test_the_example_of_the_page_traces_an_episode_from_its_store_to_its_upsert(quick_path: Path) -> None:
+    page = "docs/operations.md"
+    write_files(page, quick_path)
+    (example,) = (block.text for block in blocks("python", page=page) if not block.file)
+    out = run_python(
+        example,
+        cwd=quick_path,
+        T4DM_DATA_DIR=str(quick_path / "memory"),
+        PYTHONPATH=os.pathsep.join([str(quick_path), str(ROOT)]),
+        PYTHONWARNINGS="error::RuntimeWarning",
+    )
+    spans = dict(re.findall(r'"name": "([\w.]+)",\s+"context": \{\s+"trace_id": "(\w+)"', out))
+    assert {STORE, UPSERT, "ww.embed_pending"} <= spans.keys()
+    assert spans[STORE] == spans[UPSERT] != spans["ww.embed_pending"]
+    assert "out of disk" not in out
 
 
 def test_the_setting_trace_sample_turns_tracing_on(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from ww.cli.run import run
-from ww_core.capacity import Demand, constants, plan, tier
+from ww_core.capacity import BUSY, Demand, constants, plan, tier
 from ww_core.errors import InvalidInput
 from ww_core.presets import PRESETS
 
@@ -20,8 +20,18 @@ def test_a_plan_grows_with_what_is_asked_for() -> None:
     assert large.shards > 1
     assert large.cpu_cores > small.cpu_cores >= 1
     assert plan(Demand(10_000, windows=3)).vectors_disk > small.vectors_disk
-    assert plan(Demand(10_000, characters=500)).graph_disk > small.graph_disk
+    long = plan(Demand(10_000, characters=500))
+    assert long.graph_disk > small.graph_disk
+    assert long.neo4j_disk - small.neo4j_disk > 10_000 * 484, "every character is in the database, and in its log"
     assert plan(Demand(10_000)).cpu_cores == 0
+    assert plan(Demand(10_000, rate=1000, characters=600)).cpu_cores > 3 * plan(Demand(10_000, rate=1000)).cpu_cores
+
+
+def test_the_embedding_cores_are_what_was_measured_for_each_kind_of_text() -> None:
+    """Texts a second of one core by their mean length, as docs/benchmarks/2026-11-24-encoder.md has them."""
+    for characters, texts in ((40, 319.3), (54, 248.2), (147, 106.6), (153, 102.0)):
+        cores = plan(Demand(1, rate=1e6, characters=characters)).cpu_cores * BUSY
+        assert 1e6 / cores == pytest.approx(texts, rel=0.04)
 
 
 def test_copies_gpus_and_results_are_planned_for() -> None:

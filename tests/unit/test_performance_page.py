@@ -6,8 +6,14 @@ import re
 from collections import Counter
 from dataclasses import fields
 
-from tests.documentation import inline, read
-from ww_core.config import GUIDE_RANGES, Settings
+import pytest
+import yaml
+
+from tests.documentation import ROOT, inline, read
+from ww.bench import guide
+from ww_core.config import ALERTS, GUIDE_RANGES, Settings
+from ww_core.config.template import default
+from ww_core.hooks import POINTS
 from ww_core.observability.metrics import Snapshot
 from ww_core.observability.prometheus import QUEUE_LENGTH, TABLE
 
@@ -35,7 +41,45 @@ def test_every_figure_is_spoken_of() -> None:
     assert figures - NAMED == set()
 
 
+def test_every_gain_that_is_measured_has_a_row() -> None:
+    source = "".join(
+        (ROOT / "ww" / "bench" / f"{name}.py").read_text(encoding="utf-8") for name in ("guide", "servers")
+    )
+    measured = set(re.findall(r'(?:gain|_changed)\("(\w+)"', source))
+    measured |= {row[0] for row in (*guide.RECALL, *guide.CONSOLIDATION, *guide.EMBEDDING)}
+    section = read("docs/performance.md").split("### What each optimisation gains")[1].split("\n### ")[0]
+    rows = re.findall(r"^\| (.+?) \|", section, re.MULTILINE)
+    assert len(measured) > 15
+    assert measured == {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+
+
 def test_the_buffers_ranges_are_those_of_the_settings() -> None:
     for key, (low, high) in GUIDE_RANGES.items():
         default = Settings.model_fields[key].default
         assert f"| `{key}` | {default} | {low} to {high} |" in read("docs/performance.md")
+
+
+@pytest.mark.parametrize("page", ["docs/performance.md", "docs/operations.md"])
+def test_the_thresholds_are_those_of_the_settings(page: str) -> None:
+    for name, low_is_bad in ALERTS.items():
+        defaults = [Settings.model_fields[f"alert_{name}_{level}"].default for level in ("warning", "critical")]
+        shown = [f"{value:g} ms" if name == "recall_p95" else f"{value:.0%}" for value in defaults]
+        side = "below" if low_is_bad else "above"
+        assert f"| `{name}` | {side} {shown[0]} | {side} {shown[1]} | `alert_{name}_warning`" in read(page)
+
+
+def test_every_stage_that_is_named_is_measured() -> None:
+    source = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "ww_core").rglob("*.py"))
+    named = {name for name in NAMED if re.fullmatch(r"(store|embed|refresh|recall|hooks)\.\w+", name)}
+    assert len(named) > 10
+    points = {f"hooks.{point}" for point in POINTS}
+    assert {name for name in named - points if f'"{name}"' not in source} == set()
+
+
+def test_the_defaults_beside_tuned_values_are_the_settings_own() -> None:
+    section = read("docs/performance.md").split("### Tuned values")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+): (\S+)` \| (\S+) \| (.+) \|$", section, re.MULTILINE)
+    assert len(rows) == section.count("\n| `")
+    for key, tuned, shown, gain in rows:
+        assert yaml.safe_load(shown) == default(key), key
+        assert tuned != shown or "default" in gain or "no speed" in gain, f"{key}: {tuned} changes nothing"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 import pytest
 
@@ -47,6 +48,21 @@ def test_what_is_most_relevant_is_kept_and_the_last_is_cut() -> None:
     assert "the best answer" in text
     assert text.count("long") > 5
     assert "…" in text
+
+
+@pytest.mark.parametrize("order", ["time", "relevance"])
+@pytest.mark.parametrize("budget", range(1, 40))
+def test_the_smallest_budget_leaves_something_of_the_best(budget: int, order: Literal["time", "relevance"]) -> None:
+    best = "The spare key of the shed hangs behind the third flower pot, next to the tap"
+    text = recall(best, "another").as_text(max_tokens=budget, order=order)
+    assert 0 < estimate_tokens(text) <= budget
+    assert budget == 1 or best[:3] in text
+    assert "another" not in text or best in text
+
+
+def test_a_short_answer_goes_without_its_date_rather_than_cut() -> None:
+    assert recall("behind the pot").as_text(max_tokens=10) == "behind the pot"
+    assert recall("behind the pot").as_text(max_tokens=14) == "[2024-05-08]\n- 13:56 behind the pot"
 
 
 def test_no_results_no_text() -> None:

@@ -250,6 +250,7 @@ def test_every_switch_of_a_preset_is_in_force(preset: str) -> None:
     alone = Settings(preset=preset)
     for switch in PRESETS[preset]:
         assert (alone.sources()[switch.key] == "default") is bool(switch.needs)
+        assert getattr(Settings(), switch.key) != switch.value, "it would change nothing"
 
 
 def test_the_template_lists_every_key_at_its_default() -> None:

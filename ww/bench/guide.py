@@ -8,10 +8,11 @@ from ww.bench import servers
 from ww.bench.corpus import Corpus, drawn
 from ww.bench.embedding import prose
 from ww.bench.figure import Bench, Figure, skipped
-from ww.bench.filled import consolidate, filled, recaller
+from ww.bench.filled import SESSION, consolidate, filled, recaller
 from ww.bench.gain import Work, gain
 from ww.bench.searching import DENSE_ONLY, SELECTED, K, agreement, ask
 from ww.bench.store import texts
+from ww_core.consolidation.service import Consolidator
 from ww_core.deployment import Deployment
 from ww_core.embedding import EmbeddingService
 from ww_core.hooks import Hooks, Point
@@ -26,6 +27,12 @@ FEW = 20
 """Candidates, in the place of 100."""
 ON_SERVER = 2000
 """Episodes on a server, at most."""
+MOST_SELECTED = 8
+"""Clusters searched, in the place of three: what the preset very-large sets."""
+LARGE = 5000
+"""Episodes clustered at once, or assigned at a time: what the preset large sets."""
+ASSIGNING = {"consolidation_max_samples": 500}
+"""So that most episodes are assigned, not clustered."""
 
 RECALL: Sequence[tuple[str, str, Mapping[str, object]]] = (
     ("recall_components", "all parts", DENSE_ONLY),
@@ -33,6 +40,11 @@ RECALL: Sequence[tuple[str, str, Mapping[str, object]]] = (
     ("recall_candidates", "100", {"recall_candidates": FEW}),
 )
 """Figure, what stands before it, and the settings after."""
+CONSOLIDATION: Sequence[tuple[str, str, Mapping[str, object], Mapping[str, object]]] = (
+    ("consolidation_max_samples", f"{LARGE} clustered", {"consolidation_max_samples": LARGE}, {}),
+    ("consolidation_batch_size", "500 a batch", ASSIGNING, {**ASSIGNING, "consolidation_batch_size": LARGE}),
+)
+"""Figure, what stands before it, settings before and after."""
 EMBEDDING: Sequence[tuple[str, str, Mapping[str, object], Mapping[str, object]]] = (
     ("embedding_batch_size", "1 a pass", {"embedding_batch_size": 1}, {"embedding_batch_size": 8}),
     ("embedding_batch_size_small", "32 a pass", {"embedding_batch_size": 32}, {"embedding_batch_size": 8}),
@@ -47,10 +59,11 @@ EMBEDDING: Sequence[tuple[str, str, Mapping[str, object], Mapping[str, object]]]
 
 
 def run(bench: Bench) -> Iterator[Figure]:
-    """Storing, recall, embedding, and servers where there are some."""
+    """Storing, consolidating, recall, embedding, and servers where there are some."""
     yield from _storing(bench)
     corpus = drawn(bench, bench.scale.searched)
     with filled(corpus, bench, "guide") as deployment:
+        yield from _consolidating(corpus, deployment)
         consolidate(deployment)
         yield from _recalling(corpus, deployment, bench)
     yield from _embedding(bench)
@@ -80,6 +93,13 @@ def _storing(bench: Bench) -> Iterator[Figure]:
         deployment.close()
 
 
+def _consolidating(corpus: Corpus, deployment: Deployment) -> Iterator[Figure]:
+    """Dry runs over everything."""
+    for name, peer, *ways in CONSOLIDATION:
+        before, after = (_previews(deployment, way) for way in ways)
+        yield gain(name, before, after, ROUNDS, peer=peer, note=f"a dry run over {corpus.size:,} episodes")
+
+
 def _recalling(corpus: Corpus, deployment: Deployment, bench: Bench) -> Iterator[Figure]:
     n, queries = len(corpus.queries), corpus.queries
     services = [EmbeddingService(bench.settings.replace(embedding_cache_size=size)) for size in (0, 1000)]
@@ -90,8 +110,12 @@ def _recalling(corpus: Corpus, deployment: Deployment, bench: Bench) -> Iterator
     yield gain("recall_without_hooks", hooked, plain, n, peer=HOOKED, note="a recall")
     for name, peer, changes in RECALL:
         yield _changed(name, plain, ask(recaller(deployment, queries, **changes), corpus, "flat"), corpus, peer)
-    clusters = recaller(deployment, queries, cluster_selection_k=SELECTED)
-    yield _changed("hierarchical_search", plain, ask(clusters, corpus, "hierarchical"), corpus, "flat")
+    few, many = (
+        ask(recaller(deployment, queries, cluster_selection_k=k), corpus, "hierarchical")
+        for k in (SELECTED, MOST_SELECTED)
+    )
+    yield _changed("hierarchical_search", plain, few, corpus, "flat")
+    yield _changed("cluster_selection_k", many, few, corpus, f"{MOST_SELECTED} clusters")
 
 
 def _changed(
@@ -145,6 +169,17 @@ def _stores(ingest: Ingest) -> Work:
 
 def _again(work: Work) -> Work:
     return lambda _: work(0)
+
+
+def _previews(deployment: Deployment, changes: Mapping[str, object]) -> Work:
+    consolidator = Consolidator(
+        deployment.graph,
+        deployment.vectors,
+        deployment.settings.replace(**changes),
+        deployment.hooks,
+        deployment.metrics,
+    )
+    return lambda _: consolidator.preview(SESSION)
 
 
 def _embeds(service: EmbeddingService, contents: Sequence[str]) -> Work:

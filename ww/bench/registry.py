@@ -47,7 +47,7 @@ BENCHMARKS: Mapping[str, Entry] = {
     "consolidation": Entry("ww.bench.consolidation", "run", "time and memory of runs, and how good they are", 4, 25),
     "locomo": Entry("ww.bench.conversations", "run", "evidence found in long conversations", 2, 12),
     "faults": Entry("ww.bench.faults", "run", "what kills, freezes and outages lose, and the time to recover", 4, 10),
-    "guide": Entry("ww.bench.guide", "run", "what each optimisation of the performance page gains", 3, 8),
+    "guide": Entry("ww.bench.guide", "run", "what each optimisation of the performance page gains", 4, 12),
     "recording": Entry("ww.bench.recording", "run", "what measuring costs of the paths that are measured", 0.5, 0.5),
     "capacity": Entry("ww.bench.capacity", "run", "disk and memory, beside what ww plan says", 1, 5),
 }

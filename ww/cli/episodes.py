@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -14,6 +15,9 @@ from ww.cli.options import everywhere, globals_of
 from ww.cli.output import emit, harmless, moment, one_line, pick, table
 from ww_core.errors import InvalidInput
 from ww_core.models import Episode
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 FIELDS = (
     "episode_id",
@@ -44,6 +48,15 @@ def register(app: typer.Typer) -> None:
 def as_json(episode: Episode) -> dict[str, Any]:
     """An episode as ``get --json`` prints it."""
     return pick(episode, FIELDS)
+
+
+def show_beside(console: Console, beside: Sequence[Episode], episode_id: str, *, indent: str = "") -> None:
+    """An episode among its neighbours, for people."""
+    from rich.text import Text
+
+    for one in beside:
+        mark = ">" if one.episode_id == episode_id else " "
+        console.print(Text(f"{indent}{mark} {moment(one.timestamp)}  {one_line(one.content, 200)}"))
 
 
 def list_(
@@ -82,6 +95,7 @@ def get(
     around: int = typer.Option(0, "--around", metavar="N", help="And N episodes before and after it in its session."),
 ) -> None:
     """Show one episode whole."""
+    values.around(around)
     with reading(ctx) as core:
         found = core.get(episode_id)
         beside = core.neighbours(episode_id, before=around, after=around) if around else []
@@ -95,9 +109,7 @@ def get(
                 console.print(Text(f"{name:<13} {one_line(str(value), 2000)}"))
         console.print()
         console.print(Text(harmless(found.content)))
-        for one in beside:
-            mark = ">" if one.episode_id == episode_id else " "
-            console.print(Text(f"{mark} {moment(one.timestamp)}  {one_line(one.content, 200)}"))
+        show_beside(console, beside, episode_id)
 
     def json() -> dict[str, Any]:
         shown: dict[str, Any] = {"episode": as_json(found)}

@@ -56,19 +56,23 @@ def plan(
     def show(console: Console) -> None:
         rows = (
             ("preset", found.preset, "for so many episodes"),
-            ("disk, graph in SQLite", _size(found.graph_disk), "measured slope"),
+            ("disk, graph in SQLite", _size(found.graph_disk), "measured slope, to a million"),
             (
                 "disk, graph in Neo4j",
                 _size(found.neo4j_disk),
-                "measured slope of short texts; database and transaction logs",
+                "measured slope, to 30 000; database and transaction logs",
             ),
-            ("disk, vectors", _size(found.vectors_disk), "measured on the embedded engine, one copy"),
-            ("memory, vectors", _size(found.vectors_memory), "measured on the embedded engine, one copy"),
-            ("disk, vectors on Qdrant", _size(found.qdrant_disk), f"measured slope; {replicas} x every shard"),
+            ("disk, vectors", _size(found.vectors_disk), "measured on the embedded engine, to a million"),
+            ("memory, vectors", _size(found.vectors_memory), "measured on the embedded engine, to a million"),
+            (
+                "disk, vectors on Qdrant",
+                _size(found.qdrant_disk),
+                f"measured slope, to 30 000; {replicas} x every shard",
+            ),
             (
                 "memory, vectors on Qdrant",
                 _size(found.qdrant_memory),
-                "measured slope, vectors in memory and whole; qdrant_on_disk and qdrant_quantization take less",
+                "the same, vectors in memory and whole; qdrant_on_disk and qdrant_quantization take less",
             ),
             (
                 "memory, Redis",
@@ -103,7 +107,11 @@ def _embedders(demand: Demand, found: Plan) -> tuple[str, str, str]:
             str(found.gpus),
             f"{demand.encode_rate:g} a second each, as given, {BUSY:.0%} of the time",
         )
-    return ("embedding cores", str(found.cpu_cores), f"CPU, busy {BUSY:.0%} of the time; for GPUs give --encode-rate")
+    return (
+        "embedding cores",
+        str(found.cpu_cores),
+        f"measured slope over a text's length; busy {BUSY:.0%} of the time; for GPUs give --encode-rate",
+    )
 
 
 def _time(seconds: float) -> str:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ww.cli import values
+from ww.cli import episodes, values
 from ww.cli.opening import catch_up, opened
 from ww.cli.options import everywhere, globals_of
 from ww.cli.output import emit, harmless, moment, note, one_line, pick
-from ww_core.errors import InvalidInput
+from ww_core.errors import InvalidInput, NotFound
 from ww_core.ingest import validate
-from ww_core.models import Recall
+from ww_core.models import Episode, Recall
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from ww.memory.episodic import EpisodicMemory
 
 FIELDS = (
     "episode_id",
@@ -31,6 +34,9 @@ FIELDS = (
 )
 WORDS_ALONE = "bm25"
 """The mode of an answer that no model took part in."""
+
+Beside = Mapping[str, Sequence[Episode]]
+"""A result's id -> itself between its neighbours; empty where nobody asked for them."""
 
 
 def register(app: typer.Typer) -> None:
@@ -53,6 +59,7 @@ def recall(
     context: list[str] = typer.Option([], "--context", metavar="KEY=VALUE", help="Only with this context."),
     mmr: float | None = typer.Option(None, "--mmr", help="Variety: 0 varied to 1 relevant."),
     archived: bool = typer.Option(False, "--archived", help="Also what has faded and was archived."),
+    around: int = typer.Option(0, "--around", metavar="N", help="And N episodes before and after each result."),
     explain: bool = typer.Option(False, "--explain", help="Show the parts of each score."),
     as_text: bool = typer.Option(False, "--text", help="Print a dated block for a prompt."),
     max_tokens: int = typer.Option(1000, "--max-tokens", help="With --text: how long at most."),
@@ -64,7 +71,10 @@ def recall(
         raise InvalidInput("--flat and --hierarchical exclude each other", hint="give one of them")
     if also and options.session is None:
         raise InvalidInput("--also-session without --session", hint="without both, all sessions are searched")
+    if around and as_text:
+        raise InvalidInput("--around and --text exclude each other", hint="give one of them")
     # All of it is checked before a model is loaded.
+    values.around(around)
     validate.content(query, "query")
     validate.limit(limit)
     after, before = values.time("--since", since), values.time("--until", until)
@@ -88,19 +98,32 @@ def recall(
             archived=None if archived else False,
             explain=explain,
         )
+        beside = {one.episode_id: _beside(memory, one.episode_id, around) for one in (found if around else ())}
     if found.mode == WORDS_ALONE:
         note("no model took part: words alone decided (`ww doctor` says whether the model can be used)")
     block = found.as_text(max_tokens=max_tokens, order="relevance" if by_relevance else "time") if as_text else None
     emit(
         options.json,
-        lambda: as_json(found) if block is None else {**as_json(found), "text": block},
-        lambda console: show(console, found, explain=explain) if block is None else show_text(console, block),
+        lambda: as_json(found, beside) if block is None else {**as_json(found), "text": block},
+        lambda console: show(console, found, beside, explain=explain) if block is None else show_text(console, block),
     )
 
 
-def as_json(found: Recall) -> dict[str, Any]:
+def _beside(memory: EpisodicMemory, episode_id: str, reach: int) -> Sequence[Episode]:
+    """The episode between its neighbours; nothing where it was forgotten a moment ago."""
+    try:
+        return memory.sync.neighbours(episode_id, before=reach, after=reach)
+    except NotFound:
+        return ()
+
+
+def as_json(found: Recall, beside: Beside | None = None) -> dict[str, Any]:
     """The answer as ``recall --json`` prints it."""
-    return {**pick(found, ("query", "mode", "took_ms")), "results": [pick(one, FIELDS) for one in found]}
+    results = [pick(one, FIELDS) for one in found]
+    if beside:
+        for one in results:
+            one["around"] = [episodes.as_json(other) for other in beside[one["episode_id"]]]
+    return {**pick(found, ("query", "mode", "took_ms")), "results": results}
 
 
 def show_text(console: Console, block: str) -> None:
@@ -110,7 +133,7 @@ def show_text(console: Console, block: str) -> None:
     console.print(Text(harmless(block)), soft_wrap=True)
 
 
-def show(console: Console, found: Recall, *, explain: bool = False) -> None:
+def show(console: Console, found: Recall, beside: Beside | None = None, *, explain: bool = False) -> None:
     """The answer for people."""
     from rich.text import Text
 
@@ -127,5 +150,7 @@ def show(console: Console, found: Recall, *, explain: bool = False) -> None:
         if explain:
             parts = "  ".join(f"{name} {value:+.3f}" for name, value in one.components.items())
             console.print(Text("    " + parts, style="dim"))
+        if beside:
+            episodes.show_beside(console, beside[one.episode_id], one.episode_id, indent="    ")
     count = f"{len(found)} result{'' if len(found) == 1 else 's'}" if len(found) else "nothing found"
     console.print(Text(f"{count} in {found.took_ms:.0f} ms ({found.mode})", style="dim"))

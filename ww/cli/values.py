@@ -32,3 +32,12 @@ def context(parts: Sequence[str]) -> dict[str, Any]:
 def time(name: str, text: str | None) -> datetime | None:
     """An option's ISO 8601 time with an offset."""
     return None if text is None else validate.timestamp(text, name)
+
+
+def around(number: int) -> int:
+    """How many neighbours on each side ``--around`` asks for."""
+    from ww_core.memory import MAX_NEIGHBOURS
+
+    if not 0 <= number <= MAX_NEIGHBOURS:
+        raise InvalidInput(f"--around {number} is out of range", hint=f"use 0 to {MAX_NEIGHBOURS}")
+    return number

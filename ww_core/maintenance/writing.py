@@ -84,6 +84,7 @@ class Writer:
         self._refuse = refuse
         self._pieces = pieces
         self._clock = clock
+        self._started = clock()
         self._waiting: list[_Job] = []
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         # a daemon, and no executor: those take no work while the interpreter ends, when a drain still hands back
@@ -115,6 +116,9 @@ class Writer:
         if self._thread.ident is not None:
             self._thread.join()
         self._metrics.set_gauge(QUEUE_DEPTH, 0)
+        if self.written:
+            seconds = round(self._clock() - self._started, 3)
+            log.info("embedded", extra={"action": "drain.done", "episodes": self.written, "seconds": seconds})
 
     def _wait(self, most: int, idle: Callable[[], None]) -> None:
         while self._waiting and (self._waiting[0].done.done() or len(self._waiting) > most):

@@ -59,17 +59,22 @@ class Sketch:
         self.total += other.total
 
     def quantile(self, q: float) -> float:
-        """The value below which a share ``q`` (0 to 1) lies, seconds; nan where nothing was counted."""
+        """The value below which a share ``q`` (0 to 1) lies, between the two nearest in proportion, as numpy has it.
+
+        Seconds; nan where nothing was counted."""
         if not self.count:
             return math.nan
         rank = q * (self.count - 1)
-        seen = 0
-        index = 0
+        lower, upper = math.floor(rank), math.ceil(rank)
+        seen, below, value = 0, math.nan, math.nan
         for index in sorted(self.buckets):
+            value = 2 * _GAMMA**index / (_GAMMA + 1)
+            if seen <= lower:
+                below = value
             seen += self.buckets[index]
-            if seen > rank:
+            if seen > upper:
                 break
-        return float(2 * _GAMMA**index / (_GAMMA + 1))
+        return float(below + (rank - lower) * (value - below))
 
     def mean(self) -> float:
         """Seconds; nan where nothing was counted."""

@@ -29,8 +29,18 @@ def test_quantiles_are_within_one_percent_of_the_exact_ones(q: float) -> None:
     sketch = Sketch()
     for value in values:
         sketch.add(value)
-    exact = float(np.quantile(values, q, method="lower"))
-    assert sketch.quantile(q) == pytest.approx(exact, rel=0.01)
+    assert sketch.quantile(q) == pytest.approx(float(np.quantile(values, q)), rel=0.01)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 20, 101])
+def test_quantiles_of_a_few_hide_no_slow_one(n: int) -> None:
+    rng = random.Random(n)
+    values = [*(rng.lognormvariate(-4, 2) for _ in range(n - 1)), 60.0]
+    sketch = Sketch()
+    for value in values:
+        sketch.add(value)
+    for q in (0.0, 0.3, 0.5, 0.95, 0.99, 1.0):
+        assert sketch.quantile(q) == pytest.approx(float(np.quantile(values, q)), rel=0.01)
 
 
 def test_a_sketch_takes_bounded_memory_whatever_it_counts() -> None:

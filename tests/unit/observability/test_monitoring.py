@@ -83,6 +83,26 @@ def test_the_rules_have_the_thresholds_of_the_settings(name: str, severity: str)
         assert rule["expr"].rstrip().endswith(f">= {defaults['alert_min_samples'].default}")
 
 
+@pytest.mark.parametrize("name", ALERTS)
+def test_panels_and_messages_show_the_thresholds_of_the_settings(name: str) -> None:
+    limits = {level: Settings.model_fields[f"alert_{name}_{level}"].default for level in ("warning", "critical")}
+    (panel,) = [
+        panel
+        for panel in dashboard()["panels"]
+        if panel["type"] == "stat" and panel["targets"][0]["expr"] == f"max({PREFIX}{METRIC_OF[name]})"
+    ]
+    steps = {step["color"]: step["value"] for step in panel["fieldConfig"]["defaults"]["thresholds"]["steps"]}
+    # a colour begins at its step: what is low and bad turns orange above the critical limit
+    begins = {"orange": "critical", "green": "warning"} if ALERTS[name] else {"orange": "warning", "red": "critical"}
+    assert {color: steps[color] for color in begins} == {color: limits[level] for color, level in begins.items()}
+    for level, limit in limits.items():
+        shown = f"{limit:g}" if name == "recall_p95" else f"{limit:.0%}"
+        said = f"{'below' if ALERTS[name] else 'above'} {shown}"
+        assert said in panel["description"]
+        (rule,) = [r for r in rules() if METRIC_OF[name] in r["expr"] and r["labels"]["severity"] == level]
+        assert f"({said})" in rule["annotations"]["summary"]
+
+
 def test_panels_answer_an_operators_questions_in_their_order() -> None:
     rows = [panel["title"] for panel in dashboard()["panels"] if panel["type"] == "row"]
     assert rows == [
