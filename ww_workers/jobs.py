@@ -134,8 +134,8 @@ class Jobs:
         return report
 
     def embed_query(self, text: str) -> Vector:
-        """float32 (d,), unit length."""
-        return self.deployment.embedding.encode_query(text)
+        """float32 (d,), unit length, for a process that has looked in its own cache and counted that."""
+        return self.deployment.embedding.encode_query(text, counted=False)
 
     # -- storing
 

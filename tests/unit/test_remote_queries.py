@@ -25,6 +25,7 @@ def test_an_answer_is_asked_for_once() -> None:
     assert queries.encode_query("why").dtype == np.float32
     queries.encode_query("why")
     assert asked == ["why"]
+    assert (queries.cache_stats()["hits"], queries.cache_stats()["total"]) == (1, 2)
 
 
 def test_somebody_who_does_not_answer_is_asked_less_and_less_often() -> None:

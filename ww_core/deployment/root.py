@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -251,9 +251,12 @@ class Deployment:
             *(s.embedding_threads, s.embedding_cache_size, s.embedding_cache_ttl, s.embedding_mode, s.redis_url),
         )
         service = self._use(key, lambda: EmbeddingService(s))
-        self._figures.meter(CACHE_HITS, lambda: int(service.cache_stats()["hits"]))
-        self._figures.meter(CACHE_TOTAL, lambda: int(service.cache_stats()["total"]))
+        self._meter_cache(service.cache_stats)
         return service
+
+    def _meter_cache(self, stats: Callable[[], Mapping[str, float]]) -> None:
+        self._figures.meter(CACHE_HITS, lambda: int(stats()["hits"]))
+        self._figures.meter(CACHE_TOTAL, lambda: int(stats()["total"]))
 
     def _open_sparse(self) -> SparseEncoder:
         from ww_core.embedding.sparse import SparseEncoder
@@ -287,7 +290,9 @@ class Deployment:
         from ww_core.embedding.remote import RemoteQueries
 
         s = self.settings
-        return RemoteQueries(ask, cache_size=s.embedding_cache_size, cache_ttl=s.embedding_cache_ttl)
+        queries = RemoteQueries(ask, cache_size=s.embedding_cache_size, cache_ttl=s.embedding_cache_ttl)
+        self._meter_cache(queries.cache_stats)
+        return queries
 
     def _make_consolidator(self) -> Consolidator:
         from ww_core.consolidation.service import Consolidator

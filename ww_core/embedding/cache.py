@@ -47,27 +47,31 @@ class EmbeddingCache(Generic[K]):
         self._computing: dict[K, Future[Vector]] = {}
         self._hits = self._misses = self._evicted = self._expired = 0
 
-    def fetch(self, keys: Sequence[K], compute: Callable[[list[K]], Sequence[Vector]]) -> list[Vector]:
+    def fetch(
+        self, keys: Sequence[K], compute: Callable[[list[K]], Sequence[Vector]], *, counted: bool = True
+    ) -> list[Vector]:
         """One vector (d,) for each key; ``compute`` is called once, with the keys that nobody has or is computing.
 
-        Its errors are raised here. A caller that waited for a computation which failed computes for itself.
+        Its errors are raised here. A caller that waited for a computation which failed computes for itself. What is not
+        ``counted`` is no lookup to the statistics.
         """
+        one = int(counted)
         ready: dict[K, Vector] = {}
         mine: dict[K, Future[Vector]] = {}
         theirs: dict[K, Future[Vector]] = {}
         with self._lock:
             for key in keys:
                 if key in ready or key in mine or key in theirs:
-                    self._hits += 1
+                    self._hits += one
                 elif (vector := self._fresh(key)) is not None:
                     ready[key] = vector
-                    self._hits += 1
+                    self._hits += one
                 elif (under_way := self._computing.get(key)) is not None:
                     theirs[key] = under_way
-                    self._hits += 1
+                    self._hits += one
                 else:
                     mine[key] = self._computing[key] = Future()
-                    self._misses += 1
+                    self._misses += one
         # Own work first, then waiting: two callers can never wait for each other.
         if mine:
             ready.update(self._compute(mine, compute))
@@ -79,8 +83,8 @@ class EmbeddingCache(Generic[K]):
                 orphans.append(key)
         if orphans:
             with self._lock:
-                self._hits -= len(orphans)  # they were no hits after all; fetch counts them anew
-            ready.update(zip(orphans, self.fetch(orphans, compute), strict=True))
+                self._hits -= one * len(orphans)  # they were no hits after all; fetch counts them anew
+            ready.update(zip(orphans, self.fetch(orphans, compute, counted=counted), strict=True))
         return [ready[key] for key in keys]
 
     def peek(self, keys: Sequence[K]) -> dict[K, Vector]:

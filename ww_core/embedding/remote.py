@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -44,6 +44,10 @@ class RemoteQueries:
     def encode_query_with_tokens(self, text: str) -> tuple[Vector, None]:
         """``encode_query``; word pieces stay where the model is."""
         return self.encode_query(text), None
+
+    def cache_stats(self) -> Mapping[str, float]:
+        """As EmbeddingCache.stats describes them."""
+        return self._cache.stats()
 
     def _asked(self, texts: list[str]) -> list[Vector]:
         if self._breaker.remaining > 0:

@@ -128,9 +128,9 @@ class EmbeddingService:
         """float32 (n, d), unit rows, through the cache. A long text is the unit mean of its windows."""
         return self._cached([texts] if isinstance(texts, str) else list(texts), "document")
 
-    def encode_query(self, text: str) -> Vector:
-        """float32 (d,), unit length, through the cache."""
-        row: Vector = self._cached([text], "query")[0]
+    def encode_query(self, text: str, *, counted: bool = True) -> Vector:
+        """float32 (d,), unit length, through the cache; not ``counted`` where the one who asks has counted it."""
+        row: Vector = self._cached([text], "query", counted=counted)[0]
         return row
 
     def encode_query_with_tokens(self, text: str) -> tuple[Vector, TokenVectors]:
@@ -218,7 +218,7 @@ class EmbeddingService:
     def _key(self, text: str, kind: Kind) -> _Key:
         return (self.source.prompts.get(kind, ""), text)
 
-    def _cached(self, texts: list[str], kind: Kind) -> Vector:
+    def _cached(self, texts: list[str], kind: Kind, *, counted: bool = True) -> Vector:
         _check(texts)
         if not texts:
             return np.empty((0, self.dimension), dtype=np.float32)
@@ -227,7 +227,7 @@ class EmbeddingService:
         def compute(missing: list[_Key]) -> list[Vector]:
             return [_mean(rows) for rows in self._encode([text for _, text in missing], kind)]
 
-        return np.stack(self._cache.fetch(keys, compute))
+        return np.stack(self._cache.fetch(keys, compute, counted=counted))
 
     def _encode(self, texts: Sequence[str], kind: Kind) -> list[Vector]:
         return self._encoder().encode_windows(texts, kind=kind, rows=self._settings.embedding_batch_size)

@@ -36,6 +36,14 @@ def cache_of(size: int = 10, ttl: float = 60, clock: Clock | None = None) -> Emb
     return EmbeddingCache(size, ttl, clock=clock or Clock())
 
 
+def test_what_is_not_counted_is_no_lookup() -> None:
+    cache, model = cache_of(), Model()
+    for _ in range(2):
+        cache.fetch(["a"], model, counted=False)
+    assert model.asked == ["a"]
+    assert cache.stats()["total"] == 0
+
+
 def test_an_unused_cache_has_no_hit_rate() -> None:
     stats = cache_of().stats()
     assert stats["total"] == 0
