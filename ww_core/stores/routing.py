@@ -12,11 +12,10 @@ from datetime import datetime, timedelta
 from uuid import uuid4
 
 from ww_core.errors import NotFound
-from ww_core.models import Episode
+from ww_core.models import Episode, of_attempt
 from ww_core.stores.holding import Hold
 from ww_core.stores.points import UNPLACED, digest
 from ww_core.stores.ports import GraphStore, Membership, PointChange, VectorStore
-from ww_core.stores.values import of_attempt
 
 WRITE = 5000
 """Points changed in one go: the vector store changes all points of one cell at once."""
