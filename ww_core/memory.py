@@ -28,6 +28,7 @@ from ww_core.models import (
     scalar_context,
 )
 from ww_core.recall.request import MAX_LIMIT, Mode, RecallRequest
+from ww_core.sessions import must_exist
 from ww_core.stores.ports import Membership, Where
 
 PAGE = 500
@@ -252,10 +253,7 @@ class MemoryCore:
         rows = parts.graph.get(ids)
         if ids and not rows:
             raise _no_episode(ids[0])
-        if session is not None and parts.graph.counts(session).acknowledged == 0:
-            raise NotFound(
-                f"no session {validate.shown(session)}", hint="sessions() or `ww sessions` lists what there is"
-            )
+        must_exist(parts.graph, session)
         try:
             return erase(parts.graph, parts.vectors, episode_ids=ids, session_id=session)
         finally:  # also where the vectors cannot be reached: the record is erased by then

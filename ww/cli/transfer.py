@@ -13,11 +13,12 @@ import typer
 
 from ww.cli.ingest import NAMED_REJECTS, NO_WAIT, opened_for_rejects
 from ww.cli.kept import kept
-from ww.cli.opening import drain, embedded, must_exist, opened, reading
+from ww.cli.opening import drain, embedded, opened, reading
 from ww.cli.options import everywhere, globals_of
 from ww.cli.output import emit, note, pick
 from ww.cli.progress import bar
 from ww_core.errors import InvalidInput
+from ww_core.sessions import must_exist
 
 STANDARD = "-"
 LEFT_OUT = "clusters and runs are not in it: `ww consolidate` makes them again"
@@ -42,7 +43,7 @@ def export_(
         raise InvalidInput("--json needs standard output for its answer", hint="export to a file, or leave out --json")
     with reading(ctx) as core, bar("exporting", None) as advance_to:
         parts = core.deployment
-        must_exist(core, options.session)
+        must_exist(parts.graph, options.session)
         made_by = None
         if vectors:
             made_by = (parts.vectors, parts.embedding.fingerprint)
