@@ -165,6 +165,11 @@ def ranked(
     return [(hit.episode_id, hit.score) for hit in hits]
 
 
+def cold_points(store: VectorStore) -> int:
+    """Points in the cold collection."""
+    return int(store.info().get("cold", {}).get("points", 0))
+
+
 def walked(store: VectorStore, limit: int = 1000) -> list[tuple[str, int]]:
     rows, after = store.walk(limit=limit)
     while after is not None:

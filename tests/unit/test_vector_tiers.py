@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import qdrant_edge as edge
 
-from tests.contract.vector_stores import MODEL, point, unit
+from tests.contract.vector_stores import MODEL, cold_points, point, unit
 from ww_core.errors import ConfigurationError
 from ww_core.stores.embedded.vectors import EdgeVectorStore, engine
 from ww_core.stores.embedded.vectors.shard import Shard
@@ -26,10 +26,6 @@ def opened(directory: Path, **options: bool) -> Iterator[EdgeVectorStore]:
     store.ensure(MODEL)
     yield store
     store.close()
-
-
-def cold_points(store: EdgeVectorStore) -> int:
-    return int(store.info().get("cold", {}).get("points", 0))
 
 
 class Tiers:
