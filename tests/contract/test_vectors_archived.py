@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.contract.vector_stores import cold_points, ids, point, ranked, unit, walked, words
+from tests.contract.vector_stores import MODEL, cold_points, ids, point, qdrant, ranked, unit, walked, words
+from ww_core.errors import ConfigurationError
 from ww_core.stores.ports import BM25, CONTEXT, PointChange, VectorStore, Where
 
 ARCHIVED = Where(archived=True)
@@ -73,3 +74,19 @@ def test_erasure_reaches_archived_points(faded: VectorStore) -> None:
     assert faded.delete(["old", "new", "absent"]) == 3
     assert faded.count() == 0
     assert walked(faded) == []
+
+
+def test_dropped_collections_are_gone_until_they_are_made_anew() -> None:
+    store = qdrant(qdrant_url=":memory:")
+    store.ensure(MODEL)
+    store.upsert([point("new"), point("old", archived=True)])
+    assert (store.count(), cold_points(store)) == (2, 1)
+    store.drop()
+    assert (store.count(), walked(store), store.generations(["new", "old"])) == (0, [], {})
+    with pytest.raises(ConfigurationError, match="no vector collection"):
+        store.upsert([point("old", archived=True)])
+    assert "cold" not in store.info()
+    store.ensure(MODEL)
+    store.upsert([point("old", archived=True)])
+    assert (store.count(), cold_points(store)) == (1, 1)
+    store.close()

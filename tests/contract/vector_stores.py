@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,6 +27,9 @@ from ww_core.stores.ports import (
     VectorStore,
     Where,
 )
+
+if TYPE_CHECKING:
+    from ww_core.stores.servers.qdrant import QdrantVectorStore
 
 DIMENSION = 8
 MODEL = Fingerprint("first-model", "1", DIMENSION, "mean", True)
@@ -116,7 +120,7 @@ class OwnerProcess:
         self.process.stdout.close()
 
 
-def qdrant(**settings: object) -> VectorStore:
+def qdrant(**settings: object) -> QdrantVectorStore:
     # Imported late: processes that only need the embedded store start a second sooner.
     from ww_core.config import Settings
     from ww_core.stores.servers.qdrant import QdrantVectorStore
