@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +10,10 @@ import pytest
 
 from tests.contract.graphs import neo4j_settings
 from tests.unit.maintenance.conftest import Bench
-from ww.bench.corpus import fingerprint
-from ww.bench.filled import SESSION, START, consolidate, embedded, recaller
-from ww.bench.spread import DIMENSION, Spread
+from ww.bench.corpus import fingerprint, made_up
+from ww.bench.filled import SESSION, consolidate, fill, recaller
 from ww_core.config import Settings
 from ww_core.deployment import Deployment
-from ww_core.models import Episode
 from ww_core.presets import PRESETS
 from ww_core.recall.request import RecallRequest
 from ww_core.stores.ports import Claim, Where
@@ -35,15 +32,12 @@ def started(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Deployme
 
 def test_a_preset_starts_and_routes_and_samples_as_it_says(started: Deployment) -> None:
     settings = started.settings
-    started.vectors.ensure(fingerprint(DIMENSION))
-    episodes = [
-        Episode(f"topic {i % 23} item {i}", episode_id=f"e{i}", session_id=SESSION, timestamp=START + timedelta(0, i))
-        for i in range(STORED)
-    ]
-    embedded(started, episodes, Spread(STORED).matrix)
+    corpus = made_up(STORED, 1)
+    started.vectors.ensure(fingerprint(corpus.queries.shape[1]))
+    fill(corpus, started)
     run = consolidate(started)
     assert run.sampled == min(STORED, settings.consolidation_max_samples)
-    found = recaller(started, Spread(1).matrix).recall(RecallRequest("topic 0", where=Where(sessions=(SESSION,))))
+    found = recaller(started, corpus.queries).recall(RecallRequest("topic 0", where=Where(sessions=(SESSION,))))
     assert len(found) > 0
     assert found.mode == ("hierarchical" if settings.hierarchical_search is True else "flat")
 
