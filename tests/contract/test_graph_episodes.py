@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
 from tests.contract.graphs import START, Clock, embed, episodes, ids
 from ww_core.errors import NotFound
 from ww_core.models import Episode, State
-from ww_core.stores.ports import Added, Dirty, GraphStore, Where
+from ww_core.stores.ports import Added, Dirty, GraphStore, Place, Where, place_of
 
 
 def test_an_episode_comes_back_as_it_was(graph: GraphStore, clock: Clock) -> None:
@@ -100,15 +100,14 @@ def test_pages_are_complete_and_in_order(graph: GraphStore, sessions: tuple[str,
     ]
     graph.add(stored)
     wanted = [e for e in stored if not sessions or e.session_id in sessions]
-    wanted.sort(key=lambda e: (e.timestamp or START, e.position, e.episode_id), reverse=newest_first)
+    wanted.sort(key=place_of, reverse=newest_first)
 
     found: list[Episode] = []
-    after: tuple[datetime, int, str] | None = None
+    after: Place | None = None
     while page := graph.page(Where(sessions=sessions), after=after, limit=7, newest_first=newest_first):
         assert len(page) <= 7
         found += page
-        assert page[-1].timestamp is not None
-        after = (page[-1].timestamp, page[-1].position, page[-1].episode_id)
+        after = place_of(page[-1])
 
     assert ids(found) == ids(wanted)
 

@@ -17,6 +17,7 @@ from ww_core.consolidation.themes import themes_of
 from ww_core.errors import InvalidInput
 from ww_core.models import Cluster
 from ww_core.sessions import must_exist
+from ww_core.stores.pages import memberships
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -145,15 +146,5 @@ def _show_branches(console: Console, clusters: Sequence[Cluster], held: dict[str
 
 
 def _members(core: MemoryCore, cluster: Cluster) -> list[str]:
-    graph = core.deployment.graph
-    found: list[str] = []
-    while True:
-        page = graph.memberships(
-            cluster.session_id,
-            after=found[-1] if found else None,
-            limit=MEMBERS_PAGE,
-            cluster_id=cluster.cluster_id,
-        )
-        found += [one.episode_id for one in page]
-        if len(page) < MEMBERS_PAGE:
-            return found
+    found = memberships(core.deployment.graph, cluster.session_id, cluster.cluster_id, size=MEMBERS_PAGE)
+    return [one.episode_id for page in found for one in page]
