@@ -50,8 +50,8 @@ def facts(shelf: Shelf) -> Shelf:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
+def world(quick_path: Path) -> Iterator[World]:
+    made = World(quick_path)
     yield made
     made.close()
 
