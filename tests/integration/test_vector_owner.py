@@ -11,7 +11,6 @@ import subprocess
 import sys
 import threading
 import time
-import traceback
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 import pytest
 
 from tests.contract.vector_stores import MODEL, point, unit
+from tests.processes import in_child
 from ww_core.errors import ConfigurationError, StoreUnavailable
 from ww_core.stores.embedded.vectors import EdgeVectorStore, address, client, wire
 from ww_core.stores.embedded.vectors import store as roles
@@ -190,19 +190,6 @@ def test_opening_touches_nothing(quick_path: Path) -> None:
     assert not (quick_path / "absent").exists()
 
 
-def in_child(work: Callable[[], None]) -> None:
-    """Run ``work`` in a forked child; fail where it raises."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            work()
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-
-
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_child_of_an_owner_becomes_its_client(store: EdgeVectorStore) -> None:
     store.ensure(MODEL)
@@ -215,7 +202,7 @@ def test_child_of_an_owner_becomes_its_client(store: EdgeVectorStore) -> None:
         assert store.info()["owner_pid"] == os.getppid()
         store.close()
 
-    in_child(child)
+    assert in_child(child) == 0
     assert store.owns
     assert walked(store) == {"parent", "child"}
 
@@ -247,7 +234,7 @@ def test_child_of_a_client_opens_its_own_connections(other: Callable[..., Other]
         store.upsert([point("child")])
         store.close()
 
-    in_child(child)
+    assert in_child(child) == 0
     assert walked(store) == {"parent", "child"}
 
 
