@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tests.processes import ROOT
 from ww_core.stores.embedded.vectors import EdgeVectorStore
 from ww_core.stores.ports import (
     BM25,
@@ -102,7 +103,7 @@ class OwnerProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            cwd=Path(__file__).parents[2],
+            cwd=ROOT,
         )
 
     def own(self, data_dir: Path) -> None:

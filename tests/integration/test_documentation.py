@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.documentation import LANGUAGES, NEEDS, PAGES, ROOT, Block, blocks, inline, read, write_files
+from tests.documentation import LANGUAGES, NEEDS, PAGES, Block, blocks, inline, read, write_files
 from tests.integration.compose_file import PATH as COMPOSE_FILE
-from tests.processes import RedisServer, clean_environment, until
+from tests.processes import ROOT, RedisServer, clean_environment, until
 from tests.support.reference import reference
 from ww.bench import BENCHMARKS
 from ww.cli.app import command

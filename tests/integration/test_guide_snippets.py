@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from tests.integration import guide
+from tests.processes import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 WORK = """
 import asyncio
 from ww import memory

@@ -19,14 +19,12 @@ import numpy as np
 import pytest
 
 from tests.contract.vector_stores import MODEL, point, unit
-from tests.processes import in_child
+from tests.processes import ROOT, in_child
 from ww_core.errors import ConfigurationError, StoreUnavailable
 from ww_core.stores.embedded.vectors import EdgeVectorStore, address, client, wire
 from ww_core.stores.embedded.vectors import store as roles
 from ww_core.stores.embedded.vectors.lock import LOCK_FILE
 from ww_core.stores.ports import CONTENT, Centroid, Search, VectorStore, Where
-
-ROOT = Path(__file__).parents[2]
 
 
 class Other:

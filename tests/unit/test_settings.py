@@ -10,13 +10,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.processes import ROOT
 from ww_core.config import GUIDE_RANGES, Settings, SettingsWarning
 from ww_core.config.template import GROUPS, default, template
 from ww_core.errors import ConfigurationError
 from ww_core.masking import mask
 from ww_core.presets import PRESETS
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
