@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.contract.vector_stores import MODEL, point, unit
+from tests.contract.vector_stores import MODEL, point, unit, walked
 from tests.processes import ROOT, in_child
 from ww_core.errors import ConfigurationError, StoreUnavailable
 from ww_core.stores.embedded.vectors import EdgeVectorStore, address, client, wire
@@ -81,12 +81,9 @@ def store(quick_path: Path) -> Iterator[EdgeVectorStore]:
     opened.close()
 
 
-def walked(store: VectorStore) -> set[str]:
-    found, after = store.walk()
-    while after is not None:
-        page, after = store.walk(after=after)
-        found += page
-    return {episode_id for episode_id, _ in found}
+def names(store: VectorStore) -> set[str]:
+    """The episodes that have points."""
+    return {episode_id for episode_id, _ in walked(store)}
 
 
 # -- death and succession
@@ -112,8 +109,8 @@ def test_owner_is_killed_while_clients_write_and_search(
         assert acknowledged[name][:-1] == [str(batch) for batch in range(60)]
     assert searcher.lines() == ["hit"] * 100 + ["done"]
     expected = {f"{n}-{batch}-{i}" for n in "oab" for batch in acknowledged[n] if batch != "done" for i in range(10)}
-    rest = walked(store) - expected
-    assert expected <= walked(store)
+    rest = names(store) - expected
+    assert expected <= names(store)
     assert all(name.startswith("o-") for name in rest), "only what the dead owner was writing may be more"
 
 
@@ -126,7 +123,7 @@ def test_owner_that_closes_hands_over(other: Callable[..., Other], store: EdgeVe
     writer.line()
     store.close()
     assert writer.lines()[-1] == "done"
-    assert walked(store) == {"first"} | {f"w-{batch}-{i}" for batch in range(30) for i in range(10)}
+    assert names(store) == {"first"} | {f"w-{batch}-{i}" for batch in range(30) for i in range(10)}
 
 
 def test_stopped_owner_is_reported_within_a_bound(
@@ -202,7 +199,7 @@ def test_child_of_an_owner_becomes_its_client(store: EdgeVectorStore) -> None:
 
     assert in_child(child) == 0
     assert store.owns
-    assert walked(store) == {"parent", "child"}
+    assert names(store) == {"parent", "child"}
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -233,7 +230,7 @@ def test_child_of_a_client_opens_its_own_connections(other: Callable[..., Other]
         store.close()
 
     assert in_child(child) == 0
-    assert walked(store) == {"parent", "child"}
+    assert names(store) == {"parent", "child"}
 
 
 # -- strangers
@@ -354,7 +351,7 @@ def test_nothing_of_a_deleted_episode_is_left_after_a_scrub(store: EdgeVectorSto
     store.delete(["marker-episode"])
     store.scrub()
     assert holding(quick_path, *needles) == set()
-    assert walked(store) == {"kept-episode", *(f"filler-{i}" for i in range(50))}
+    assert names(store) == {"kept-episode", *(f"filler-{i}" for i in range(50))}
     assert holding(quick_path, b"kept-episode", kept.tobytes()) == {b"kept-episode", kept.tobytes()}
     assert len(list(quick_path.glob("vectors/ww/*/shard-*"))) == 1
 
@@ -385,6 +382,6 @@ def test_writes_during_a_scrub_are_kept(store: EdgeVectorStore) -> None:
     assert problems == []
     assert written
     expected = {f"old-{i}" for i in range(len(written), 3000)} | set(written)
-    assert walked(store) == expected
+    assert names(store) == expected
     store.close()
-    assert walked(store) == expected
+    assert names(store) == expected
