@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.contract.graphs import START, Clock, embed, episodes, ids
+from tests.contract.graphs import START, Clock, clear, embed, episodes, ids
 from ww_core.errors import NotFound
 from ww_core.models import Episode, State
 from ww_core.stores.ports import Added, Dirty, GraphStore, Place, Where, place_of
@@ -215,8 +215,7 @@ class TestUpdate:
     def test_a_new_timestamp_moves_the_episode(self, graph: GraphStore) -> None:
         graph.add(episodes(9))
         embed(graph)
-        rows = graph.dirty(Dirty.CONTEXT, 99)
-        graph.clear_dirty(Dirty.CONTEXT, {row.episode.episode_id: row.version for row in rows})
+        clear(graph, Dirty.CONTEXT)
 
         graph.update("e00000", timestamp=START + timedelta(minutes=6, seconds=30))
 

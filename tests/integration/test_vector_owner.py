@@ -20,6 +20,7 @@ import pytest
 
 from tests.contract.vector_stores import MODEL, point, unit, walked
 from tests.processes import ROOT, in_child
+from tests.support.files import files_with
 from ww_core.errors import ConfigurationError, StoreUnavailable
 from ww_core.stores.embedded.vectors import EdgeVectorStore, address, client, wire
 from ww_core.stores.embedded.vectors import store as roles
@@ -330,8 +331,7 @@ def test_damaged_manifest_is_named(store: EdgeVectorStore, quick_path: Path) -> 
 
 def holding(directory: Path, *needles: bytes) -> set[bytes]:
     """Which of the byte strings are in some file below the directory."""
-    contents = [file.read_bytes() for file in directory.rglob("*") if file.is_file()]
-    return {needle for needle in needles if any(needle in content for content in contents)}
+    return {needle for needle in needles if files_with(needle, directory)}
 
 
 PIECES = b"what late interaction keeps"
