@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from ww_core.errors import ConfigurationError, Unavailable
 from ww_core.maintenance.drain import never
@@ -18,6 +19,8 @@ from ww_core.stores.ports import Dirty, GraphStore, Place, VectorStore, Where, p
 from ww_core.stores.routing import settle_abandoned
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 ROW_BUDGET = 2000
 """Rows and points compared in one pass, so that a pass costs the same at any size."""
@@ -181,13 +184,8 @@ def _centroids_without_attempts(graph: GraphStore, vectors: VectorStore, budget:
 
 def _centroid_pages(vectors: VectorStore, after: str | None, budget: int) -> Iterator[tuple[list[str], str | None]]:
     """Attempts whose centroids are behind the cursor, each page with the next one's cursor, None at the end."""
-    while budget > 0:
-        page, after = vectors.walk_centroids(after=after, limit=min(PAGE, budget))
-        after = after if page else None
-        yield sorted(set(page)), after
-        if after is None:
-            return
-        budget -= len(page)
+    walked = _walked(lambda after, limit: vectors.walk_centroids(after=after, limit=limit), after, budget)
+    return ((sorted(set(page)), after) for page, after in walked)
 
 
 def _remove_attempts(graph: GraphStore, vectors: VectorStore, attempts: list[str]) -> int:
@@ -200,10 +198,17 @@ def _remove_attempts(graph: GraphStore, vectors: VectorStore, attempts: list[str
 
 def _point_pages(vectors: VectorStore, after: str | None, budget: int) -> Iterator[tuple[list[str], str | None]]:
     """Ids of the episodes of the points behind the cursor, each page with the next one's cursor, None at the end."""
+    walked = _walked(lambda after, limit: vectors.walk(after=after, limit=limit), after, budget)
+    return ((sorted({episode_id for episode_id, _ in page}), after) for page, after in walked)
+
+
+def _walked(
+    walk: Callable[[str | None, int], tuple[list[T], str | None]], after: str | None, budget: int
+) -> Iterator[tuple[list[T], str | None]]:
     while budget > 0:
-        page, after = vectors.walk(after=after, limit=min(PAGE, budget))
+        page, after = walk(after, min(PAGE, budget))
         after = after if page else None
-        yield sorted({episode_id for episode_id, _ in page}), after
+        yield page, after
         if after is None:
             return
         budget -= len(page)
