@@ -17,18 +17,7 @@ from ww_core.errors import ConfigurationError
 from ww_core.masking import mask
 from ww_core.presets import PRESETS
 
-
-@pytest.fixture(autouse=True)
-def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory, config directory and environment."""
-    import os
-
-    for name in list(os.environ):
-        if name.upper().startswith("T4DM_"):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("clean")
 
 
 def write(path: Path, text: str) -> Path:
