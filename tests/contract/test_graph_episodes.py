@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from datetime import timedelta
 
@@ -10,6 +11,7 @@ import pytest
 from tests.contract.graphs import START, Clock, clear, embed, episodes, ids
 from ww_core.errors import NotFound
 from ww_core.models import Episode, State
+from ww_core.stores import pages
 from ww_core.stores.ports import Added, Dirty, GraphStore, Place, Where, place_of
 
 
@@ -110,6 +112,20 @@ def test_pages_are_complete_and_in_order(graph: GraphStore, sessions: tuple[str,
         after = place_of(page[-1])
 
     assert ids(found) == ids(wanted)
+
+
+def test_a_walk_hands_out_no_empty_page_and_goes_on_from_where_it_stopped(graph: GraphStore) -> None:
+    graph.add(episodes(14))
+
+    def sizes(most: float = math.inf) -> list[int]:
+        return [len(page) for page in pages.episodes(graph, Where(), size=7, most=most)]
+
+    assert [sizes(), sizes(14), sizes(10), sizes(3), sizes(0)] == [[7, 7], [7, 7], [7, 3], [3], []]
+    latest = next(pages.episodes(graph, Where(), size=7, newest_first=True))
+    assert ids(latest) == ids(episodes(14))[:6:-1]
+    place = pages.to_place(pages.to_text(place_of(latest[-1])))
+    assert ids(graph.page(Where(), after=place)) == ids(episodes(14))[8:]
+    assert pages.to_place(pages.to_text(None)) is None
 
 
 def test_filters_are_joined_by_and(graph: GraphStore) -> None:
