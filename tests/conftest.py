@@ -45,6 +45,17 @@ def quick_path(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
+def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory and configuration, and an environment without settings."""
+    for name in list(os.environ):
+        if name.upper().startswith("T4DM_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    return tmp_path
+
+
+@pytest.fixture
 def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
     """A real Redis of this test's own: whatever another test left running cannot take its messages."""
     if shutil.which("redis-server") is None:

@@ -14,7 +14,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.processes import ROOT
+
 PAGES = ("README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")))
 LANGUAGES = frozenset({"bash", "console", "python", "yaml", "json", "text", "cypher", "ini"})
 NEEDS = frozenset({"redis", "docker", "download", "machines", "minutes"})

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
@@ -48,6 +49,20 @@ def run_python(script: str, *arguments: str, cwd: Path, within: float = BOUND, *
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return done.stdout
+
+
+def in_child(work: Callable[[], object]) -> int:
+    """Run ``work`` in a forked child; its wait status, 0 where it returned."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+            os._exit(0)
+        except BaseException:  # whatever it is, the child must not return into the test
+            traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(99)
+    return os.waitpid(pid, 0)[1]
 
 
 class ServerProcess:

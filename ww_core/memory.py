@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from itertools import chain
 from typing import Any, Protocol
 
 from ww_core.deployment import Deployment
@@ -28,10 +29,12 @@ from ww_core.models import (
     scalar_context,
 )
 from ww_core.recall.request import MAX_LIMIT, Mode, RecallRequest
-from ww_core.stores.ports import Membership, Where
+from ww_core.sessions import must_exist
+from ww_core.stores import pages
+from ww_core.stores.ports import Where
 
 PAGE = 500
-"""Episodes read at a time by ``list``."""
+"""Episodes or memberships read at a time."""
 MAX_NEIGHBOURS = 100
 MODES = ("auto", "flat", "hierarchical")
 
@@ -140,19 +143,8 @@ class MemoryCore:
     ) -> Iterator[list[Episode]]:
         """Pages of the episodes meant, in the order of (timestamp, position, id)."""
         where = self._where(session_id, since, until, outcome, context, archived)
-        left: float = math.inf if limit is None else validate.limit(limit, most=2**53)
-        after: tuple[datetime, int, str] | None = None
-        while left > 0:
-            size = int(min(left, PAGE))
-            page = self.deployment.graph.page(where, after=after, limit=size, newest_first=newest_first)
-            if page:
-                yield page
-            if len(page) < size:
-                return
-            left -= len(page)
-            last = page[-1]
-            assert last.timestamp is not None  # noqa: S101 - every stored episode has one
-            after = (last.timestamp, last.position, last.episode_id)
+        most = math.inf if limit is None else validate.limit(limit, most=2**53)
+        return pages.episodes(self.deployment.graph, where, size=PAGE, most=most, newest_first=newest_first)
 
     def sessions(self) -> list[SessionInfo]:
         return self.deployment.graph.sessions()
@@ -187,7 +179,8 @@ class MemoryCore:
             raise NotFound(
                 f"no cluster {validate.shown(cluster_id)}", hint="clusters() or `ww clusters` shows what there is"
             )
-        nearest = heapq.nsmallest(limit, self._members(cluster), key=lambda m: (m.distance, m.episode_id))
+        members = pages.memberships(self.deployment.graph, cluster.session_id, cluster_id, size=PAGE)
+        nearest = heapq.nsmallest(limit, chain.from_iterable(members), key=lambda m: (m.distance, m.episode_id))
         rows = self.deployment.graph.get([one.episode_id for one in nearest])
         results = tuple(
             Recollection(
@@ -206,17 +199,6 @@ class MemoryCore:
         )
         took_ms = (time.perf_counter() - started) * 1000
         return Recall(query=cluster.label, mode="cluster", took_ms=took_ms, results=results)
-
-    def _members(self, cluster: Cluster) -> Iterator[Membership]:
-        after: str | None = None
-        while True:
-            page = self.deployment.graph.memberships(
-                cluster.session_id, after=after, limit=PAGE, cluster_id=cluster.cluster_id
-            )
-            yield from page
-            if len(page) < PAGE:
-                return
-            after = page[-1].episode_id
 
     def runs(self, session_id: str | None = None, *, limit: int = 50) -> list[Run]:
         return self.deployment.graph.runs(self._session(session_id), limit=validate.limit(limit, most=1000))
@@ -252,10 +234,7 @@ class MemoryCore:
         rows = parts.graph.get(ids)
         if ids and not rows:
             raise _no_episode(ids[0])
-        if session is not None and parts.graph.counts(session).acknowledged == 0:
-            raise NotFound(
-                f"no session {validate.shown(session)}", hint="sessions() or `ww sessions` lists what there is"
-            )
+        must_exist(parts.graph, session)
         try:
             return erase(parts.graph, parts.vectors, episode_ids=ids, session_id=session)
         finally:  # also where the vectors cannot be reached: the record is erased by then

@@ -238,6 +238,17 @@ class Run:
     """Which attempt at the run this is, for what is kept of it beside the record; empty before the first."""
 
 
+def attempt(run_id: str, version: int) -> str:
+    """The name of one attempt at a run: each start of any run of the session has a version of its own, from 1."""
+    return f"{run_id}.{version}" if version else ""
+
+
+def of_attempt(name: str) -> tuple[str, int]:
+    """Run id and version; version 0, which no attempt has, where it is no such name."""
+    run_id, _, version = name.rpartition(".")
+    return (run_id, int(version)) if version.isascii() and version.isdigit() and len(version) < 16 else (name, 0)
+
+
 @dataclass(frozen=True, slots=True)
 class SessionInfo:
     """A session as ``sessions`` lists it."""

@@ -21,6 +21,7 @@ from ww_core.errors import InvalidInput
 from ww_core.ingest import validate
 from ww_core.ingest.files import Found, Place, Refused, json_lines
 from ww_core.models import Episode, State, Vector
+from ww_core.stores.pages import episodes
 from ww_core.stores.ports import Fingerprint, GraphStore, VectorStore, Where
 
 PAGE = 500
@@ -48,19 +49,13 @@ def export(
     """
     where = Where(sessions=() if session_id is None else (session_id,), archived=None)
     lines = 0
-    after: tuple[datetime, int, str] | None = None
-    while True:
-        page = graph.page(where, after=after, limit=PAGE)
+    for page in episodes(graph, where, size=PAGE):
         known = _vectors(page, *vectors) if vectors else {}
         for episode in page:
             out.write(json.dumps(_line(episode, known.get(episode.episode_id)), ensure_ascii=False).encode() + b"\n")
         lines += len(page)
         on_progress(lines)
-        if len(page) < PAGE:
-            return lines
-        last = page[-1]
-        assert last.timestamp is not None  # noqa: S101 - every stored episode has one
-        after = (last.timestamp, last.position, last.episode_id)
+    return lines
 
 
 def _vectors(page: Sequence[Episode], store: VectorStore, model: Fingerprint) -> dict[str, Mapping[str, Any]]:

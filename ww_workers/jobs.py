@@ -16,7 +16,7 @@ from uuid import NAMESPACE_URL, uuid4, uuid5
 
 from ww_core.consolidation.standing import answered
 from ww_core.deployment import Deployment
-from ww_core.errors import Busy, NotFound
+from ww_core.errors import Busy
 from ww_core.maintenance.drain import MAX_SECONDS, RETRY_SECONDS, Drain, DrainReport, never
 from ww_core.maintenance.fading import FadeReport, fade
 from ww_core.maintenance.refresh import Refresh
@@ -26,6 +26,7 @@ from ww_core.models import Receipt, Run, Vector, Verification
 from ww_core.observability.alerts import Alert
 from ww_core.observability.tracing import process_tracing
 from ww_core.observability.watch import alert_watch
+from ww_core.sessions import must_exist
 
 log = logging.getLogger(__name__)
 
@@ -161,8 +162,7 @@ class Jobs:
         the run stays ``requested``: the sweep rings for it again."""
         parts = self.deployment
         if dry_run:
-            if parts.graph.counts(session_id).acknowledged == 0:
-                raise NotFound(f"no session {session_id!r}", hint="nothing was stored in it")
+            must_exist(parts.graph, session_id)
             return parts.consolidator.preview(session_id)
         run = parts.graph.request_run(session_id) if run_id is None else parts.graph.run(run_id)
         if run.status in ENDED:  # delivered twice

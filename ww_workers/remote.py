@@ -6,8 +6,9 @@ from contextlib import suppress
 from typing import Any
 
 from ww_core.deployment import Deployment
-from ww_core.errors import BrokerUnavailable, NotFound
+from ww_core.errors import BrokerUnavailable
 from ww_core.models import Run, Vector
+from ww_core.sessions import must_exist
 from ww_core.stores.ports import Queue
 from ww_workers.producer import BROKER_ERRORS, LOST, embed_bell, send, unavailable
 from ww_workers.runtime import Runtime
@@ -54,8 +55,7 @@ class CeleryRuntime(Runtime):
         return np.asarray(self._ask("ww.embed_query", Queue.QUERY, timeout, text=text), dtype=np.float32)
 
     def _preview(self, session_id: str, wait: float | None) -> Run:
-        if self.deployment.graph.counts(session_id).acknowledged == 0:
-            raise NotFound(f"no session {session_id!r}", hint="nothing was stored in it")
+        must_exist(self.deployment.graph, session_id)
         answer = self._ask(
             "ww.consolidate",
             Queue.CONSOLIDATE,

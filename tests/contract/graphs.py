@@ -10,7 +10,7 @@ from pathlib import Path
 from ww_core.config import Settings
 from ww_core.models import Episode
 from ww_core.stores.embedded.graph import SqliteGraphStore
-from ww_core.stores.ports import Claim, GraphStore
+from ww_core.stores.ports import Claim, Dirty, GraphStore
 from ww_core.stores.servers.neo4j import Neo4jGraphStore
 
 GRAPH_KINDS = ("sqlite", "neo4j")
@@ -85,3 +85,10 @@ def embed(graph: GraphStore, number: int = 10_000, *, token: str = "embedder") -
             break
         marked += sorted(graph.mark_embedded(token, dict.fromkeys(claimed(claims), 1)))
     return marked
+
+
+def clear(graph: GraphStore, *kinds: Dirty) -> None:
+    """Clear what is dirty, of every kind where none is named."""
+    for kind in kinds or Dirty:
+        while rows := graph.dirty(kind, 100):
+            graph.clear_dirty(kind, {row.episode.episode_id: row.version for row in rows})

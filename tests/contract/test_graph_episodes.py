@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
-from tests.contract.graphs import START, Clock, embed, episodes, ids
+from tests.contract.graphs import START, Clock, clear, embed, episodes, ids
 from ww_core.errors import NotFound
 from ww_core.models import Episode, State
-from ww_core.stores.ports import Added, Dirty, GraphStore, Where
+from ww_core.stores import pages
+from ww_core.stores.ports import Added, Dirty, GraphStore, Place, Where, place_of
 
 
 def test_an_episode_comes_back_as_it_was(graph: GraphStore, clock: Clock) -> None:
@@ -100,17 +102,30 @@ def test_pages_are_complete_and_in_order(graph: GraphStore, sessions: tuple[str,
     ]
     graph.add(stored)
     wanted = [e for e in stored if not sessions or e.session_id in sessions]
-    wanted.sort(key=lambda e: (e.timestamp or START, e.position, e.episode_id), reverse=newest_first)
+    wanted.sort(key=place_of, reverse=newest_first)
 
     found: list[Episode] = []
-    after: tuple[datetime, int, str] | None = None
+    after: Place | None = None
     while page := graph.page(Where(sessions=sessions), after=after, limit=7, newest_first=newest_first):
         assert len(page) <= 7
         found += page
-        assert page[-1].timestamp is not None
-        after = (page[-1].timestamp, page[-1].position, page[-1].episode_id)
+        after = place_of(page[-1])
 
     assert ids(found) == ids(wanted)
+
+
+def test_a_walk_hands_out_no_empty_page_and_goes_on_from_where_it_stopped(graph: GraphStore) -> None:
+    graph.add(episodes(14))
+
+    def sizes(most: float = math.inf) -> list[int]:
+        return [len(page) for page in pages.episodes(graph, Where(), size=7, most=most)]
+
+    assert [sizes(), sizes(14), sizes(10), sizes(3), sizes(0)] == [[7, 7], [7, 7], [7, 3], [3], []]
+    latest = next(pages.episodes(graph, Where(), size=7, newest_first=True))
+    assert ids(latest) == ids(episodes(14))[:6:-1]
+    place = pages.to_place(pages.to_text(place_of(latest[-1])))
+    assert ids(graph.page(Where(), after=place)) == ids(episodes(14))[8:]
+    assert pages.to_place(pages.to_text(None)) is None
 
 
 def test_filters_are_joined_by_and(graph: GraphStore) -> None:
@@ -216,8 +231,7 @@ class TestUpdate:
     def test_a_new_timestamp_moves_the_episode(self, graph: GraphStore) -> None:
         graph.add(episodes(9))
         embed(graph)
-        rows = graph.dirty(Dirty.CONTEXT, 99)
-        graph.clear_dirty(Dirty.CONTEXT, {row.episode.episode_id: row.version for row in rows})
+        clear(graph, Dirty.CONTEXT)
 
         graph.update("e00000", timestamp=START + timedelta(minutes=6, seconds=30))
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.contract.graphs import Clock, claimed, embed, episodes, ids
+from tests.contract.graphs import Clock, claimed, clear, embed, episodes, ids
 from ww_core.models import State
 from ww_core.stores.ports import Dirty, GraphStore
 
@@ -267,7 +267,7 @@ class TestDirt:
         graph.add([*episodes(9), *episodes(3, session="t", prefix="t")])
         rows = [c for c in claimed(graph.claim(99, token="a", lease_seconds=LEASE)) if c != "e00004"]
         graph.mark_embedded("a", dict.fromkeys(rows, 1))
-        _clear(graph, Dirty.CONTEXT)
+        clear(graph, Dirty.CONTEXT)
 
         graph.mark_embedded("a", {"e00004": 1})
 
@@ -294,7 +294,7 @@ class TestDirt:
         graph.clear_dirty(Dirty.CONTEXT, seen)
 
         assert {row.episode.episode_id for row in graph.dirty(Dirty.CONTEXT, 9)} == {"e00000", "e00001"}
-        _clear(graph, Dirty.CONTEXT)
+        clear(graph, Dirty.CONTEXT)
         assert graph.dirty(Dirty.CONTEXT, 9) == []
 
     def test_the_limit_and_the_order_hold(self, graph: GraphStore) -> None:
@@ -310,11 +310,6 @@ class TestDirt:
     def test_erasing_marks_the_context_of_the_neighbours(self, graph: GraphStore) -> None:
         graph.add(episodes(6))
         embed(graph)
-        _clear(graph, Dirty.CONTEXT)
+        clear(graph, Dirty.CONTEXT)
         graph.tombstone(episode_ids=["e00002", "e00003"])
         assert ids([r.episode for r in graph.dirty(Dirty.CONTEXT, 9)]) == ["e00000", "e00001", "e00004", "e00005"]
-
-
-def _clear(graph: GraphStore, kind: Dirty) -> None:
-    while rows := graph.dirty(kind, 100):
-        graph.clear_dirty(kind, {row.episode.episode_id: row.version for row in rows})

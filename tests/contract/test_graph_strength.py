@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from tests.contract.graphs import START, embed, episodes, ids
+from tests.contract.graphs import START, clear, embed, episodes, ids
 from ww_core.stores.ports import Dirty, GraphStore, Strength, Where
-
-
-def clear(graph: GraphStore) -> None:
-    while rows := graph.dirty(Dirty.PAYLOAD, 100):
-        graph.clear_dirty(Dirty.PAYLOAD, {row.episode.episode_id: row.version for row in rows})
 
 
 def test_recalls_are_recorded_and_an_earlier_one_changes_nothing(graph: GraphStore) -> None:
     graph.add(episodes(3))
     embed(graph)
-    clear(graph)
+    clear(graph, Dirty.PAYLOAD)
     later = START + timedelta(days=2)
     graph.strengthen([Strength("e00001", 42.5, later), Strength("nobody", 1.0, later)])
     graph.strengthen([Strength("e00001", 7.0, START), Strength("e00000", 31.0, START)])
@@ -28,7 +23,7 @@ def test_recalls_are_recorded_and_an_earlier_one_changes_nothing(graph: GraphSto
 def test_archived_episodes_are_kept_apart_until_they_are_wanted_again(graph: GraphStore) -> None:
     graph.add(episodes(4))
     embed(graph)
-    clear(graph)
+    clear(graph, Dirty.PAYLOAD)
     assert graph.archive(["e00001", "e00002", "nobody"]) == 2
     assert graph.archive(["e00001"]) == 0
     assert [row.episode.episode_id for row in graph.dirty(Dirty.PAYLOAD, 10)] == ["e00001", "e00002"]

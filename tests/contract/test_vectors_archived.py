@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tests.contract.vector_stores import ids, point, ranked, unit, walked, words
+from tests.contract.vector_stores import MODEL, cold_points, ids, point, qdrant, ranked, unit, walked, words
+from ww_core.errors import ConfigurationError
 from ww_core.stores.ports import BM25, CONTEXT, PointChange, VectorStore, Where
 
 ARCHIVED = Where(archived=True)
 EVERYTHING = Where(archived=None)
-
-
-def in_the_cold(store: VectorStore) -> int:
-    """Points in the cold collection."""
-    return int(store.info().get("cold", {}).get("points", 0))
 
 
 @pytest.fixture
@@ -31,7 +27,7 @@ def faded(store: VectorStore) -> VectorStore:
 
 
 def test_archived_points_move_to_the_cold_collection_whole(faded: VectorStore) -> None:
-    assert in_the_cold(faded) == 2
+    assert cold_points(faded) == 2
     assert ids(faded) == {"new"}
     assert ids(faded, ARCHIVED) == {"old"}
     assert ids(faded, EVERYTHING) == {"old", "new"}
@@ -49,7 +45,7 @@ def test_archived_points_move_to_the_cold_collection_whole(faded: VectorStore) -
 
 def test_archived_points_come_back_when_they_live_again(faded: VectorStore) -> None:
     faded.change([PointChange("old", archived=False), PointChange("absent", archived=False)])
-    assert in_the_cold(faded) == 0
+    assert cold_points(faded) == 0
     assert ids(faded) == {"old", "new"}
     assert ids(faded, ARCHIVED) == set()
     assert faded.pieces(["old"]) == {"old": b"pieces"}
@@ -58,23 +54,39 @@ def test_archived_points_come_back_when_they_live_again(faded: VectorStore) -> N
 def test_changes_reach_archived_points(faded: VectorStore) -> None:
     faded.change([PointChange("old", dense={CONTEXT: unit(0, 0, 1.0)}, outcome="failure")])
     assert ids(faded, Where(archived=True, outcomes=("failure",))) == {"old"}
-    assert in_the_cold(faded) == 2
+    assert cold_points(faded) == 2
 
 
 def test_late_writer_does_not_bring_an_archived_episode_back_twice(faded: VectorStore) -> None:
     faded.upsert([point("old", unit(0, 0, 1.0), generation=1)])
     assert faded.generations(["old"]) == {"old": (1, 2)}
-    assert in_the_cold(faded) == 2
+    assert cold_points(faded) == 2
     faded.upsert([point("old", unit(0, 0, 1.0), generation=2)])
     assert faded.generations(["old"]) == {"old": (2, 1)}
-    assert in_the_cold(faded) == 0
+    assert cold_points(faded) == 0
     faded.upsert([point("old", unit(0, 0, 1.0), generation=3, archived=True)])
     assert faded.generations(["old"]) == {"old": (3, 1)}
     assert sorted(walked(faded)) == [("new", 0), ("old", 0)]
-    assert in_the_cold(faded) == 1
+    assert cold_points(faded) == 1
 
 
 def test_erasure_reaches_archived_points(faded: VectorStore) -> None:
     assert faded.delete(["old", "new", "absent"]) == 3
     assert faded.count() == 0
     assert walked(faded) == []
+
+
+def test_dropped_collections_are_gone_until_they_are_made_anew() -> None:
+    store = qdrant(qdrant_url=":memory:")
+    store.ensure(MODEL)
+    store.upsert([point("new"), point("old", archived=True)])
+    assert (store.count(), cold_points(store)) == (2, 1)
+    store.drop()
+    assert (store.count(), walked(store), store.generations(["new", "old"])) == (0, [], {})
+    with pytest.raises(ConfigurationError, match="no vector collection"):
+        store.upsert([point("old", archived=True)])
+    assert "cold" not in store.info()
+    store.ensure(MODEL)
+    store.upsert([point("old", archived=True)])
+    assert (store.count(), cold_points(store)) == (1, 1)
+    store.close()

@@ -10,9 +10,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tests.processes import ROOT
 from ww_core.stores.embedded.vectors import EdgeVectorStore
 from ww_core.stores.ports import (
     BM25,
@@ -26,6 +28,9 @@ from ww_core.stores.ports import (
     VectorStore,
     Where,
 )
+
+if TYPE_CHECKING:
+    from ww_core.stores.servers.qdrant import QdrantVectorStore
 
 DIMENSION = 8
 MODEL = Fingerprint("first-model", "1", DIMENSION, "mean", True)
@@ -98,7 +103,7 @@ class OwnerProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            cwd=Path(__file__).parents[2],
+            cwd=ROOT,
         )
 
     def own(self, data_dir: Path) -> None:
@@ -116,7 +121,7 @@ class OwnerProcess:
         self.process.stdout.close()
 
 
-def qdrant(**settings: object) -> VectorStore:
+def qdrant(**settings: object) -> QdrantVectorStore:
     # Imported late: processes that only need the embedded store start a second sooner.
     from ww_core.config import Settings
     from ww_core.stores.servers.qdrant import QdrantVectorStore
@@ -163,6 +168,11 @@ def ranked(
 ) -> list[tuple[str, float]]:
     hits = store.search([Search(using, vector, **more)])[0]  # type: ignore[arg-type]
     return [(hit.episode_id, hit.score) for hit in hits]
+
+
+def cold_points(store: VectorStore) -> int:
+    """Points in the cold collection."""
+    return int(store.info().get("cold", {}).get("points", 0))
 
 
 def walked(store: VectorStore, limit: int = 1000) -> list[tuple[str, int]]:

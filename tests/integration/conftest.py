@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -50,8 +49,8 @@ def facts(shelf: Shelf) -> Shelf:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
+def world(quick_path: Path) -> Iterator[World]:
+    made = World(quick_path)
     yield made
     made.close()
 
@@ -63,10 +62,5 @@ async def memory(tmp_path: Path) -> AsyncIterator[EpisodicMemory]:
 
 
 @pytest.fixture
-def cli(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
-    for name in list(os.environ):
-        if name.startswith("T4DM_"):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    return Cli(tmp_path / "memory", capsys)
+def cli(clean: Path, capsys: pytest.CaptureFixture[str]) -> Cli:
+    return Cli(clean / "memory", capsys)

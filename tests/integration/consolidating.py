@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 from tests.contract.graphs import GraphAddress
+from ww.bench.filled import embedded
 from ww_core.config import Settings
 from ww_core.consolidation.service import Consolidator
 from ww_core.hooks import Hooks
@@ -16,7 +17,7 @@ from ww_core.models import Episode, Run, Vector
 from ww_core.observability.metrics import Metrics
 from ww_core.stores.embedded.graph import SqliteGraphStore
 from ww_core.stores.embedded.vectors.store import EdgeVectorStore
-from ww_core.stores.ports import CONTENT, Fingerprint, GraphStore, Point, VectorStore
+from ww_core.stores.ports import Fingerprint, GraphStore, VectorStore
 
 SESSION = "ops"
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -60,25 +61,7 @@ class World:
             for i, (text, name) in enumerate(zip(texts, ids, strict=True))
         ]
         self._stored += len(texts)
-        self.graph.add(episodes)
-        token = uuid4().hex
-        claims = self.graph.claim(len(texts), token=token, lease_seconds=60)
-        row_of = dict(zip(ids, rows, strict=True))
-        self.vectors.upsert(
-            [
-                Point(
-                    claim.episode.episode_id,
-                    0,
-                    1,
-                    claim.generation,
-                    session,
-                    claim.episode.timestamp or START,
-                    {CONTENT: row_of[claim.episode.episode_id]},
-                )
-                for claim in claims
-            ]
-        )
-        self.graph.mark_embedded(token, dict.fromkeys(ids, 1))
+        embedded(self.graph, self.vectors, None, episodes, rows)
         return ids
 
     def consolidate(self, session: str = SESSION) -> Run:

@@ -17,7 +17,7 @@ import redis
 from jsonschema import Draft202012Validator
 
 from tests.integration import compose_file
-from tests.processes import BOUND, ROOT, RedisServer, clean_environment, until
+from tests.processes import BOUND, ROOT, RedisServer, clean_environment, free_ports, until
 from ww.cli.background import POOLS
 from ww_core.config import Settings
 from ww_core.stores.ports import Queue
@@ -173,17 +173,11 @@ def ended(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def test_redis_runs_as_written_with_its_password_out_of_sight(
     compose: dict[str, Any], redis_server: RedisServer, tmp_path: Path, ends: ExitStack
 ) -> None:
     service = services(compose)["redis"]
-    port = free_port()
+    (port,) = free_ports(1)
     environment = environment_of(service, REDIS_DIR=str(tmp_path), REDIS_PORT=str(port))
     process = run_as_written(service["command"], tmp_path / "redis.log", environment)
     ends.callback(ended, process)
@@ -210,7 +204,7 @@ def test_our_services_run_as_written_and_their_checks_find_out(
 ) -> None:
     """All but the GPU's, on this machine's Redis and embedded stores."""
     started: dict[str, tuple[subprocess.Popen[bytes], dict[str, str]]] = {}
-    port = free_port()
+    (port,) = free_ports(1)
     for name, service in of_our_image(compose).items():
         if "profiles" in service:
             continue

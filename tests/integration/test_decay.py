@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -24,13 +24,6 @@ from ww_core.stores.ports import Where
 from ww_workers.jobs import Jobs
 
 YEARS = timedelta(days=3650)
-
-
-@pytest.fixture
-def world(quick_path: Path) -> Iterator[World]:
-    made = World(quick_path)
-    yield made
-    made.close()
 
 
 def archived(world: World) -> int:

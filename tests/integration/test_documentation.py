@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.documentation import LANGUAGES, NEEDS, PAGES, ROOT, Block, blocks, inline, read, write_files
+from tests.documentation import LANGUAGES, NEEDS, PAGES, Block, blocks, inline, read, write_files
 from tests.integration.compose_file import PATH as COMPOSE_FILE
-from tests.processes import RedisServer, clean_environment, until
+from tests.processes import ROOT, RedisServer, clean_environment, until
 from tests.support.reference import reference
 from ww.bench import BENCHMARKS
 from ww.cli.app import command
@@ -105,10 +105,8 @@ YAML = blocks("yaml")
 
 
 @pytest.mark.parametrize("block", YAML, ids=ids(YAML))
-def test_settings_in_a_page_are_taken(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("T4DM_")]:
-        monkeypatch.delenv(name)
-    path = tmp_path / "t4dm.yaml"
+def test_settings_in_a_page_are_taken(block: Block, clean: Path) -> None:
+    path = clean / "t4dm.yaml"
     path.write_text(block.text)
     settings = Settings.load(config=path)
     for key in yaml.safe_load(block.text):
@@ -204,12 +202,11 @@ def installed() -> bool:
 TYPED = [page for page in PAGES if any(not block.needs for block in blocks("bash", "console", page=page))]
 
 
+@pytest.mark.usefixtures("clean")
 @pytest.mark.parametrize("page", TYPED)
 def test_the_commands_of_a_page_work_in_their_order(
     page: str, quick_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in [name for name in os.environ if name.startswith("T4DM_")]:
-        monkeypatch.delenv(name)
     monkeypatch.chdir(quick_path)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(quick_path))
     monkeypatch.setenv("T4DM_DATA_DIR", str(quick_path / "memory"))

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import ROOT
+from ww_core.stores import pages
 from ww_core.stores.embedded.graph import SqliteGraphStore
 from ww_core.stores.ports import Where
-
-ROOT = Path(__file__).resolve().parents[2]
 
 # Only the ingestion core: what embeds in the background is killed elsewhere. Each id is acknowledged on stdout by one
 # unbuffered write after the call that stored it.
@@ -42,13 +42,7 @@ def produce(data_dir: Path, calls: int, size: int) -> subprocess.Popen[bytes]:
 def stored(data_dir: Path) -> list[str]:
     graph = SqliteGraphStore(data_dir / "graph.sqlite3")
     try:
-        found: list[str] = []
-        after = None
-        while page := graph.page(Where(), limit=500, after=after):
-            found += [episode.episode_id for episode in page]
-            last = page[-1]
-            assert last.timestamp is not None
-            after = (last.timestamp, last.position, last.episode_id)
+        found = [episode.episode_id for page in pages.episodes(graph, Where(), size=500) for episode in page]
         assert graph.counts().acknowledged == len(found)
         return found
     finally:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import httpx
 
-from tests.processes import ROOT, RedisServer, clean_environment, until
+from tests.processes import ROOT, RedisServer, clean_environment, free_ports, until
 
 
 def test_pages_ask_for_the_password_that_is_set(redis_server: RedisServer, tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports(1)
     # the setting flower_basic_auth
     given = {"PYTHONPATH": str(ROOT), "T4DM_REDIS_URL": redis_server.url, "T4DM_FLOWER_BASIC_AUTH": "ann:s3cret"}
     with (tmp_path / "log").open("wb") as log:

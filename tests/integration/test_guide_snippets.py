@@ -12,8 +12,8 @@ import yaml
 
 from tests.documentation import read
 from tests.integration import guide
+from tests.processes import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 WORK = """
 import asyncio
 from ww import memory

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from pathlib import Path
 from uuid import uuid4
 
 from neo4j import GraphDatabase
 
 from tests.contract.graphs import embed, episodes, neo4j_settings
+from tests.processes import ROOT
 from ww_core.models import Cluster
 from ww_core.stores.ports import Dirty, Membership
 from ww_core.stores.servers.neo4j import Neo4jGraphStore
 
-PAGE = Path(__file__).parents[2] / "docs" / "neo4j.md"
+PAGE = ROOT / "docs" / "neo4j.md"
 
 
 def test_the_three_queries_answer(neo4j_server: tuple[str, str]) -> None:

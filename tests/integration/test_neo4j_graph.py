@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from neo4j import GraphDatabase
 
-from tests.contract.graphs import claimed, embed, episodes
+from tests.contract.graphs import claimed, clear, embed, episodes
 from tests.integration.neo4j_graphs import Open, cypher
 from ww_core.stores.ports import Dirty
 from ww_core.stores.servers.neo4j import Neo4jGraphStore, outbox
@@ -72,7 +72,7 @@ def test_next_leads_along_the_session_once_contexts_are_fresh(open_graph: Open, 
     graph.add([*episodes(5), *episodes(2, session="t", prefix="t")])
 
     def chain() -> list[list[object]]:
-        refresh(graph)
+        clear(graph, Dirty.CONTEXT)
         return cypher(location, "MATCH (a:Episode {ns: $ns})-[:NEXT]->(b) RETURN a.id, b.id ORDER BY a.session, a.id")
 
     assert cypher(location, "MATCH (:Episode {ns: $ns})-[n:NEXT]->() RETURN count(n)") == [[0]]
@@ -83,11 +83,6 @@ def test_next_leads_along_the_session_once_contexts_are_fresh(open_graph: Open, 
     assert chain() == [links[0], ["e00001", "e00003"], links[3], ["t00000", "t00001"]]
     graph.update("e00004", timestamp=episodes(1)[0].timestamp)
     assert chain() == [["e00000", "e00004"], ["e00001", "e00003"], ["e00004", "e00001"], ["t00000", "t00001"]]
-
-
-def refresh(graph: Neo4jGraphStore) -> None:
-    while rows := graph.dirty(Dirty.CONTEXT, 100):
-        graph.clear_dirty(Dirty.CONTEXT, {row.episode.episode_id: row.version for row in rows})
 
 
 def test_an_erased_text_is_in_no_property(open_graph: Open, location: str) -> None:

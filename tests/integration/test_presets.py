@@ -16,9 +16,9 @@ from tests.contract.vector_stores import MODEL
 from tests.integration.test_qdrant_settings import Listener
 from tests.processes import RedisServer, until
 from tests.unit.maintenance.conftest import Bench
-from ww.bench.corpus import fingerprint
-from ww.bench.filled import SESSION, START, consolidate, embedded, recaller
-from ww.bench.spread import DIMENSION, Spread, unit
+from ww.bench.corpus import fingerprint, made_up
+from ww.bench.filled import SESSION, START, consolidate, embedded, fill, recaller
+from ww.bench.spread import unit
 from ww.memory.episodic import EpisodicMemory
 from ww_core.config import Settings
 from ww_core.consolidation.sampling import POOL
@@ -77,12 +77,13 @@ def started(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Deployme
 
 def test_a_preset_starts_and_routes_and_samples_as_it_says(started: Deployment) -> None:
     settings = started.settings
-    started.vectors.ensure(fingerprint(DIMENSION))
-    embedded(started, topics(STORED), Spread(STORED).matrix)
+    corpus = made_up(STORED, 1)
+    started.vectors.ensure(fingerprint(corpus.queries.shape[1]))
+    fill(corpus, started)
     run = consolidate(started)
     assert run.sampled == min(STORED, settings.consolidation_max_samples)
     watched = Watched(started.vectors)
-    recall = recaller(started, Spread(1).matrix, None, None, cast(VectorStore, watched))
+    recall = recaller(started, corpus.queries, None, None, cast(VectorStore, watched))
     found = recall.recall(RecallRequest("topic 0", where=Where(sessions=(SESSION,))))
     assert len(found) > 0
     routed = settings.hierarchical_search is True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.contract.vector_stores import MODEL, point
+from tests.processes import free_ports
 from ww_core.config import Settings
 from ww_core.errors import ConfigurationError, StoreUnavailable
 from ww_core.stores.servers.qdrant import QdrantVectorStore
@@ -265,15 +265,9 @@ def test_pool_size_bounds_the_connections(listener: Listener) -> None:
     store.close()
 
 
-def closed_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
-
-
 def test_unreachable_server_is_one_line_without_the_password() -> None:
-    url = f"http://user:hunter2@127.0.0.1:{closed_port()}"
+    (port,) = free_ports(1)
+    url = f"http://user:hunter2@127.0.0.1:{port}"
     store = QdrantVectorStore(Settings(qdrant_url=url, qdrant_grpc=False))
     with pytest.raises(StoreUnavailable, match="Qdrant at 127") as caught:
         store.count()
@@ -283,7 +277,7 @@ def test_unreachable_server_is_one_line_without_the_password() -> None:
 
 
 def test_grpc_is_used_where_it_is_preferred(listener: Listener) -> None:
-    port = closed_port()
+    (port,) = free_ports(1)
     store = QdrantVectorStore(Settings(qdrant_url=listener.url, qdrant_grpc_port=port, qdrant_timeout=2))
     with pytest.raises(StoreUnavailable, match=r"UNAVAILABLE|DEADLINE"):
         store.ping()

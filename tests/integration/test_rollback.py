@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +25,6 @@ TOPICS = ["nightly backup", "open invoice", "coffee machine", "failing test"]
 
 def texts(labels: Any) -> list[str]:
     return [f"that is the {TOPICS[label]} {i}" for i, label in enumerate(labels)]
-
-
-@pytest.fixture
-def world(quick_path: Path) -> Iterator[World]:
-    made = World(quick_path)
-    yield made
-    made.close()
 
 
 def state(world: World) -> str:

@@ -46,13 +46,6 @@ world.consolidate()
 """
 
 
-@pytest.fixture
-def world(quick_path: Path) -> Iterator[World]:
-    made = World(quick_path)
-    yield made
-    made.close()
-
-
 @contextmanager
 def about_to_publish(directory: Path) -> Iterator[str]:
     """The run of a worker that stands there, and is killed in the end."""

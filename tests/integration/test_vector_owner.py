@@ -11,7 +11,6 @@ import subprocess
 import sys
 import threading
 import time
-import traceback
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,14 +18,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.contract.vector_stores import MODEL, point, unit
+from tests.contract.vector_stores import MODEL, point, unit, walked
+from tests.processes import ROOT, in_child
+from tests.support.files import files_with
 from ww_core.errors import ConfigurationError, StoreUnavailable
 from ww_core.stores.embedded.vectors import EdgeVectorStore, address, client, wire
 from ww_core.stores.embedded.vectors import store as roles
 from ww_core.stores.embedded.vectors.lock import LOCK_FILE
 from ww_core.stores.ports import CONTENT, Centroid, Search, VectorStore, Where
-
-ROOT = Path(__file__).parents[2]
 
 
 class Other:
@@ -83,12 +82,9 @@ def store(quick_path: Path) -> Iterator[EdgeVectorStore]:
     opened.close()
 
 
-def walked(store: VectorStore) -> set[str]:
-    found, after = store.walk()
-    while after is not None:
-        page, after = store.walk(after=after)
-        found += page
-    return {episode_id for episode_id, _ in found}
+def names(store: VectorStore) -> set[str]:
+    """The episodes that have points."""
+    return {episode_id for episode_id, _ in walked(store)}
 
 
 # -- death and succession
@@ -114,8 +110,8 @@ def test_owner_is_killed_while_clients_write_and_search(
         assert acknowledged[name][:-1] == [str(batch) for batch in range(60)]
     assert searcher.lines() == ["hit"] * 100 + ["done"]
     expected = {f"{n}-{batch}-{i}" for n in "oab" for batch in acknowledged[n] if batch != "done" for i in range(10)}
-    rest = walked(store) - expected
-    assert expected <= walked(store)
+    rest = names(store) - expected
+    assert expected <= names(store)
     assert all(name.startswith("o-") for name in rest), "only what the dead owner was writing may be more"
 
 
@@ -128,7 +124,7 @@ def test_owner_that_closes_hands_over(other: Callable[..., Other], store: EdgeVe
     writer.line()
     store.close()
     assert writer.lines()[-1] == "done"
-    assert walked(store) == {"first"} | {f"w-{batch}-{i}" for batch in range(30) for i in range(10)}
+    assert names(store) == {"first"} | {f"w-{batch}-{i}" for batch in range(30) for i in range(10)}
 
 
 def test_stopped_owner_is_reported_within_a_bound(
@@ -190,19 +186,6 @@ def test_opening_touches_nothing(quick_path: Path) -> None:
     assert not (quick_path / "absent").exists()
 
 
-def in_child(work: Callable[[], None]) -> None:
-    """Run ``work`` in a forked child; fail where it raises."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            work()
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-
-
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_child_of_an_owner_becomes_its_client(store: EdgeVectorStore) -> None:
     store.ensure(MODEL)
@@ -215,9 +198,9 @@ def test_child_of_an_owner_becomes_its_client(store: EdgeVectorStore) -> None:
         assert store.info()["owner_pid"] == os.getppid()
         store.close()
 
-    in_child(child)
+    assert in_child(child) == 0
     assert store.owns
-    assert walked(store) == {"parent", "child"}
+    assert names(store) == {"parent", "child"}
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -247,8 +230,8 @@ def test_child_of_a_client_opens_its_own_connections(other: Callable[..., Other]
         store.upsert([point("child")])
         store.close()
 
-    in_child(child)
-    assert walked(store) == {"parent", "child"}
+    assert in_child(child) == 0
+    assert names(store) == {"parent", "child"}
 
 
 # -- strangers
@@ -348,8 +331,7 @@ def test_damaged_manifest_is_named(store: EdgeVectorStore, quick_path: Path) -> 
 
 def holding(directory: Path, *needles: bytes) -> set[bytes]:
     """Which of the byte strings are in some file below the directory."""
-    contents = [file.read_bytes() for file in directory.rglob("*") if file.is_file()]
-    return {needle for needle in needles if any(needle in content for content in contents)}
+    return {needle for needle in needles if files_with(needle, directory)}
 
 
 PIECES = b"what late interaction keeps"
@@ -369,7 +351,7 @@ def test_nothing_of_a_deleted_episode_is_left_after_a_scrub(store: EdgeVectorSto
     store.delete(["marker-episode"])
     store.scrub()
     assert holding(quick_path, *needles) == set()
-    assert walked(store) == {"kept-episode", *(f"filler-{i}" for i in range(50))}
+    assert names(store) == {"kept-episode", *(f"filler-{i}" for i in range(50))}
     assert holding(quick_path, b"kept-episode", kept.tobytes()) == {b"kept-episode", kept.tobytes()}
     assert len(list(quick_path.glob("vectors/ww/*/shard-*"))) == 1
 
@@ -400,6 +382,6 @@ def test_writes_during_a_scrub_are_kept(store: EdgeVectorStore) -> None:
     assert problems == []
     assert written
     expected = {f"old-{i}" for i in range(len(written), 3000)} | set(written)
-    assert walked(store) == expected
+    assert names(store) == expected
     store.close()
-    assert walked(store) == expected
+    assert names(store) == expected

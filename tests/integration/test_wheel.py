@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import ROOT
 from ww_core.version import VERSION
 
-ROOT = Path(__file__).parents[2]
 PACKAGES = ("ww", "ww_core", "ww_workers")
 
 

@@ -17,13 +17,17 @@ import pytest
 from tests.processes import BOUND, ROOT, clean_environment, until
 from ww.bench import BENCHMARKS, Figure, Scale, measure, registry
 from ww.bench.apart import alone
+from ww.bench.corpus import made_up
+from ww.bench.exact import ExactScan, ScannedStore
 from ww.bench.figure import SCALES, Bench
+from ww.bench.filled import filled
 from ww.bench.gain import gain, verdict
 from ww.bench.registry import Entry
 from ww.cli.bench import FIELDS
 from ww.cli.run import run
 from ww_core.config import Settings
 from ww_core.errors import InvalidInput
+from ww_core.stores.ports import BM25, CONTENT, Search, Where
 
 LONG = {"encoder", "locomo"}
 """Measured at full scale only: they have tests of their own for the rest."""
@@ -147,6 +151,19 @@ def test_ctrl_c_ends_what_a_benchmark_started(tmp_path: Path, everybody: bool) -
         finally:
             if psutil.pid_exists(server):
                 os.kill(server, signal.SIGKILL)
+
+
+def test_a_scan_answers_by_meaning_among_everything_and_the_store_the_rest(tmp_path: Path) -> None:
+    corpus = made_up(200, 2)
+    with filled(corpus, Bench(tmp_path, SCALES["tiny"], Settings(data_dir=tmp_path)), "scanned") as deployment:
+        store = ScannedStore(deployment.vectors, ExactScan(corpus))
+        everything = Search(CONTENT, corpus.queries[0], limit=3)
+        one = Search(CONTENT, corpus.queries[1], Where(episode_ids=(corpus.name(7),)), limit=3)
+        words = Search(BM25, deployment.sparse.query("topic5"), limit=3)
+        first, second, third, fourth = store.search([everything, one, everything, words])
+        assert fourth == deployment.vectors.search([words])[0] != []
+    assert [hit.episode_id for hit in first] == [hit.episode_id for hit in third] == corpus.exact(3)[0]
+    assert [hit.episode_id for hit in second] == [corpus.name(7)]
 
 
 def test_a_data_set_that_is_not_there_is_named_and_judged_as_nothing(

@@ -10,7 +10,7 @@ from typing import Any
 
 import ww
 import ww.errors
-from tests.documentation import ROOT
+from tests.processes import ROOT
 from ww import hooks, memory
 from ww.cli.app import command
 from ww.embedding import get_embedding_service

@@ -25,15 +25,10 @@ from ww_core.version import VERSION
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def elsewhere(clean: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working directory and configuration, and a data directory in it."""
-    for name in list(os.environ):
-        if name.upper().startswith("T4DM_"):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setenv("T4DM_DATA_DIR", str(tmp_path / "data"))
-    return tmp_path
+    monkeypatch.setenv("T4DM_DATA_DIR", str(clean / "data"))
+    return clean
 
 
 class Answer:

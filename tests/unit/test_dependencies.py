@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.processes import ROOT
+
 PACKAGES = ("ww", "ww_core", "ww_workers")
 
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TypeAlias
 
 import psutil
 import pytest
@@ -20,6 +21,8 @@ from tests.contract.graphs import START, embed, episodes, ids
 from tests.processes import ROOT, clean_environment, until
 from ww_core.errors import Busy
 from ww_core.stores.embedded.graph import SqliteGraphStore
+
+Hold: TypeAlias = Callable[..., subprocess.Popen[str]]
 
 HOUR = 3600.0
 HOLDER = f"""
@@ -44,7 +47,14 @@ sys.stdin.read()
 
 
 @pytest.fixture
-def hold(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+def graph(tmp_path: Path) -> Iterator[SqliteGraphStore]:
+    store = SqliteGraphStore(tmp_path / "graph.sqlite3")
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def hold(tmp_path: Path) -> Iterator[Hold]:
     """Starts a process that leases for an hour and then waits."""
     with ExitStack() as ends:
 
@@ -70,8 +80,7 @@ def _kill(process: subprocess.Popen[str]) -> None:
     process.wait()
 
 
-def test_rows_of_a_killed_process_are_free_at_once(tmp_path: Path, hold: Callable[..., subprocess.Popen[str]]) -> None:
-    graph = SqliteGraphStore(tmp_path / "graph.sqlite3")
+def test_rows_of_a_killed_process_are_free_at_once(tmp_path: Path, graph: SqliteGraphStore, hold: Hold) -> None:
     graph.add(episodes(8))
     holder = hold()
     assert graph.expire_leases(max_attempts=3) == 0, "it lives"
@@ -89,9 +98,8 @@ def test_rows_of_a_killed_process_are_free_at_once(tmp_path: Path, hold: Callabl
 
 
 def test_a_stopped_process_keeps_its_rows_until_their_time_is_over(
-    tmp_path: Path, hold: Callable[..., subprocess.Popen[str]]
+    tmp_path: Path, graph: SqliteGraphStore, hold: Hold
 ) -> None:
-    graph = SqliteGraphStore(tmp_path / "graph.sqlite3")
     graph.add(episodes(2))
     holder = hold()
     holder.send_signal(signal.SIGSTOP)
@@ -100,25 +108,17 @@ def test_a_stopped_process_keeps_its_rows_until_their_time_is_over(
     later = SqliteGraphStore(tmp_path / "graph.sqlite3", clock=lambda: START.replace(year=2100))
     assert later.expire_leases(max_attempts=3) == 2
     later.close()
-    graph.close()
 
 
-def test_a_child_that_outlives_its_parent_holds_nothing_for_it(
-    tmp_path: Path, hold: Callable[..., subprocess.Popen[str]]
-) -> None:
-    graph = SqliteGraphStore(tmp_path / "graph.sqlite3")
+def test_a_child_that_outlives_its_parent_holds_nothing_for_it(graph: SqliteGraphStore, hold: Hold) -> None:
     graph.add(episodes(2))
     holder = hold("claim", "fork")
     os.kill(holder.pid, signal.SIGKILL)
     holder.wait()
     assert graph.expire_leases(max_attempts=3) == 2
-    graph.close()
 
 
-def test_a_run_of_a_killed_process_is_taken_over_at_once(
-    tmp_path: Path, hold: Callable[..., subprocess.Popen[str]]
-) -> None:
-    graph = SqliteGraphStore(tmp_path / "graph.sqlite3")
+def test_a_run_of_a_killed_process_is_taken_over_at_once(graph: SqliteGraphStore, hold: Hold) -> None:
     graph.add(episodes(2))
     embed(graph)
     holder = hold("run")
@@ -130,13 +130,9 @@ def test_a_run_of_a_killed_process_is_taken_over_at_once(
     graph.expire_leases(max_attempts=3)
     assert [waiting.run_id for waiting in graph.requested_runs(5)] == [run.run_id]
     assert graph.start_run(run.run_id, token="u", lease_seconds=60).status == "running"
-    graph.close()
 
 
-def test_a_session_that_a_killed_process_tidied_up_is_free_at_once(
-    tmp_path: Path, hold: Callable[..., subprocess.Popen[str]]
-) -> None:
-    graph = SqliteGraphStore(tmp_path / "graph.sqlite3")
+def test_a_session_that_a_killed_process_tidied_up_is_free_at_once(graph: SqliteGraphStore, hold: Hold) -> None:
     graph.add(episodes(2))
     embed(graph)
     holder = hold("tidying")
@@ -146,13 +142,11 @@ def test_a_session_that_a_killed_process_tidied_up_is_free_at_once(
     _kill(holder)
     graph.expire_leases(max_attempts=3)
     assert graph.hold_run(published.run_id, token="u", lease_seconds=60)
-    graph.close()
 
 
 def test_what_a_dead_process_left_is_removed_though_it_held_nothing(
-    tmp_path: Path, hold: Callable[..., subprocess.Popen[str]]
+    tmp_path: Path, graph: SqliteGraphStore, hold: Hold
 ) -> None:
-    graph = SqliteGraphStore(tmp_path / "graph.sqlite3")
     holder = hold("nothing")
     directory = tmp_path / "graph.sqlite3-holders"
     (left,) = directory.iterdir()
@@ -165,13 +159,11 @@ def test_what_a_dead_process_left_is_removed_though_it_held_nothing(
     _kill(holder)
     assert graph.expire_leases(max_attempts=3) == 0
     assert set(directory.iterdir()) == {fresh}
-    graph.close()
 
 
 def test_a_dead_run_that_nobody_restarts_is_written_down_once(
-    tmp_path: Path, hold: Callable[..., subprocess.Popen[str]]
+    tmp_path: Path, graph: SqliteGraphStore, hold: Hold
 ) -> None:
-    graph = SqliteGraphStore(tmp_path / "graph.sqlite3")
     graph.add(episodes(2))
     embed(graph)
     _kill(hold("run"))
@@ -186,4 +178,3 @@ def test_a_dead_run_that_nobody_restarts_is_written_down_once(
     writer.close()
     looked.join()
     assert not alive, "a look waits for no writer"
-    graph.close()

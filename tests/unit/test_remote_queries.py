@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.processes import RedisServer
+from tests.support.clock import Clock
 from ww.memory.episodic import EpisodicMemory
 from ww_core.embedding.remote import RemoteQueries
 from ww_core.errors import BrokerUnavailable, ModelUnavailable
@@ -30,17 +31,17 @@ def test_an_answer_is_asked_for_once() -> None:
 
 def test_somebody_who_does_not_answer_is_asked_less_and_less_often() -> None:
     asked: list[str] = []
-    now = [0.0]
+    clock = Clock()
 
     def ask(text: str) -> np.ndarray:
         asked.append(text)
         raise BrokerUnavailable("no worker answered")
 
-    queries = RemoteQueries(ask, cache_size=10, cache_ttl=60, clock=lambda: now[0])
+    queries = RemoteQueries(ask, cache_size=10, cache_ttl=60, clock=clock)
     for _ in range(600):
         with pytest.raises(ModelUnavailable):
             queries.encode_query("why")
-        now[0] += 0.1
+        clock.now += 0.1
     assert 3 < len(asked) < 30
 
 

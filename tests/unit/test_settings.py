@@ -10,26 +10,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.processes import ROOT
 from ww_core.config import GUIDE_RANGES, Settings, SettingsWarning
 from ww_core.config.template import GROUPS, default, template
 from ww_core.errors import ConfigurationError
 from ww_core.masking import mask
 from ww_core.presets import PRESETS
 
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(autouse=True)
-def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory, config directory and environment."""
-    import os
-
-    for name in list(os.environ):
-        if name.upper().startswith("T4DM_"):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("clean")
 
 
 def write(path: Path, text: str) -> Path:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from tests.integration.test_qdrant_settings import Listener
+from tests.processes import ROOT
 from tests.unit.maintenance.conftest import Bench
 from ww_core.config import Settings
 from ww_core.consolidation.clustering import cluster
@@ -27,8 +28,6 @@ from ww_core.presets import PRESETS
 from ww_core.stores.ports import CONTENT, Claim, Point
 from ww_core.stores.servers.qdrant import QdrantVectorStore
 from ww_workers.runtimes import runtime_of
-
-ROOT = Path(__file__).parents[2]
 
 HERE = "tests/unit/test_settings_effects.py"
 QDRANT = "tests/integration/test_qdrant_settings.py"

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import qdrant_edge as edge
 
-from tests.contract.vector_stores import MODEL, point, unit
+from tests.contract.vector_stores import MODEL, cold_points, point, unit
+from tests.support.files import files_with
 from ww_core.errors import ConfigurationError
 from ww_core.stores.embedded.vectors import EdgeVectorStore, engine
 from ww_core.stores.embedded.vectors.shard import Shard
@@ -26,10 +27,6 @@ def opened(directory: Path, **options: bool) -> Iterator[EdgeVectorStore]:
     store.ensure(MODEL)
     yield store
     store.close()
-
-
-def cold_points(store: EdgeVectorStore) -> int:
-    return int(store.info().get("cold", {}).get("points", 0))
 
 
 class Tiers:
@@ -182,18 +179,14 @@ def test_switched_off_nothing_moves_and_what_moved_comes_back(quick_path: Path) 
 
 def test_the_bytes_of_an_erased_archived_point_are_gone(quick_path: Path) -> None:
     secret = b"kilimanjarovex"
-
-    def holding() -> list[str]:
-        mark = b64encode(secret)
-        return [path.name for path in quick_path.rglob("*") if path.is_file() and mark in path.read_bytes()]
-
+    mark = b64encode(secret)
     with opened(quick_path) as store:
         store.upsert([point("a", pieces=secret), point("b")])
         store.change([PointChange("a", archived=True), PointChange("b", archived=True)])
-        assert holding()
+        assert files_with(mark, quick_path)
         assert store.delete(["a"]) == 1
         store.scrub()
-        assert holding() == []
+        assert files_with(mark, quick_path) == []
         assert store.generations(["a", "b"]) == {"b": (1, 1)}
 
 

@@ -87,7 +87,7 @@ def _arrival(bench: Bench, name: str, labelled: data.Labelled, rows: Vector, onc
             Episode(labelled.texts[i], str(ids[i]), SESSION, START + timedelta(days=number, seconds=k))
             for k, i in enumerate(part.tolist())
         ]
-        embedded(deployment, episodes, rows[part])
+        embedded(deployment.graph, deployment.vectors, deployment.sparse, episodes, rows[part])
         consolidate(deployment)
         found = deployment.graph.get(ids.tolist())
         now: dict[str, set[str]] = {}

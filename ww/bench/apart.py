@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import multiprocessing
 import resource
+import signal
 import sys
-from collections.abc import Callable
+import time
+import traceback
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
+
+from ww.bench.figure import Bench, Figure, Scale, broken
+from ww_core.config import Settings
 
 T = TypeVar("T")
+Benchmark: TypeAlias = Callable[[Bench], Iterator[Figure]]
+
+END_SECONDS = 10.0
+"""How long a process that has said everything, or is told to stop, may take to end."""
 
 
 def alone(work: Callable[..., T], *args: Any) -> T:
@@ -26,3 +37,64 @@ def most_resident() -> float:
         (kib,) = [int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")]
         return kib / 1024**2
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024**3 if sys.platform == "darwin" else 1024**2)
+
+
+def figures(name: str, benchmark: Benchmark, bench: Bench) -> Iterator[Figure]:
+    """What a benchmark measures in a new process, figure by figure; where it breaks or dies, one at the end says so."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    given = (theirs, name, benchmark, bench.directory, bench.scale, bench.settings)
+    process = context.Process(target=_report, args=given)
+    started = time.monotonic()
+    process.start()
+    theirs.close()
+    over = False
+    try:
+        while not over:
+            try:
+                said = ours.recv()
+            except EOFError:
+                process.join(END_SECONDS)
+                yield broken(name, f"its process ended with {process.exitcode}")
+                return
+            if isinstance(said, Figure):
+                over = said.failed
+                yield said
+            elif said is None:
+                over = True
+            else:
+                bench.say(said)
+    finally:
+        ours.close()
+        if not over:  # it may have servers and workers of its own to end
+            process.terminate()
+        try:
+            process.join(END_SECONDS)
+        finally:
+            process.kill()
+            process.join()
+    bench.say(f"  {name} took {time.monotonic() - started:.0f} s")
+
+
+def _report(
+    pipe: Connection, name: str, benchmark: Benchmark, directory: Path, scale: Scale, settings: Settings
+) -> None:
+    """In the other process."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _end)
+    try:
+        for figure in benchmark(Bench(directory, scale, settings, pipe.send)):
+            pipe.send(figure)
+    except Exception as error:  # the other benchmarks' figures must come out whatever breaks here
+        traceback.print_exc()
+        pipe.send(broken(name, f"{type(error).__name__}: {' '.join(str(error).split())}"))
+        return
+    pipe.send(f"  {name} had up to {most_resident():.1f} GiB of memory")
+    pipe.send(None)
+
+
+def _end(number: int, _: object) -> None:
+    """Unwind, so that whatever was started is ended; nothing interrupts that."""
+    for other in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(other, signal.SIG_IGN)
+    sys.exit(128 + number)

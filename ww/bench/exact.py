@@ -39,12 +39,16 @@ class ScannedStore:
 
     def search(self, searches: Sequence[Search]) -> list[list[Hit]]:
         """See VectorStore."""
-        own = [search for search in searches if search.using not in DENSE_NAMES or search.where.episode_ids]
-        found = iter(self._store.search(own))
+        own = iter(self._store.search([search for search in searches if not _scanned(search)]))
         return [
-            next(found) if search in own else self._scan.nearest(np.asarray(search.vector), search.limit)
+            self._scan.nearest(np.asarray(search.vector), search.limit) if _scanned(search) else next(own)
             for search in searches
         ]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
+
+
+def _scanned(search: Search) -> bool:
+    """Whether it asks for candidates by meaning, among all that there is."""
+    return search.using in DENSE_NAMES and not search.where.episode_ids

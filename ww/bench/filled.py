@@ -13,11 +13,11 @@ from ww.bench.figure import Bench
 from ww_core.config import Settings
 from ww_core.deployment import Deployment
 from ww_core.hooks import Hooks
-from ww_core.maintenance.points import points
+from ww_core.maintenance.points import Sparse, points
 from ww_core.models import Episode, Run, Vector
 from ww_core.observability.metrics import Metrics
 from ww_core.recall.service import RecallEncoder, Recaller
-from ww_core.stores.ports import VectorStore
+from ww_core.stores.ports import GraphStore, VectorStore
 
 START = datetime(2024, 5, 1, 12, tzinfo=UTC)
 SESSION = "bench"
@@ -51,17 +51,19 @@ def fill(corpus: Corpus, deployment: Deployment, low: int = 0, high: int | None 
             )
             for i, text in enumerate(corpus.words(first, end), first)
         ]
-        embedded(deployment, episodes, corpus.rows(first, end))
+        embedded(deployment.graph, deployment.vectors, deployment.sparse, episodes, corpus.rows(first, end))
 
 
-def embedded(deployment: Deployment, episodes: Sequence[Episode], rows: Vector) -> None:
-    """Store new episodes with their vectors (n, d), without a model."""
-    graph, row_of = deployment.graph, dict(zip((e.episode_id for e in episodes), rows, strict=True))
+def embedded(
+    graph: GraphStore, vectors: VectorStore, sparse: Sparse | None, episodes: Sequence[Episode], rows: Vector
+) -> None:
+    """Store new episodes with their vectors (n, d), without a model, where nothing else is pending."""
+    row_of = dict(zip((e.episode_id for e in episodes), rows, strict=True))
     graph.add(episodes)
     token = uuid4().hex
     while claims := graph.claim(len(episodes), token=token, lease_seconds=LEASE_SECONDS):
-        found = [points(claim, row_of[claim.episode.episode_id][None], deployment.sparse) for claim in claims]
-        deployment.vectors.upsert([point for of_one in found for point in of_one])
+        found = [points(claim, row_of[claim.episode.episode_id][None], sparse) for claim in claims]
+        vectors.upsert([point for of_one in found for point in of_one])
         graph.mark_embedded(token, {claim.episode.episode_id: 1 for claim in claims})
 
 

@@ -1,23 +1,17 @@
-"""The benchmarks by name, and running each in a process of its own."""
+"""The benchmarks by name, and running them one after the other."""
 
 from __future__ import annotations
 
 import importlib
-import multiprocessing
 import shutil
-import signal
-import sys
 import tempfile
-import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TypeAlias
 
-from ww.bench.apart import most_resident
-from ww.bench.figure import Bench, Figure, Scale, broken
+from ww.bench.apart import figures
+from ww.bench.figure import Bench, Figure, Scale
 from ww_core.config import Settings
 from ww_core.errors import InvalidInput
 
@@ -37,6 +31,10 @@ class Entry:
     def minutes(self, scale: Scale) -> float:
         return self.full if scale.full else self.quick
 
+    def run(self, bench: Bench) -> Iterator[Figure]:
+        """Measure; its module is imported only now."""
+        yield from getattr(importlib.import_module(self.module), self.function)(bench)
+
 
 BENCHMARKS: Mapping[str, Entry] = {
     "store": Entry("ww.bench.store", "run", "episodes acknowledged per second, and the time of one", 1, 2),
@@ -54,8 +52,6 @@ BENCHMARKS: Mapping[str, Entry] = {
 """By name. Modules are imported when they are asked for."""
 
 ALL = "all"
-END_SECONDS = 10.0
-"""How long a process that has said everything, or is told to stop, may take to end."""
 
 
 def measure(
@@ -79,68 +75,6 @@ def measure(
         directory = Path(tempfile.mkdtemp(prefix="ww-bench-"))
         try:
             bench = Bench(directory, scale, alone, say)
-            yield from _apart(name, entry, bench) if apart else _here(entry, bench)
+            yield from figures(name, entry.run, bench) if apart else entry.run(bench)
         finally:
             shutil.rmtree(directory, ignore_errors=True)
-
-
-def _here(entry: Entry, bench: Bench) -> Iterator[Figure]:
-    yield from getattr(importlib.import_module(entry.module), entry.function)(bench)
-
-
-def _apart(name: str, entry: Entry, bench: Bench) -> Iterator[Figure]:
-    """What another process measures, figure by figure; where it breaks or dies, a figure that says so at the end."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_report, args=(theirs, name, entry, bench.directory, bench.scale, bench.settings))
-    started = time.monotonic()
-    process.start()
-    theirs.close()
-    over = False
-    try:
-        while not over:
-            try:
-                said = ours.recv()
-            except EOFError:
-                process.join(END_SECONDS)
-                yield broken(name, f"its process ended with {process.exitcode}")
-                return
-            if isinstance(said, Figure):
-                over = said.failed
-                yield said
-            elif said is None:
-                over = True
-            else:
-                bench.say(said)
-    finally:
-        ours.close()
-        if not over:  # it may have servers and workers of its own to end
-            process.terminate()
-        try:
-            process.join(END_SECONDS)
-        finally:
-            process.kill()
-            process.join()
-    bench.say(f"  {name} took {time.monotonic() - started:.0f} s")
-
-
-def _report(pipe: Connection, name: str, entry: Entry, directory: Path, scale: Scale, settings: Settings) -> None:
-    """In the other process."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _end)
-    try:
-        for figure in _here(entry, Bench(directory, scale, settings, pipe.send)):
-            pipe.send(figure)
-    except Exception as error:  # the other benchmarks' figures must come out whatever breaks here
-        traceback.print_exc()
-        pipe.send(broken(name, f"{type(error).__name__}: {' '.join(str(error).split())}"))
-        return
-    pipe.send(f"  {name} had up to {most_resident():.1f} GiB of memory")
-    pipe.send(None)
-
-
-def _end(number: int, _: object) -> None:
-    """Unwind, so that whatever was started is ended; nothing interrupts that."""
-    for other in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(other, signal.SIG_IGN)
-    sys.exit(128 + number)

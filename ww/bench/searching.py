@@ -75,7 +75,7 @@ def _by_clusters(corpus: Corpus, deployment: Deployment, made: Run, bench: Bench
     _, flat = _timed(ask(dense, corpus, "flat"), n)
     _, found = _timed(ask(dense, corpus, "hierarchical"), n)
     searched, _ = _timed(_routed(corpus, deployment), n)
-    shares = _shares(corpus, deployment)
+    shares = scanned_shares(corpus, deployment)
     loose = _unclustered(exact, deployment)
     clusters = f"{SELECTED} of K = {len(made.clusters)} clusters, {made.assigned / corpus.size:.0%} clustered"
     yield Figure("recall_at_10", agreement(flat, exact), "share of the exact ten", RECALL_TARGET, note=f"{size}, flat")
@@ -202,7 +202,7 @@ def _routed(corpus: Corpus, deployment: Deployment) -> Callable[[int], list[str]
     return one
 
 
-def _shares(corpus: Corpus, deployment: Deployment) -> list[float]:
+def scanned_shares(corpus: Corpus, deployment: Deployment) -> list[float]:
     """What share of all points each query scans by clusters."""
     route = Router(deployment.graph, deployment.vectors).route(deployment.graph.current_attempts((SESSION,)))
     if route is None:

@@ -10,12 +10,14 @@ import typer
 
 from ww.cli import recall
 from ww.cli.map import write_map
-from ww.cli.opening import must_exist, reading
+from ww.cli.opening import reading
 from ww.cli.options import everywhere, globals_of
 from ww.cli.output import emit, one_line, pick, table
 from ww_core.consolidation.themes import themes_of
-from ww_core.errors import InvalidInput, NotFound
+from ww_core.errors import InvalidInput
 from ww_core.models import Cluster
+from ww_core.sessions import must_exist
+from ww_core.stores.pages import memberships
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -60,12 +62,12 @@ def clusters(
         emit(options.json, lambda: recall.as_json(known), lambda console: recall.show(console, known))
         return
     with reading(ctx) as core:
-        must_exist(core, options.session)
+        must_exist(core.deployment.graph, options.session)
         found = core.clusters(options.session)
         held = {one.cluster_id: _members(core, one) for one in found} if members else {}
         if page is not None:
             try:
-                drawn = write_map(core, _session_of(core, options.session), page)
+                drawn = write_map(core, _only_session(core) if options.session is None else options.session, page)
             except OSError as error:
                 raise InvalidInput(f"--map {str(page)!r} cannot be written: {error.strerror}") from error
 
@@ -91,17 +93,13 @@ def clusters(
     emit(options.json, as_json, show)
 
 
-def _session_of(core: MemoryCore, session_id: str | None) -> str:
-    """The session that a map is of."""
+def _only_session(core: MemoryCore) -> str:
+    """The session that a map is of where none is named."""
     names = [one.session_id for one in core.sessions()]
-    if session_id is None and len(names) == 1:
-        return names[0]
-    if session_id is None:
+    if len(names) != 1:
         hint = "nothing is stored yet" if not names else f"--session {one_line(names[0], 60)}"
         raise InvalidInput(f"--map shows one session, and there are {len(names)}", hint=hint)
-    if session_id not in names:
-        raise NotFound(f"no session {session_id!r}", hint="`ww sessions` lists what there is")
-    return session_id
+    return names[0]
 
 
 def _show_tree(console: Console, found: Sequence[Cluster], held: dict[str, list[str]]) -> None:
@@ -148,15 +146,5 @@ def _show_branches(console: Console, clusters: Sequence[Cluster], held: dict[str
 
 
 def _members(core: MemoryCore, cluster: Cluster) -> list[str]:
-    graph = core.deployment.graph
-    found: list[str] = []
-    while True:
-        page = graph.memberships(
-            cluster.session_id,
-            after=found[-1] if found else None,
-            limit=MEMBERS_PAGE,
-            cluster_id=cluster.cluster_id,
-        )
-        found += [one.episode_id for one in page]
-        if len(page) < MEMBERS_PAGE:
-            return found
+    found = memberships(core.deployment.graph, cluster.session_id, cluster.cluster_id, size=MEMBERS_PAGE)
+    return [one.episode_id for page in found for one in page]

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import typer
 
@@ -16,13 +15,11 @@ from ww.cli import values
 from ww.cli.kept import kept
 from ww.cli.opening import drain, embedded, opened
 from ww.cli.options import everywhere, globals_of
-from ww.cli.output import emit, note, pick
+from ww.cli.output import emit
 from ww.cli.progress import bar
 from ww_core.errors import InvalidInput
 from ww_core.ingest import validate
 
-NAMED_REJECTS = 20
-"""Refused lines that are named one by one; the rest is counted."""
 NO_WAIT = typer.Option(None, "--wait/--no-wait", help="Wait until it is embedded (the default without a broker).")
 
 
@@ -41,37 +38,24 @@ def ingest(
     wait: bool | None = NO_WAIT,
 ) -> None:
     """Store the episodes of files; a second run stores nothing twice, a grown file adds its new lines."""
-    from ww_core.ingest.feed import Ingested, feed
-    from ww_core.ingest.files import Place, read_files
+    from ww.cli.intake import Intake, opened_for_rejects
+    from ww_core.ingest.feed import feed
+    from ww_core.ingest.files import read_files
 
     options = globals_of(ctx)
     session = validate.session(options.session)
     started = time.perf_counter()
-    named = 0
-    total = Ingested()
+    intake = Intake()
 
     def answer() -> dict[str, Any]:
-        return {**pick(total, ("accepted", "duplicates", "rejected")), "seconds": time.perf_counter() - started}
+        return {**intake.answer(), "seconds": time.perf_counter() - started}
 
     def line() -> str:
-        seconds = time.perf_counter() - started
-        return f"{total.accepted} stored, {total.duplicates} already there, {total.rejected} refused in {seconds:.1f} s"
+        return f"{intake.line()} in {time.perf_counter() - started:.1f} s"
 
-    def refused(place: Place, error: Exception) -> None:
-        nonlocal named
-        named += 1
-        if named <= NAMED_REJECTS:
-            note(f"{place}: {error}")
-
-    with kept(answer, line, anything=lambda: total != Ingested()), opened(ctx) as memory, ExitStack() as stack:
+    with kept(answer, line, anything=intake.anything), opened(ctx) as memory, ExitStack() as stack:
         refusals = stack.enter_context(opened_for_rejects(rejects, files)) if rejects is not None else None
         advance_to = stack.enter_context(bar("storing", None))
-
-        def moved(so_far: Ingested) -> None:
-            nonlocal total
-            total = so_far
-            advance_to(so_far.accepted + so_far.duplicates + so_far.rejected, None)
-
         feed(
             read_files(
                 files,
@@ -81,31 +65,16 @@ def ingest(
             ),
             memory.sync.store_batch,
             rejects=refusals,
-            on_rejected=refused,
-            on_progress=moved,
+            on_rejected=intake.refused,
+            on_progress=lambda so_far: intake.moved(so_far, advance_to),
         )
         stack.close()
-        if named > NAMED_REJECTS:
-            note(f"{named - NAMED_REJECTS} more lines were refused" + ("" if rejects else "; --rejects keeps them"))
+        intake.told(kept=rejects is not None)
         if embedded(memory.settings) if wait is None else wait:
             drain(memory)
     emit(options.json, answer, lambda console: console.print(line()))
-    if total.rejected:
+    if intake.total.rejected:
         raise typer.Exit(1)
-
-
-def opened_for_rejects(path: Path, read: Sequence[str]) -> IO[bytes]:
-    """Where refused lines are kept, emptied first. Raises InvalidInput, also where it is among what is ``read``."""
-    from ww_core.ingest.files import reads
-
-    if reads(read, path):
-        raise InvalidInput(
-            f"--rejects {str(path)!r} is among the files to read, and would be emptied", hint="name another file"
-        )
-    try:
-        return path.open("wb")
-    except OSError as error:
-        raise InvalidInput(f"--rejects {str(path)!r} cannot be written: {error.strerror}") from error
 
 
 def store(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from importlib import resources
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ww.cli.output import harmless
 from ww_core.models import Cluster, Episode, State
+from ww_core.stores.pages import episodes
 from ww_core.stores.ports import Where
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ def _drawn(core: MemoryCore, session_id: str) -> tuple[list[Episode], int, int]:
     draw = random.Random(0)  # the same session gives the same map
     kept: list[Episode] = []
     total = loose = 0
-    for episode in _embedded_episodes(core, session_id):
+    every = episodes(core.deployment.graph, Where(sessions=(session_id,)), size=PAGE, states=(State.EMBEDDED,))
+    for episode in chain.from_iterable(every):
         total += 1
         loose += episode.cluster_id is None
         if len(kept) < MOST_POINTS:
@@ -49,20 +51,6 @@ def _drawn(core: MemoryCore, session_id: str) -> tuple[list[Episode], int, int]:
         elif (place := draw.randrange(total)) < MOST_POINTS:
             kept[place] = episode
     return kept, total, loose
-
-
-def _embedded_episodes(core: MemoryCore, session_id: str) -> Iterator[Episode]:
-    after: tuple[datetime, int, str] | None = None
-    while True:
-        page = core.deployment.graph.page(
-            Where(sessions=(session_id,)), after=after, limit=PAGE, states=(State.EMBEDDED,)
-        )
-        yield from page
-        if len(page) < PAGE:
-            return
-        last = page[-1]
-        assert last.timestamp is not None  # noqa: S101 - every stored episode has one
-        after = (last.timestamp, last.position, last.episode_id)
 
 
 def _placed(

@@ -14,7 +14,7 @@ from ww.cli.options import Globals, globals_of
 from ww.cli.output import note
 from ww.cli.progress import bar
 from ww_core.config import Settings
-from ww_core.errors import FlushTimeout, NotFound
+from ww_core.errors import FlushTimeout
 
 if TYPE_CHECKING:
     from ww.memory.episodic import EpisodicMemory
@@ -80,12 +80,6 @@ def opened(ctx: typer.Context) -> Iterator[EpisodicMemory]:
         yield memory
     finally:
         memory.close()
-
-
-def must_exist(core: MemoryCore, session: str | None) -> None:
-    """Raises NotFound for a session that nothing was ever stored in: its name may be mistyped."""
-    if session is not None and core.deployment.graph.counts(session).acknowledged == 0:
-        raise NotFound(f"no session {session!r}", hint="`ww sessions` lists what there is")
 
 
 def embedded(settings: Settings) -> bool:

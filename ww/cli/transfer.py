@@ -7,17 +7,18 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import typer
 
-from ww.cli.ingest import NAMED_REJECTS, NO_WAIT, opened_for_rejects
+from ww.cli.ingest import NO_WAIT
 from ww.cli.kept import kept
-from ww.cli.opening import drain, embedded, must_exist, opened, reading
+from ww.cli.opening import drain, embedded, opened, reading
 from ww.cli.options import everywhere, globals_of
-from ww.cli.output import emit, note, pick
+from ww.cli.output import emit, note
 from ww.cli.progress import bar
 from ww_core.errors import InvalidInput
+from ww_core.sessions import must_exist
 
 STANDARD = "-"
 LEFT_OUT = "clusters and runs are not in it: `ww consolidate` makes them again"
@@ -42,7 +43,7 @@ def export_(
         raise InvalidInput("--json needs standard output for its answer", hint="export to a file, or leave out --json")
     with reading(ctx) as core, bar("exporting", None) as advance_to:
         parts = core.deployment
-        must_exist(core, options.session)
+        must_exist(parts.graph, options.session)
         made_by = None
         if vectors:
             made_by = (parts.vectors, parts.embedding.fingerprint)
@@ -109,27 +110,13 @@ def import_(
     wait: bool | None = NO_WAIT,
 ) -> None:
     """Store the episodes of an export as they were; a second run stores nothing twice, erased ids are refused."""
+    from ww.cli.intake import Intake, opened_for_rejects
     from ww_core.ingest.feed import Ingested, feed
-    from ww_core.ingest.files import Place
     from ww_core.transfer import read_export
 
     options = globals_of(ctx)
-    named = 0
-    total = Ingested()
-
-    def answer() -> dict[str, Any]:
-        return pick(total, ("accepted", "duplicates", "rejected"))
-
-    def line() -> str:
-        return f"{total.accepted} stored, {total.duplicates} already there, {total.rejected} refused"
-
-    def refused(place: Place, error: Exception) -> None:
-        nonlocal named
-        named += 1
-        if named <= NAMED_REJECTS:
-            note(f"{place}: {error}")
-
-    with kept(answer, line, anything=lambda: total != Ingested()), ExitStack() as stack:
+    intake = Intake()
+    with kept(intake.answer, intake.line, anything=intake.anything), ExitStack() as stack:
         stream = stack.enter_context(_read(file))
         memory = stack.enter_context(opened(ctx))
         parts = memory.core.deployment
@@ -139,9 +126,7 @@ def import_(
         with bar("importing", None) as advance_to:
 
             def moved(so_far: Ingested) -> None:
-                nonlocal total
-                total = so_far
-                advance_to(so_far.accepted + so_far.duplicates + so_far.rejected, None)
+                intake.moved(so_far, advance_to)
                 if here and waits:
                     drain(memory)  # while the vectors of these lines are still at hand
 
@@ -155,17 +140,16 @@ def import_(
                 ),
                 parts.ingest.restore,
                 rejects=refusals,
-                on_rejected=refused,
+                on_rejected=intake.refused,
                 on_progress=moved,
             )
-        if named > NAMED_REJECTS:
-            note(f"{named - NAMED_REJECTS} more lines were refused" + ("" if rejects else "; --rejects keeps them"))
+        intake.told(kept=rejects is not None)
         if waits:
             drain(memory)
-    if total == Ingested() and options.session is not None:
+    if not intake.anything() and options.session is not None:
         note(f"no line is of session {options.session!r}: --session takes the episodes of that session alone")
-    emit(options.json, answer, lambda console: console.print(line()))
-    if total.rejected:
+    emit(options.json, intake.answer, lambda console: console.print(intake.line()))
+    if intake.total.rejected:
         raise typer.Exit(1)
 
 

@@ -7,9 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ww_core.errors import WorldWeaverError
-
-REPORT_SECONDS = 2.0
-"""How often a run renews its lease, says how far it is and learns that it was cancelled."""
+from ww_core.stores.holding import Hold
 
 
 class Stopped(WorldWeaverError):
@@ -36,21 +34,19 @@ class Watch:
     should_stop: Callable[[], bool] | None = None
     on_progress: Callable[[float], None] | None = None
     clock: Callable[[], float] = time.monotonic
+    held: Hold = field(init=False)
+    """Renews the lease now and then, with the progress of the latest step, and so learns that the run was cancelled."""
     _started: float = field(init=False)
-    _renewed: float = field(init=False)
+    _progress: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
-        self._started = self._renewed = self.clock()
+        self._started = self.clock()
+        self.held = Hold(lambda: self.extend(self._progress), self.clock, self._started)
 
     @property
     def seconds(self) -> float:
         """Since the run began."""
         return self.clock() - self._started
-
-    def held(self) -> bool:
-        """Renew the lease; whether it is still held."""
-        self._renewed = self.clock()
-        return self.extend(0.0)
 
     def step(self, progress: float, *, renew: bool = False) -> None:
         """Report ``progress`` (0 to 1), and ``renew`` the lease however lately it was.
@@ -61,10 +57,8 @@ class Watch:
             raise Stopped("the run was asked to stop")
         if self.seconds > self.limit:
             raise OutOfTime(f"the run took longer than {self.limit:g} s", hint="raise consolidation_time_limit")
-        now = self.clock()
-        if renew or now - self._renewed >= REPORT_SECONDS:
-            self._renewed = now
-            if not self.extend(progress):
-                raise LeaseLost("another worker has taken this run over")
+        self._progress = progress
+        if not self.held(at_once=renew):
+            raise LeaseLost("another worker has taken this run over")
         if self.on_progress is not None:
             self.on_progress(progress)

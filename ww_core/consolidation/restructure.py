@@ -16,9 +16,10 @@ from ww_core.config import Settings
 from ww_core.consolidation.assignment import assign, has_drifted
 from ww_core.consolidation.groups import Group, Groups, new_cluster_id, shape
 from ww_core.consolidation.sampling import EXEMPLARS_PER_CLUSTER, draw
-from ww_core.consolidation.selection import Sample, all_memberships
+from ww_core.consolidation.selection import PAGE, Sample
 from ww_core.consolidation.sink import Sink
 from ww_core.models import Run, Vector
+from ww_core.stores.pages import memberships
 from ww_core.stores.ports import GraphStore, Membership, VectorStore
 
 GROWTH = 1.25
@@ -124,7 +125,7 @@ class Restructure:
     def _move(self, parts: Sequence[int], old: str) -> None:
         groups, size = self._groups, self._settings.consolidation_batch_size
         was = Membership("", old, old, 0.0)
-        for page in all_memberships(self._graph, groups.session_id, old):
+        for page in memberships(self._graph, groups.session_id, old, size=PAGE):
             for start in range(0, len(page), size):
                 self._step()
                 stored = self._vectors.vectors([m.episode_id for m in page[start : start + size]])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,10 +12,11 @@ from ww_core.consolidation.duplicates import Texts
 from ww_core.consolidation.groups import Groups
 from ww_core.consolidation.sampling import EXEMPLARS_PER_CLUSTER, POOL, draw, share_out, split_budget, spread_over_time
 from ww_core.models import Episode, Vector
-from ww_core.stores.ports import GraphStore, Membership, VectorStore
+from ww_core.stores.pages import memberships
+from ww_core.stores.ports import GraphStore, Membership, VectorStore, place_of
 
 PAGE = 5000
-"""Episodes read at a time."""
+"""Episodes or memberships read at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,22 +62,11 @@ def collect_new(graph: GraphStore, session_id: str, step: Callable[[], None]) ->
     while page := graph.unconsolidated(session_id, limit=PAGE, after=after):
         ids += [episode.episode_id for episode in page]
         texts.append(Texts.of(episode.content for episode in page))
-        last = page[-1]
-        after = (last.timestamp, last.position, last.episode_id)
+        after = place_of(page[-1])
         step()
         if len(page) < PAGE:
             break
     return New(ids, Texts.together(texts))
-
-
-def all_memberships(graph: GraphStore, session_id: str, cluster_id: str | None = None) -> Iterator[list[Membership]]:
-    """The current memberships of a session, or of one cluster, page by page."""
-    after = None
-    while page := graph.memberships(session_id, after=after, limit=PAGE, cluster_id=cluster_id):
-        yield page
-        after = page[-1].episode_id
-        if len(page) < PAGE:
-            break
 
 
 class Selector:
@@ -94,7 +84,8 @@ class Selector:
 
     def whole(self) -> Sample:
         """Everything there is in the session."""
-        before = {m.episode_id: m for page in all_memberships(self._graph, self._groups.session_id) for m in page}
+        placed = memberships(self._graph, self._groups.session_id, size=PAGE)
+        before = {m.episode_id: m for page in placed for m in page}
         return self._sample(range(len(self._new)), before, {})
 
     def drawn(self, leftovers: Sequence[str]) -> Sample:

@@ -85,7 +85,7 @@ class Consolidator:
         )
         stage = Stage(self._graph, self._vectors, run_id, token)
         try:
-            routing.settle(self._graph, self._vectors, run.session_id, routing.Lease(watch.held))
+            routing.settle(self._graph, self._vectors, run.session_id, watch.held)
             current = self._graph.current_run(run.session_id)
             outcome = self._pipeline(run, current, stage, watch.step).work()
             stage.flush()

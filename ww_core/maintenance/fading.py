@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from ww_core.consolidation.decay import days_until, initial_stability, to_archive
-from ww_core.models import Episode, State
-from ww_core.stores.ports import GraphStore, Where
+from ww_core.models import State
+from ww_core.stores.pages import to_place, to_text
+from ww_core.stores.ports import GraphStore, Where, place_of
 
 CURSOR = "decay.cursor"
 """Fact: the place that the last pass ended at, as [ISO time, position, id]; absent: begin with the oldest."""
@@ -47,7 +47,7 @@ def fade(
         return FadeReport()
     youngest = now - timedelta(days=min(days_until(threshold, initial_stability(0.0)), 365_000.0))
     end = clock() + max_seconds
-    after = _read(graph.get_fact(CURSOR))
+    after = to_place(graph.get_fact(CURSOR))
     looked_at = archived = 0
     while not (over := should_stop() or clock() >= end):
         page = graph.page(Where(until=youngest, archived=False), after=after, limit=PAGE, states=(State.EMBEDDED,))
@@ -58,17 +58,6 @@ def fade(
         if len(page) < PAGE:
             after = None
             break
-        after = _place(page[-1], now)
-    graph.put_fact(CURSOR, "" if after is None else json.dumps([after[0].isoformat(), *after[1:]]))
+        after = place_of(page[-1])
+    graph.put_fact(CURSOR, to_text(after))
     return FadeReport(looked_at, archived, over)
-
-
-def _place(episode: Episode, now: datetime) -> tuple[datetime, int, str]:
-    return (episode.timestamp or now, episode.position, episode.episode_id)
-
-
-def _read(cursor: str | None) -> tuple[datetime, int, str] | None:
-    if not cursor:
-        return None
-    at, position, episode_id = json.loads(cursor)
-    return datetime.fromisoformat(at), position, episode_id

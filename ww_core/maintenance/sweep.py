@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from ww_core.errors import ConfigurationError, Unavailable
 from ww_core.maintenance.drain import never
 from ww_core.maintenance.erase import STEP, finish, finish_session
 from ww_core.maintenance.scrub import note, scrub_if_due
 from ww_core.models import Episode, Run, State
-from ww_core.stores.ports import Dirty, GraphStore, VectorStore, Where
+from ww_core.stores.pages import to_place, to_text
+from ww_core.stores.ports import Dirty, GraphStore, Place, VectorStore, Where, place_of
 from ww_core.stores.routing import settle_abandoned
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 ROW_BUDGET = 2000
 """Rows and points compared in one pass, so that a pass costs the same at any size."""
@@ -26,9 +29,6 @@ RUNS = 100
 ROWS_CURSOR = "sweep.rows"
 POINTS_CURSOR = "sweep.points"
 CENTROIDS_CURSOR = "sweep.centroids"
-
-Place = tuple[datetime, int, str]
-"""Of a row in the record's order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +133,9 @@ def _finish_tombstones(graph: GraphStore, vectors: VectorStore, should_stop: Cal
 def _rows_without_points(graph: GraphStore, vectors: VectorStore, budget: int) -> int:
     """From where the last pass stopped, round and round."""
     reopened = 0
-    for page, after in _row_pages(graph, _read_cursor(graph.get_fact(ROWS_CURSOR)), budget):
+    for page, after in _row_pages(graph, to_place(graph.get_fact(ROWS_CURSOR)), budget):
         reopened += _reopen_missing(graph, vectors, page)
-        graph.put_fact(ROWS_CURSOR, _write_cursor(after))
+        graph.put_fact(ROWS_CURSOR, to_text(after))
     return reopened
 
 
@@ -156,7 +156,7 @@ def _row_pages(graph: GraphStore, after: Place | None, budget: int) -> Iterator[
     while budget > 0:
         size = min(PAGE, budget)
         page = graph.page(Where(archived=None), after=after, limit=size, states=(State.EMBEDDED,))
-        after = _cursor(page[-1]) if len(page) == size else None
+        after = place_of(page[-1]) if len(page) == size else None
         yield page, after
         if after is None:
             return
@@ -184,13 +184,8 @@ def _centroids_without_attempts(graph: GraphStore, vectors: VectorStore, budget:
 
 def _centroid_pages(vectors: VectorStore, after: str | None, budget: int) -> Iterator[tuple[list[str], str | None]]:
     """Attempts whose centroids are behind the cursor, each page with the next one's cursor, None at the end."""
-    while budget > 0:
-        page, after = vectors.walk_centroids(after=after, limit=min(PAGE, budget))
-        after = after if page else None
-        yield sorted(set(page)), after
-        if after is None:
-            return
-        budget -= len(page)
+    walked = _walked(lambda after, limit: vectors.walk_centroids(after=after, limit=limit), after, budget)
+    return ((sorted(set(page)), after) for page, after in walked)
 
 
 def _remove_attempts(graph: GraphStore, vectors: VectorStore, attempts: list[str]) -> int:
@@ -203,10 +198,17 @@ def _remove_attempts(graph: GraphStore, vectors: VectorStore, attempts: list[str
 
 def _point_pages(vectors: VectorStore, after: str | None, budget: int) -> Iterator[tuple[list[str], str | None]]:
     """Ids of the episodes of the points behind the cursor, each page with the next one's cursor, None at the end."""
+    walked = _walked(lambda after, limit: vectors.walk(after=after, limit=limit), after, budget)
+    return ((sorted({episode_id for episode_id, _ in page}), after) for page, after in walked)
+
+
+def _walked(
+    walk: Callable[[str | None, int], tuple[list[T], str | None]], after: str | None, budget: int
+) -> Iterator[tuple[list[T], str | None]]:
     while budget > 0:
-        page, after = vectors.walk(after=after, limit=min(PAGE, budget))
+        page, after = walk(after, min(PAGE, budget))
         after = after if page else None
-        yield sorted({episode_id for episode_id, _ in page}), after
+        yield page, after
         if after is None:
             return
         budget -= len(page)
@@ -228,19 +230,3 @@ def _reopen_incomplete(graph: GraphStore, vectors: VectorStore, ids: list[str]) 
     if embedded:
         found = vectors.generations([row.episode_id for row in embedded])
         graph.reopen([row.episode_id for row in embedded if not complete(row, found)])
-
-
-def _cursor(episode: Episode) -> Place:
-    assert episode.timestamp is not None  # noqa: S101 - every stored episode has one
-    return (episode.timestamp, episode.position, episode.episode_id)
-
-
-def _write_cursor(cursor: Place | None) -> str:
-    return "" if cursor is None else json.dumps([cursor[0].isoformat(), cursor[1], cursor[2]])
-
-
-def _read_cursor(text: str | None) -> Place | None:
-    if not text:
-        return None
-    at, position, episode_id = json.loads(text)
-    return (datetime.fromisoformat(at), int(position), str(episode_id))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from ww_core.maintenance.drain import never
 from ww_core.maintenance.sweep import complete
 from ww_core.models import Check, Counts, Episode, State, Verification
+from ww_core.stores.pages import episodes
 from ww_core.stores.ports import GraphStore, VectorStore, Where
 
 PAGE = 1000
@@ -37,7 +38,7 @@ def _points_of_embedded(graph: GraphStore, vectors: VectorStore, should_stop: Ca
     """Every embedded episode has exactly its points, of its latest generation."""
     expected = found = 0
     wrong: list[str] = []
-    for page in _embedded(graph):
+    for page in episodes(graph, Where(archived=None), size=PAGE, states=(State.EMBEDDED,)):
         if should_stop():
             break
         suspects = _incomplete(vectors, page)
@@ -89,16 +90,3 @@ def _tombstones(graph: GraphStore, vectors: VectorStore) -> Check:
     ids = graph.unfinished_tombstones(PAGE)
     left = sorted(vectors.generations(ids)) if ids else []
     return Check("erased episodes have no points", not left, 0, len(left), tuple(left[:EXAMPLES]))
-
-
-def _embedded(graph: GraphStore) -> Iterator[list[Episode]]:
-    after = None
-    while True:
-        page = graph.page(Where(archived=None), after=after, limit=PAGE, states=(State.EMBEDDED,))
-        if page:
-            yield page
-        if len(page) < PAGE:
-            return
-        last = page[-1]
-        assert last.timestamp is not None  # noqa: S101 - every stored episode has one
-        after = (last.timestamp, last.position, last.episode_id)

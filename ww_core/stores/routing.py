@@ -7,24 +7,20 @@ cell is left over goes afterwards, under the session's lease, and a fact in the 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import uuid4
 
 from ww_core.errors import NotFound
-from ww_core.models import Episode
+from ww_core.models import Episode, of_attempt
+from ww_core.stores.holding import Hold
 from ww_core.stores.points import UNPLACED, digest
 from ww_core.stores.ports import GraphStore, Membership, PointChange, VectorStore
-from ww_core.stores.values import of_attempt
 
 WRITE = 5000
 """Points changed in one go: the vector store changes all points of one cell at once."""
 LEASE_SECONDS = 120.0
 """Of a session that is worked on: longer than any single step takes, short enough that a crash is soon over."""
-RENEW_SECONDS = 2.0
-"""How often it is renewed."""
 ABANDONED_SECONDS = 300.0
 """After which nobody is believed to be writing cells any longer: the first run over a million takes a tenth of it."""
 NOTES = 100
@@ -47,26 +43,9 @@ def both(one: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*(one or (UNPLACED,)), *(other or (UNPLACED,))]))
 
 
-@dataclass
-class Lease:
-    """Whether a session is still this worker's: asked often, renewed by ``renew`` now and then."""
-
-    renew: Callable[[], bool]
-    clock: Callable[[], float] = time.monotonic
-    _until: float = field(default=0.0, init=False)
-    _lost: bool = field(default=False, init=False)
-
-    def __call__(self) -> bool:
-        now = self.clock()
-        if not self._lost and now >= self._until:
-            self._lost = not self.renew()
-            self._until = now + RENEW_SECONDS
-        return not self._lost
-
-
-def hold(graph: GraphStore, run_id: str, token: str) -> Lease:
+def hold(graph: GraphStore, run_id: str, token: str) -> Hold:
     """The session of the visible run, kept to oneself for as long as one asks; ``GraphStore.release_run`` ends it."""
-    return Lease(lambda: graph.hold_run(run_id, token=token, lease_seconds=LEASE_SECONDS))
+    return Hold(lambda: graph.hold_run(run_id, token=token, lease_seconds=LEASE_SECONDS))
 
 
 class Cells:
@@ -152,11 +131,11 @@ def _settle_noted(graph: GraphStore, vectors: VectorStore, key: str) -> bool:
         graph.drop_fact(key)  # nothing is visible, so nothing routes
         return False
     run_id, token = of_attempt(attempt)[0], uuid4().hex
-    lease = hold(graph, run_id, token)
-    if not lease():
+    held = hold(graph, run_id, token)
+    if not held():
         return False
     try:
-        return settle(graph, vectors, session_id, lease)
+        return settle(graph, vectors, session_id, held)
     finally:
         graph.release_run(run_id, token=token)
 

@@ -98,10 +98,14 @@ class TieredVectors(Generic[R]):
             self._look_at = now + LOOK_SECONDS
         return self._there
 
+    def _may_be_cold(self, where: Where | None) -> bool:
+        """Whether the cold tier may hold what is asked for: nothing that lives is in it."""
+        return (where is None or where.archived is not False) and self._has_cold()
+
     def _tiers(self, where: Where | None = None) -> Iterator[Tier[R]]:
-        """Those that may hold what is asked for: nothing that lives is in the cold one."""
+        """Those that may hold what is asked for, the cold one decided on when the hot one was read."""
         yield self._hot
-        if (where is None or where.archived is not False) and self._has_cold():
+        if self._may_be_cold(where):
             yield self._cold
 
     # -- writing
@@ -175,7 +179,7 @@ class TieredVectors(Generic[R]):
 
     def search(self, searches: Sequence[Search]) -> list[list[Hit]]:
         found = self._hot.search(searches)
-        deep = [row for row, search in enumerate(searches) if self._cold in self._tiers(search.where)]
+        deep = [row for row, search in enumerate(searches) if self._may_be_cold(search.where)]
         if deep:
             for row, hits in zip(deep, self._cold.search([searches[row] for row in deep]), strict=True):
                 both = ((hit.episode_id, hit.window, hit.score) for hit in (*found[row], *hits))

@@ -20,6 +20,7 @@ from ww_core.errors import ConfigurationError, InvalidInput, Unavailable
 from ww_core.maintenance.dead import dead_letters
 from ww_core.maintenance.verify import verify
 from ww_core.models import Counts, Episode, Verification
+from ww_core.stores.pages import episodes
 from ww_core.stores.ports import Added, GraphStore, VectorStore, Where
 from ww_workers.chaos.faults import Faults
 from ww_workers.chaos.ledger import Book
@@ -213,7 +214,7 @@ def judge(
     quiet: bool,
 ) -> Report:
     """Hold the ledgers against the stores. Nobody else may be at work on them."""
-    rows = list(_rows(graph))
+    rows = [row for page in episodes(graph, Where(archived=None), size=STEP) for row in page]
     living = {row.episode_id for row in rows}
     texts = Counter(name for row in rows if (name := name_in(row.content)))
     absent = book.acknowledged - living
@@ -239,18 +240,6 @@ def judge(
         quiet=quiet,
         verification=verify(graph, vectors),
     )
-
-
-def _rows(graph: GraphStore) -> Iterator[Episode]:
-    after = None
-    while True:
-        page = graph.page(Where(archived=None), after=after, limit=STEP)
-        yield from page
-        if len(page) < STEP:
-            return
-        last = page[-1]
-        assert last.timestamp is not None  # noqa: S101 - every stored episode has one
-        after = (last.timestamp, last.position, last.episode_id)
 
 
 def _tombstone(graph: GraphStore, episode_id: str) -> bool:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.contract.graph_runs.runs import clear
-from tests.contract.graphs import embed, episodes
+from tests.contract.graphs import clear, embed, episodes
 from ww_core.stores.ports import GraphStore
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from tests.contract.graphs import START, ids
 from ww_core.models import Cluster, Run
-from ww_core.stores.ports import Dirty, GraphStore, Membership
+from ww_core.stores.ports import GraphStore, Membership
 
 LEASE = 60.0
 
@@ -40,9 +40,3 @@ def state(graph: GraphStore, session: str = "s") -> tuple[list[Membership], list
     fresh = ids(graph.unconsolidated(session, limit=100_000))
     assert graph.count_unconsolidated().get(session, 0) == len(fresh)
     return members, fresh, current.run_id if current else None, current.clusters if current else None
-
-
-def clear(graph: GraphStore) -> None:
-    for kind in Dirty:
-        while rows := graph.dirty(kind, 100):
-            graph.clear_dirty(kind, {row.episode.episode_id: row.version for row in rows})

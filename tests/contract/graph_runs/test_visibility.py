@@ -7,12 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from tests.contract.graph_runs.runs import LEASE, clear, cluster, publish, put, start, state
-from tests.contract.graphs import START, Clock, embed, episodes, ids
+from tests.contract.graph_runs.runs import LEASE, cluster, publish, put, start, state
+from tests.contract.graphs import START, Clock, clear, embed, episodes, ids
 from ww_core.errors import Busy, InvalidInput
-from ww_core.models import Episode, Fold, Medoid
+from ww_core.models import Episode, Fold, Medoid, of_attempt
 from ww_core.stores.ports import Dirty, GraphStore, Membership, Moved
-from ww_core.stores.values import of_attempt
 
 
 class TestVisibility:

@@ -9,16 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from tests.support.clock import Clock
 from ww_core.embedding.cache import EmbeddingCache
 from ww_core.models import Vector
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Model:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.clock import Clock
 from ww_core.embedding.encoder import TextEncoder
 from ww_core.embedding.errors import EncodingFailed, OutOfMemory
 from ww_core.embedding.onnx_backend import OnnxBackend
@@ -23,14 +24,6 @@ from ww_core.models import Vector
 
 CPU = ModelOptions(device="cpu", threads=1)
 TEXTS = ["hello world", "a", "", "the deploy failed: out of disk", "Zürich, 42.50 EUR " * 4]
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def path(clock: Clock, seconds: float, turn: float = 0.0) -> Callable[[Sequence[str]], Vector]:

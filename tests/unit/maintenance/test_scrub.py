@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.files import files_with
 from tests.unit.maintenance.conftest import NOON, Bench
 from ww_core.maintenance import scrub
 from ww_core.maintenance.erase import erase
@@ -17,10 +18,6 @@ from ww_core.stores.ports import CONTENT, CONTEXT, Point
 
 def swept(bench: Bench, hours: float) -> bool:
     return sweep(bench.graph, bench.vectors, max_attempts=3, clock=lambda: NOON + timedelta(hours=hours)).scrubbed
-
-
-def files_with(needle: bytes, directory: Path) -> list[Path]:
-    return [file for file in directory.rglob("*") if file.is_file() and needle in file.read_bytes()]
 
 
 def test_a_sweep_after_an_erasure_removes_the_numbers_too(bench: Bench, quick_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.files import files_with
 from tests.unit.maintenance.conftest import NOON, Bench
 from ww_core.embedding.sparse import SparseEncoder
 from ww_core.errors import StoreUnavailable
@@ -227,15 +228,10 @@ def test_a_session_erased_without_the_vector_store_is_forgotten_by_the_sweep(ben
     assert (counts.acknowledged, counts.erased, bench.verify().ok) == (31, 30, True)
 
 
-def holding(name: str, directory: Path) -> list[str]:
+def holding(name: str, directory: Path) -> list[Path]:
     """The files of the record that hold the name or its digest, byte by byte, and others that hold the name."""
-    found = []
-    for file in directory.rglob("*"):
-        if file.is_file():
-            held = file.read_bytes()
-            if name.encode() in held or ("sqlite" in file.name and digest(name).encode() in held):
-                found.append(file.name)
-    return found
+    digests = files_with(digest(name).encode(), directory)
+    return [*files_with(name.encode(), directory), *(file for file in digests if "sqlite" in file.name)]
 
 
 def test_verify_sees_a_point_too_many(bench: Bench) -> None:

@@ -8,18 +8,11 @@ import random
 import numpy as np
 import pytest
 
+from tests.support.clock import Clock
 from ww_core.errors import InvalidInput, StoreUnavailable
 from ww_core.observability import ErrorHistory, Metrics
 from ww_core.observability.sketch import Sketch
 from ww_core.observability.summary import CACHE_HITS, CACHE_TOTAL, summarise
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.mark.parametrize("q", [0.01, 0.5, 0.95, 0.99, 1.0])

@@ -5,16 +5,15 @@ from __future__ import annotations
 import ast
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from tests.processes import ROOT
 from ww_core.config import ALERTS, Settings
 from ww_core.observability.prometheus import PREFIX, TABLE, names
 
-ROOT = Path(__file__).parents[3]
 MONITORING = ROOT / "compose" / "monitoring"
 METRIC_OF = {
     "recall_p95": "recall_latency_p95",

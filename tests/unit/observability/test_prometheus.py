@@ -10,6 +10,7 @@ from urllib.request import urlopen
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.clock import Clock
 from ww_core.config import Settings
 from ww_core.deployment import Deployment
 from ww_core.models import Counts
@@ -97,21 +98,21 @@ def test_the_settings_say_where_figures_are_served(tmp_path: Path) -> None:
 
 
 def test_a_store_that_is_slow_to_count_is_asked_less_often() -> None:
-    now, looks = [0.0], [0]
+    clock, looks = Clock(), [0]
 
     class Slow:
         def counts(self, session_id: str | None = None) -> Counts:
             looks[0] += 1
-            now[0] += 0.5
+            clock.now += 0.5
             return Counts(1, 1, 0, 0, 0, 0)
 
         def oldest_pending(self) -> float | None:
             return None
 
-    read = Backlog(Slow(), clock=lambda: now[0]).probes()[EPISODES + "pending"]
+    read = Backlog(Slow(), clock=clock).probes()[EPISODES + "pending"]
     for _ in range(100):
         assert read() == 1
-        now[0] += 1
+        clock.now += 1
     assert looks[0] == 2, "half a second every fifty"
 
 

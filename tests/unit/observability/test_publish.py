@@ -7,19 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import in_child
 from ww_core.observability import Metrics
 from ww_core.observability.metrics import WINDOW_SECONDS
 from ww_core.observability.publish import FileBoard, Publisher, deployment_snapshot
 from ww_core.observability.summary import QUEUE_DEPTH
-
-
-def in_child(work: object) -> None:
-    pid = os.fork()
-    if pid == 0:
-        assert callable(work)
-        work()
-        os._exit(0)
-    assert os.waitpid(pid, 0)[1] == 0
 
 
 def publish_one(board: FileBoard, seconds: float, depth: float) -> None:
@@ -31,8 +23,8 @@ def publish_one(board: FileBoard, seconds: float, depth: float) -> None:
 
 def test_figures_of_other_processes_are_merged(tmp_path: Path) -> None:
     board = FileBoard(tmp_path / "metrics")
-    in_child(lambda: publish_one(board, 0.1, 3))
-    in_child(lambda: publish_one(board, 0.2, 4))
+    assert in_child(lambda: publish_one(board, 0.1, 3)) == 0
+    assert in_child(lambda: publish_one(board, 0.2, 4)) == 0
     own = Metrics()
     own.observe("recall", 0.3)
     Publisher(own, board).publish()  # its own publication is not counted beside what it measures now
@@ -44,7 +36,7 @@ def test_figures_of_other_processes_are_merged(tmp_path: Path) -> None:
 
 def test_gauges_of_a_silent_process_end_before_its_latencies(tmp_path: Path) -> None:
     board = FileBoard(tmp_path)
-    in_child(lambda: publish_one(board, 0.1, 3))
+    assert in_child(lambda: publish_one(board, 0.1, 3)) == 0
     later = deployment_snapshot(Metrics(), board, clock=lambda: time.time() + 60)
     assert later.stages["recall"].count == 1
     assert math.isnan(later.qdrant_queue_depth)
@@ -59,7 +51,7 @@ def test_a_board_that_cannot_be_written_breaks_nothing(tmp_path: Path) -> None:
 
 def test_files_of_long_ago_are_tidied_up(tmp_path: Path) -> None:
     board = FileBoard(tmp_path)
-    in_child(lambda: publish_one(board, 0.1, 3))
+    assert in_child(lambda: publish_one(board, 0.1, 3)) == 0
     (path,) = tmp_path.glob("*.json")
     os.utime(path, (0, 0))
     assert board.read() == []

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.contract.graphs import Clock, embed, episodes, ids
-from tests.unit.sqlite_graph.files import LEASE, in_child
+from tests.processes import in_child
+from tests.unit.sqlite_graph.files import LEASE
 from ww_core.models import Cluster, Run
 from ww_core.stores.embedded.graph import SqliteGraphStore, leftovers
 from ww_core.stores.embedded.graph.database import Database

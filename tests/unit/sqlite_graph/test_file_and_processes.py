@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 
 from tests.contract.graphs import episodes, ids
-from tests.unit.sqlite_graph.files import in_child, sql
+from tests.processes import in_child
+from tests.unit.sqlite_graph.files import sql
 from ww_core.errors import ConfigurationError, StoreUnavailable
 from ww_core.stores.embedded.graph import SqliteGraphStore
 from ww_core.stores.embedded.graph.database import Database

@@ -18,7 +18,9 @@ from ww_core.stores.ports.graph_records import (
     Fresh,
     Membership,
     Moved,
+    Place,
     Strength,
+    place_of,
 )
 from ww_core.stores.ports.vector_records import (
     BM25,
@@ -60,6 +62,7 @@ __all__ = [
     "Hit",
     "Membership",
     "Moved",
+    "Place",
     "Point",
     "PointChange",
     "Queue",
@@ -69,4 +72,5 @@ __all__ = [
     "Strength",
     "VectorStore",
     "Where",
+    "place_of",
 ]

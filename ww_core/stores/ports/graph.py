@@ -7,7 +7,17 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from ww_core.models import Counts, DeadLetter, Episode, Fold, Run, SessionInfo, State
-from ww_core.stores.ports.graph_records import AddResult, Claim, Dirty, DirtyRow, Fresh, Membership, Moved, Strength
+from ww_core.stores.ports.graph_records import (
+    AddResult,
+    Claim,
+    Dirty,
+    DirtyRow,
+    Fresh,
+    Membership,
+    Moved,
+    Place,
+    Strength,
+)
 from ww_core.stores.ports.where import Where
 
 
@@ -34,7 +44,7 @@ class GraphStore(Protocol):
         self,
         where: Where,
         *,
-        after: tuple[datetime, int, str] | None = None,
+        after: Place | None = None,
         limit: int = 500,
         newest_first: bool = False,
         states: Sequence[State] = (),
@@ -201,9 +211,7 @@ class GraphStore(Protocol):
     def folds(self, episode_ids: Sequence[str]) -> dict[str, Fold]:
         """Of each episode that others were folded into by the current run: it and they together."""
 
-    def unconsolidated(
-        self, session_id: str, *, limit: int, after: tuple[datetime, int, str] | None = None
-    ) -> list[Fresh]:
+    def unconsolidated(self, session_id: str, *, limit: int, after: Place | None = None) -> list[Fresh]:
         """Embedded episodes of the session that the current run has no membership for, in session order."""
 
     def count_unconsolidated(self, session_id: str | None = None) -> dict[str, int]:

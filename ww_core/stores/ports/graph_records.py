@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, StrEnum
+from typing import TypeAlias
 
 from ww_core.models import Episode, State
+
+Place: TypeAlias = tuple[datetime, int, str]
+"""Of an episode in the record's order: timestamp, position, id."""
 
 CONTEXT_NEIGHBOURS = 2
 """How many episodes on each side in the session's order an episode's context takes in."""
@@ -54,6 +58,12 @@ class Fresh:
     timestamp: datetime
     position: int
     stored_at: datetime
+
+
+def place_of(episode: Episode | Fresh) -> Place:
+    """Where a stored episode is."""
+    assert episode.timestamp is not None  # noqa: S101 - every stored episode has one
+    return episode.timestamp, episode.position, episode.episode_id
 
 
 @dataclass(frozen=True, slots=True)

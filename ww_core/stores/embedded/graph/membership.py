@@ -5,14 +5,13 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
 from ww_core.models import Fold
 from ww_core.stores.embedded.graph import labels
 from ww_core.stores.embedded.graph.leftovers import clear_idle_leftovers
 from ww_core.stores.embedded.graph.rows import EMBEDDED, VISIBLE, Part, as_list, session_key
-from ww_core.stores.ports import Fresh, Membership, Moved
+from ww_core.stores.ports import Fresh, Membership, Moved, Place
 from ww_core.stores.values import to_time, to_us
 
 # A row of a version that ended with the run being staged is still the one to compare with.
@@ -89,9 +88,7 @@ class Memberships(Part):
             rows = db.execute(_FOLDS, (as_list(episode_ids),))
             return {name: Fold(count, to_time(first), to_time(last)) for name, count, first, last in rows}
 
-    def unconsolidated(
-        self, session_id: str, *, limit: int, after: tuple[datetime, int, str] | None = None
-    ) -> list[Fresh]:
+    def unconsolidated(self, session_id: str, *, limit: int, after: Place | None = None) -> list[Fresh]:
         """See GraphStore."""
         clear_idle_leftovers(self._db, session_id)
         start = (to_us(after[0]), after[1], after[2]) if after is not None else (-(2**62), 0, "")

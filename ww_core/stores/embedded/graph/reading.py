@@ -6,13 +6,12 @@ import heapq
 import json
 import sqlite3
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from typing import Any
 
 from ww_core.models import Counts, Episode, SessionInfo, State, scalar_context
 from ww_core.stores.embedded.graph import order
 from ww_core.stores.embedded.graph.rows import DEAD, ERASED, STATES, Part, as_list, selecting, session_key, to_episode
-from ww_core.stores.ports import Where
+from ww_core.stores.ports import Place, Where, place_of
 from ww_core.stores.values import to_time, to_us
 
 MERGED_SESSIONS = 32
@@ -30,7 +29,7 @@ class Reading(Part):
         self,
         where: Where,
         *,
-        after: tuple[datetime, int, str] | None = None,
+        after: Place | None = None,
         limit: int = 500,
         newest_first: bool = False,
         states: Sequence[State] = (),
@@ -54,7 +53,7 @@ class Reading(Part):
             parts = [
                 _ordered(db, conditions + " AND e.session = ?", [*values, key], limit, newest_first) for key in sessions
             ]
-        return list(heapq.merge(*parts, key=_place, reverse=newest_first))[:limit]
+        return list(heapq.merge(*parts, key=place_of, reverse=newest_first))[:limit]
 
     def neighbours(self, episode_id: str, *, before: int, after: int) -> list[Episode]:
         """See GraphStore. Empty where there is no such episode."""
@@ -156,13 +155,8 @@ class Reading(Part):
         return None if since is None else max(0.0, (now - since) / 1_000_000)
 
 
-def _place(episode: Episode) -> tuple[datetime, int, str]:
-    assert episode.timestamp is not None  # noqa: S101 - a stored episode has one
-    return episode.timestamp, episode.position, episode.episode_id
-
-
 def _conditions(
-    where: Where, after: tuple[datetime, int, str] | None, newest_first: bool, states: Sequence[State]
+    where: Where, after: Place | None, newest_first: bool, states: Sequence[State]
 ) -> tuple[str, list[Any]]:
     parts: list[str] = []
     values: list[Any] = []
@@ -213,7 +207,7 @@ def _by_id(
     rows = db.execute(f"{query} WHERE e.at IS NOT NULL{conditions}", (ids, *values))
     found = (to_episode(row) for row in rows)
     fitting = [episode for episode in found if not where.sessions or episode.session_id in where.sessions]
-    return sorted(fitting, key=_place, reverse=newest_first)[:limit]
+    return sorted(fitting, key=place_of, reverse=newest_first)[:limit]
 
 
 def _quoted(text: str) -> str:

@@ -8,11 +8,11 @@ from typing import Any
 from uuid import uuid4
 
 from ww_core.errors import Busy, NotFound
-from ww_core.models import Run
+from ww_core.models import Run, attempt, of_attempt
 from ww_core.stores.embedded.graph import labels
 from ww_core.stores.embedded.graph.leftovers import clear_leftovers
 from ww_core.stores.embedded.graph.rows import Part, as_list, session_key
-from ww_core.stores.values import attempt, of_attempt, to_duration_us, to_time, to_time_or_none
+from ww_core.stores.values import to_duration_us, to_time, to_time_or_none
 
 RUN_COLUMNS = """SELECT r.run_id, t.session_id, r.status, r.seq, r.time_window, r.requested_at, r.started_at,
   r.finished_at, r.considered, r.sampled, r.assigned, r.noise, r.folded, r.seconds, r.error, r.progress,

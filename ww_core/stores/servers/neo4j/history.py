@@ -10,11 +10,11 @@ from __future__ import annotations
 from neo4j import Transaction
 
 from ww_core.errors import Busy, InvalidInput
-from ww_core.models import Run
+from ww_core.models import Run, attempt
 from ww_core.stores.servers.neo4j import labels, runs
 from ww_core.stores.servers.neo4j.leftovers import STEP, clear_leftovers, settle_fresh
 from ww_core.stores.servers.neo4j.rows import Part, usable, value
-from ww_core.stores.values import attempt, to_duration_us
+from ww_core.stores.values import to_duration_us
 
 RUN_RECORDS = 500
 """Runs of a session that stay listed; what they published is kept for fewer."""

@@ -8,13 +8,12 @@ version that brought it, ``to`` the first one that no longer sees it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
 from neo4j import Transaction
 
 from ww_core.models import Fold
-from ww_core.stores.ports import Fresh, Membership, Moved
+from ww_core.stores.ports import Fresh, Membership, Moved, Place
 from ww_core.stores.servers.neo4j import labels
 from ww_core.stores.servers.neo4j.leftovers import clear_idle_leftovers
 from ww_core.stores.servers.neo4j.rows import (
@@ -138,9 +137,7 @@ class Memberships(Part):
             for name, count, own, first, last in rows
         }
 
-    def unconsolidated(
-        self, session_id: str, *, limit: int, after: tuple[datetime, int, str] | None = None
-    ) -> list[Fresh]:
+    def unconsolidated(self, session_id: str, *, limit: int, after: Place | None = None) -> list[Fresh]:
         """See GraphStore."""
         clear_idle_leftovers(self._server, self._ns, session_id)
         place = "" if after is None else place_after(after)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
 from neo4j import Transaction
 
 from ww_core.models import Counts, Episode, SessionInfo, State, scalar_context
-from ww_core.stores.ports import Where
+from ww_core.stores.ports import Place, Where, place_of
 from ww_core.stores.servers.neo4j import queues
 from ww_core.stores.servers.neo4j.dirt import SIDE
 from ww_core.stores.servers.neo4j.outbox import FOR_EVER
@@ -79,7 +78,7 @@ class Reading(Part):
         self,
         where: Where,
         *,
-        after: tuple[datetime, int, str] | None = None,
+        after: Place | None = None,
         limit: int = 500,
         newest_first: bool = False,
         states: Sequence[State] = (),
@@ -128,7 +127,7 @@ class Reading(Part):
             return [episode for name in sessions for episode in read(tx, in_session, by_session, name)]
 
         found = self._server.read(work)
-        return sorted(found, key=_order, reverse=newest_first)[:limit]
+        return sorted(found, key=place_of, reverse=newest_first)[:limit]
 
     def neighbours(self, episode_id: str, *, before: int, after: int) -> list[Episode]:
         """See GraphStore. Empty where there is no such episode."""
@@ -136,7 +135,7 @@ class Reading(Part):
             return []
         parameters = {"ns": self._ns, "id": episode_id, "before": before, "after": after + 1}
         rows = self._server.read(lambda tx: list(tx.run(_NEIGHBOURS, parameters)))
-        return sorted(map(to_episode, rows), key=_order)
+        return sorted(map(to_episode, rows), key=place_of)
 
     def around(self, episode_ids: Sequence[str], *, reach: int) -> dict[str, tuple[str | None, ...]]:
         """See GraphStore."""
@@ -222,11 +221,6 @@ class Reading(Part):
             return None if since is None else max(0.0, (self._now(tx) - since) / 1_000_000)
 
         return self._server.read(work)
-
-
-def _order(episode: Episode) -> tuple[datetime, int, str]:
-    assert episode.timestamp is not None  # noqa: S101 - a stored episode has one
-    return episode.timestamp, episode.position, episode.episode_id
 
 
 def _bounds(where: Where, after: str | None, newest_first: bool) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from typing import Any
 from neo4j import Record, Transaction
 
 from ww_core.models import Episode, State
+from ww_core.stores.ports import Place
 from ww_core.stores.servers.neo4j.connection import Server
 from ww_core.stores.values import to_time, to_time_or_none, to_us
 
@@ -81,7 +82,7 @@ def to_place_of_time(at: int) -> str:
     return _digits(at, 0)[: _TIME_BITS // 6]
 
 
-def place_after(after: tuple[datetime, int, str]) -> str:
+def place_after(after: Place) -> str:
     return to_place(to_us(after[0]), after[1], after[2])
 
 

@@ -9,11 +9,11 @@ from uuid import uuid4
 from neo4j import Transaction
 
 from ww_core.errors import Busy, NotFound
-from ww_core.models import Run
+from ww_core.models import Run, attempt, of_attempt
 from ww_core.stores.servers.neo4j import labels
 from ww_core.stores.servers.neo4j.leftovers import clear_leftovers
 from ww_core.stores.servers.neo4j.rows import NOW, Part, usable, value
-from ww_core.stores.values import attempt, of_attempt, to_duration_us, to_time, to_time_or_none
+from ww_core.stores.values import to_duration_us, to_time, to_time_or_none
 
 LOCK_SESSION = """MATCH (s:Session {ns: $ns, id: $session}) SET s.lock = true
 RETURN s.current AS current, s.last_version AS last, s.oldest_version AS oldest"""

@@ -21,16 +21,18 @@ from ww_core.stores.tiers import TieredVectors
 class QdrantVectorStore(TieredVectors[models.Record]):
     """A VectorStore on the server that the settings name."""
 
+    _hot: QdrantCollection
+    _cold: QdrantCollection
+
     def __init__(self, settings: Settings) -> None:
         hot, cold = QdrantCollection(settings), QdrantCollection(settings, cold=True)
         super().__init__(hot, cold, archive_cold=settings.archive_cold, writing=nullcontext)
-        self._collections = (cold, hot)
 
     def drop(self) -> None:
-        """Remove both collections with everything in them."""
-        for each in self._collections:
-            each.drop()
-        self._there = False
+        """Remove both collections with everything in them; ``ensure`` makes them anew."""
+        self._cold.drop()
+        self._hot.drop()
+        self._there, self._fingerprint = False, None
 
 
 class QdrantCollection(Centroids, Moves):
