@@ -31,8 +31,8 @@ PATIENCE = 24
 """Intervals after which a session is consolidated however little is new: a day by default."""
 TIDYING_SECONDS = 10.0
 """For which a rollback waits for the run's own worker, which is about to let go of it."""
-INDEXED = 100_000
-"""Texts made findable in one go, a second or two: many enough that a large index is written page by page."""
+INDEXED = 50_000
+"""Texts made findable in one go, a second of work: so many that a page of a large index takes several of them."""
 HUGE = 50_000
 """New episodes from which a run takes long enough to let the others go first."""
 

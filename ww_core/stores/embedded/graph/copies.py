@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 
 from ww_core.stores.embedded.graph.database import Database
 from ww_core.stores.embedded.graph.rows import VISIBLE, Part, as_list, session_key
@@ -22,6 +23,7 @@ _PLACED = """SELECT m.from_version, m.seq, e.body, b.content FROM membership m
   CROSS JOIN episode e ON e.seq = m.seq CROSS JOIN body b ON b.body = e.body
   WHERE m.session = ? AND (m.from_version, m.seq) > (?, ?) AND m.from_version <= ?
   ORDER BY m.from_version, m.seq LIMIT ?"""
+_WRITE = "INSERT OR IGNORE INTO digest SELECT ?, ?, seq FROM episode WHERE seq = ? AND body = ?"
 _BODIES = "SELECT e.seq, e.body FROM json_each(?) j CROSS JOIN episode e ON e.seq = j.value"
 _TEXTS = """SELECT e.seq, b.content FROM json_each(?) j CROSS JOIN episode e ON e.seq = j.value
   CROSS JOIN body b ON b.body = e.body"""
@@ -61,7 +63,8 @@ class Copies(Part):
         session, current = known[0], known[3]
         more = len(placed) == limit
         end = placed[-1][:2] if more else (current, _END)
-        texts = sorted((digest(content), seq, body) for _, seq, body, content in placed)
+        texts = [(digest(content), seq, body) for _, seq, body, content in placed]
+        texts.sort(key=itemgetter(0))
         for start in range(0, len(texts), STEP):
             self._write(session, texts[start : start + STEP])
         with self._db.write() as db:
@@ -72,10 +75,12 @@ class Copies(Part):
     def _write(self, session: int, texts: Sequence[tuple[bytes, int, int]]) -> None:
         """``texts``: (digest, seq, body) as they were read a moment ago."""
         with self._db.write() as db:
+            if db.executemany(_WRITE, [(session, *text) for text in texts]).rowcount == len(texts):
+                return
+            # some were there already, or have another body by now, or none
             bodies = dict(db.execute(_BODIES, (as_list(seq for _, seq, _ in texts),)).fetchall())
-            rows = [(session, text, seq) for text, seq, body in texts if bodies[seq] == body]
             changed = as_list(seq for _, seq, body in texts if bodies[seq] != body)
-            rows += [(session, digest(content), seq) for seq, content in db.execute(_TEXTS, (changed,))]
+            rows = [(session, digest(content), seq) for seq, content in db.execute(_TEXTS, (changed,))]
             db.executemany("INSERT OR IGNORE INTO digest VALUES (?, ?, ?)", rows)
 
 
