@@ -87,7 +87,8 @@ class Copies(Part):
 def forget_session_texts(database: Database, session_id: str) -> None:
     """Leave no digest of a session that is about to be erased, in their order: a page takes many of them.
 
-    A session that lives on all the same is gone through anew."""
+    A session that lives on all the same is gone through anew.
+    """
     more = True
     while more:
         with database.write() as db:
