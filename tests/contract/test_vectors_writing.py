@@ -138,6 +138,38 @@ def test_change_of_each_payload_field(store: VectorStore) -> None:
     assert ids(store, Where(context={"k": "v"})) == set()
 
 
+def test_many_different_changes_of_which_most_are_so_already(store: VectorStore) -> None:
+    names = [f"n{i:02}" for i in range(40)]
+    made = [point(name, minutes=i, window=w, windows=2) for i, name in enumerate(names) for w in range(2)]
+    store.upsert(made)
+    store.change([PointChange(name, cells=("c1",), importance=0.5) for name in names[:30]])
+    store.change(
+        [
+            PointChange(
+                name,
+                timestamp=NOON + timedelta(minutes=i),
+                outcome="failure" if i == 7 else None,
+                context={"n": str(i)} if i % 20 == 3 else {},
+                importance=0.5,
+                cells=("c1",) if i < 35 else ("c2",),
+                archived=i >= 38,
+            )
+            for i, name in enumerate(names)
+        ]
+        + [PointChange("ghost", timestamp=NOON, cells=("c1",))]
+    )
+    assert ids(store, Where(cells=("c1",))) == set(names[:35])
+    assert ids(store, Where(cells=("c2",))) == set(names[35:38])
+    assert ids(store, Where(archived=True)) == set(names[38:])
+    assert ids(store, Where(outcomes=("failure",))) == {"n07"}
+    assert ids(store, Where(context={"n": "23"})) == {"n23"}
+    assert store.count(Where(cells=("c1", "c2"), archived=None)) == 80
+    assert store.generations(["ghost"]) == {}
+    moved = [PointChange(name, timestamp=NOON + timedelta(days=i), cells=("c3",)) for i, name in enumerate(names)]
+    store.change(moved)
+    assert ids(store, Where(since=NOON + timedelta(days=30), cells=("c3",), archived=None)) == set(names[30:])
+
+
 def test_change_never_makes_a_point(store: VectorStore) -> None:
     store.upsert([point("a")])
     store.change([PointChange("ghost", dense={CONTEXT: unit(1)}, cells=("c1",)), PointChange("a", cells=("c2",))])

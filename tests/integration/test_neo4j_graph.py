@@ -9,10 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from neo4j import GraphDatabase
 
+from tests.contract.graph_runs.runs import publish, put
 from tests.contract.graphs import claimed, clear, embed, episodes
 from tests.integration.neo4j_graphs import Open, cypher
 from ww_core.stores.ports import Dirty
-from ww_core.stores.servers.neo4j import Neo4jGraphStore, outbox
+from ww_core.stores.servers.neo4j import Neo4jGraphStore, copies, migrations, outbox
+from ww_core.stores.texts import digest
 
 
 class TestClaims:
@@ -96,3 +98,54 @@ def test_an_erased_text_is_in_no_property(open_graph: Open, location: str) -> No
     graph.tombstone(episode_ids=rows)
     assert cypher(location, query, text="text 0 of s") == [[0]]
     assert cypher(location, query, text="text 1 of s") == [[0]]
+
+
+def test_no_property_tells_what_an_erased_text_was(open_graph: Open, location: str) -> None:
+    graph = open_graph()
+    graph.add(episodes(2))
+    embed(graph)
+    publish(graph, [put("e00000", "c"), put("e00001", "c")])
+    query = "MATCH (n {ns: $ns}) WHERE any(key IN keys(n) WHERE n[key] = $text) RETURN count(n)"
+    text = digest("text 0 of s").hex()
+    assert cypher(location, query, text=text) == [[1]]
+    graph.update("e00000", content="other")
+    assert cypher(location, query, text=text) == [[0]]
+    text = digest("text 1 of s").hex()
+    assert cypher(location, query, text=text) == [[1]]
+    graph.tombstone(episode_ids=["e00001"])
+    assert cypher(location, query, text=text) == [[0]]
+
+
+def test_texts_placed_by_an_older_version_are_gone_through_in_steps(
+    open_graph: Open, location: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = open_graph()
+    graph.add(episodes(25))
+    embed(graph)
+    publish(graph, [put(f"e{i:05d}", "c") for i in range(20)])
+    cypher(location, "MATCH (e:Episode {ns: $ns}) REMOVE e.digest")
+    migration = migrations.scripts()[2][-1]
+    assert migration.startswith("MATCH")
+    cypher(location, migration.replace("WHERE", "WHERE s.ns = $ns AND"))
+    monkeypatch.setattr(copies, "STEP", 10)
+    texts = [digest(f"text {i} of s") for i in range(25)]
+    assert graph.copies("s", texts) == {}
+    assert graph.index_texts("s", limit=10)
+    assert len(graph.copies("s", texts)) == 10
+    assert not graph.index_texts("s", limit=1000)
+    assert graph.copies("s", texts) == {text: f"e{i:05d}" for i, text in enumerate(texts[:20])}
+    assert not graph.index_texts("s", limit=10)
+
+
+def test_the_plan_for_copies_reads_their_index_in_order(open_graph: Open, location: str) -> None:
+    open_graph().add(episodes(100))
+    uri, password, _ = location.split(" ")
+    with (
+        GraphDatabase.driver(uri, auth=("neo4j", password), notifications_min_severity="OFF") as driver,
+        driver.session() as session,
+    ):
+        plan = session.run(f"EXPLAIN {copies.COPIES}").consume().plan  # type: ignore[arg-type]
+    operators = list(_operators(plan))
+    names = [name for name, _ in operators]
+    assert not [name for name in names if name.startswith(("Sort", "Top", "PartialSort")) or name.endswith("Scan")]
+    assert [details for name, details in operators if name == "NodeIndexSeek" and "digest" in details]

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ww_core.models import Vector
+from ww_core.stores import texts as wording
 
 _EXACTING = re.compile(r"\d[\d.,:/-]*|\b(?:no|not|never|without|none|nor|cannot|\w+n't)\b")
 """In lower case."""
@@ -24,7 +25,7 @@ class Texts:
     """What n texts have to agree on with another to be its duplicate, as digests: 24 bytes a text."""
 
     whole: NDArray[np.uint64]
-    """(n, 2) of the text without regard to case and white space: equal ones are exact duplicates."""
+    """(n, 2) of the text (ww_core.stores.texts): equal ones are exact duplicates."""
     exacting: NDArray[np.uint64]
     """(n,) of its numbers and negations in order: vectors hardly see them, people do."""
 
@@ -33,10 +34,10 @@ class Texts:
         """The digests of texts."""
         whole, exacting = bytearray(), bytearray()
         for text in texts:
-            plain = " ".join(text.split()).casefold()
-            whole += _digest(plain, 16)
+            plain = wording.plain(text)
+            whole += wording.digest_of_plain(plain)
             found = _EXACTING.findall(plain)
-            exacting += _digest(" ".join(found), 8) if found else _NOTHING
+            exacting += _digest(" ".join(found)) if found else _NOTHING
         return cls(np.frombuffer(whole, np.uint64).reshape(-1, 2), np.frombuffer(exacting, np.uint64))
 
     @classmethod
@@ -53,6 +54,11 @@ class Texts:
 
     def __getitem__(self, rows: NDArray[np.int64]) -> Texts:
         return Texts(self.whole[rows], self.exacting[rows])
+
+    def keys(self) -> list[bytes]:
+        """``whole`` as graph stores know it."""
+        joined, size = self.whole.tobytes(), wording.SIZE
+        return [joined[start : start + size] for start in range(0, len(joined), size)]
 
     def first(self) -> NDArray[np.int64]:
         """(n,) for each text the first row with the same text: its own, where it is no copy."""
@@ -105,5 +111,5 @@ def _join(heads: NDArray[np.int64], later: NDArray[np.int64], earlier: NDArray[n
             heads[row] = other
 
 
-def _digest(text: str, size: int) -> bytes:
-    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=size).digest()
+def _digest(text: str) -> bytes:
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=len(_NOTHING)).digest()

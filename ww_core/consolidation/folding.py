@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +15,16 @@ from ww_core.stores.ports import CONTENT, GraphStore, Search, VectorStore, Where
 
 STORED_HITS = 4
 """Neighbours looked at for each new episode among all that is stored."""
+PAGE = 5000
+"""Texts whose copies are asked for at a time."""
 
 
 class Folding:
     """Finds the original of each duplicate of one run, never a duplicate itself.
 
-    A whole session is compared pair by pair. In a larger one exact copies are found among all new episodes, near ones
-    in the cell that each is nearest to: among those of one batch, and, while the new ones are few enough for the cap,
-    among what is stored.
+    A whole session is compared pair by pair. In a larger one exact copies are found among all new episodes and all that
+    is stored, near ones in the cell that each is nearest to: among those of one batch, and, while the new ones are few
+    enough for the cap, among what is stored.
     """
 
     def __init__(
@@ -34,7 +36,9 @@ class Folding:
         sample: Sample,
         *,
         whole: bool,
+        step: Callable[[], None],
     ) -> None:
+        """``step`` is called after each PAGE of texts."""
         self._graph = graph
         self._vectors = vectors
         self._threshold = settings.duplicate_threshold
@@ -44,17 +48,17 @@ class Folding:
         self._new = new
         self._ask_store = not whole and len(new) <= settings.consolidation_max_samples
         self._known: dict[bytes, str] = {}
-        """Episodes of the sample that are not new, by the digest of their text."""
+        """Originals stored before this run, by the digest of the texts that have copies among the new ones."""
         self._heads: dict[str, str] = {}
         """Of what was folded in this run."""
-        self._originals: set[str] = set()
-        """What they were folded into."""
         if not whole:
             self._first = new.texts.first()
-            known = [e for e, place in zip(sample.episodes, sample.place, strict=True) if place < 0]
-            for episode, text in zip(known, Texts.of(e.content for e in known).whole, strict=True):
-                if episode.duplicate_of is None:
-                    self._known.setdefault(text.tobytes(), episode.episode_id)
+            once = np.flatnonzero(self._first == np.arange(len(new)))
+            for start in range(0, len(once), PAGE):
+                self._known |= graph.copies(self._session, new.texts[once[start : start + PAGE]].keys())
+                step()
+        self._originals = set(self._known.values())
+        """What is folded into nothing, because something is folded into it."""
 
     def of_sample(self, cells: Sequence[str | None]) -> list[str | None]:
         """For each row of the sample, with its nearest cluster, the id of its original; None where it has none."""
@@ -76,10 +80,10 @@ class Folding:
         near = fold_within(_by_cell(cells), vectors, texts, threshold=self._threshold)
         ids = [self._new.ids[place] for place in places]
         stored = self._in_store(ids, vectors, cells, texts)
-        first, digests = self._first[places], texts.whole.tobytes()
+        first = self._first[places]
         result: list[str | None] = []
-        for row, episode_id in enumerate(ids):
-            head = self._known.get(digests[16 * row : 16 * row + 16]) or self._new.ids[first[row]]
+        for row, (episode_id, text) in enumerate(zip(ids, texts.keys(), strict=True)):
+            head = self._known.get(text) or self._new.ids[first[row]]
             if head == episode_id:
                 head = stored.get(row) or ids[near[row]]
             head = episode_id if episode_id in self._originals else self._heads.get(head, head)

@@ -116,7 +116,10 @@ class Pipeline:
         )
         inside = found.labels >= 0
         self._overall = radius(_distance(sample.vectors[inside], means, found.labels[inside]))
-        folding = Folding(self._graph, self._vectors, self._settings, new, sample, whole=whole)
+        with self._metrics.timer("consolidation.copies"):
+            folding = Folding(
+                self._graph, self._vectors, self._settings, new, sample, whole=whole, step=lambda: self._step(0.3)
+            )
         if whole:
             places = self._adopt_whole(groups, sample, found, means, matching)
         else:

@@ -126,6 +126,7 @@ class Restructure:
         groups, size = self._groups, self._settings.consolidation_batch_size
         was = Membership("", old, old, 0.0)
         for page in memberships(self._graph, groups.session_id, old, size=PAGE):
+            originals = {m.episode_id: m.duplicate_of for m in page}
             for start in range(0, len(page), size):
                 self._step()
                 stored = self._vectors.vectors([m.episode_id for m in page[start : start + size]])
@@ -138,5 +139,6 @@ class Restructure:
                 for item, place, distance in zip(stored, places, distances, strict=True):
                     name = groups.items[place].cluster_id
                     if name != old:
-                        moved.append(Membership(item.episode_id, name, name, float(distance)))
+                        original = originals[item.episode_id]
+                        moved.append(Membership(item.episode_id, name, name, float(distance), original))
                 self._sink.put(moved, {m.episode_id: was for m in moved})

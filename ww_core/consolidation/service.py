@@ -31,6 +31,8 @@ PATIENCE = 24
 """Intervals after which a session is consolidated however little is new: a day by default."""
 TIDYING_SECONDS = 10.0
 """For which a rollback waits for the run's own worker, which is about to let go of it."""
+INDEXED = 50_000
+"""Texts made findable in one go, a second of work: so many that a page of a large index takes several of them."""
 HUGE = 50_000
 """New episodes from which a run takes long enough to let the others go first."""
 
@@ -86,6 +88,8 @@ class Consolidator:
         stage = Stage(self._graph, self._vectors, run_id, token)
         try:
             routing.settle(self._graph, self._vectors, run.session_id, watch.held)
+            while self._graph.index_texts(run.session_id, limit=INDEXED):  # what a crash left, or an older version
+                watch.step(0.0)
             current = self._graph.current_run(run.session_id)
             outcome = self._pipeline(run, current, stage, watch.step).work()
             stage.flush()
@@ -233,6 +237,8 @@ class Consolidator:
         try:
             if stage.cells.write(self._graph, self._vectors, held):
                 routing.forget(self._graph, session, run.attempt)
+            while held() and self._graph.index_texts(session, limit=INDEXED):
+                pass
             if held():  # else another run may be about to be published: its centroids are none to keep yet
                 kept = self._graph.prune_runs(session, self._settings.consolidation_keep_runs)
                 self._vectors.drop_centroids(session, keep=kept)

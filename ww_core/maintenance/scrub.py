@@ -1,8 +1,9 @@
-"""Removing the last traces of erased points from the vector store's files, now and then rather than with every erasure.
+"""Removing the last traces of what was erased from the stores' files, now and then rather than with every erasure.
 
-A deleted point leaves numbers behind (its vectors, its id, digests of its session and context; never a text). Taking
-them away rewrites everything that lives, so an erasure only notes that it is due, and the sweep does it at most once
-an hour, for stores of a size that takes seconds.
+A deleted point leaves numbers behind (its vectors, its id, digests of its session and context; never a text), and so
+may, rarely, the digest of a text in the index that exact copies are found by. Taking them away rewrites everything that
+lives, so an erasure only notes that it is due, and the sweep does it at most once an hour, for stores of a size that
+takes seconds.
 """
 
 from __future__ import annotations
@@ -48,8 +49,9 @@ def scrub(graph: GraphStore, vectors: VectorStore, *, now: datetime) -> None:
     """Scrub at once, whatever the size (about 0.5 ms a point). Raises StoreUnavailable."""
     mark = graph.get_fact(ERASED)  # read first: what is erased meanwhile is for the next time
     vectors.scrub()
+    graph.scrub()
     graph.put_fact(SCRUBBED, json.dumps([mark, now.isoformat()]))
-    log.info("scrubbed the vectors", extra={"action": "scrub"})
+    log.info("scrubbed the stores", extra={"action": "scrub"})
 
 
 def _last(graph: GraphStore) -> tuple[str | None, datetime | None]:

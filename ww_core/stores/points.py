@@ -160,6 +160,27 @@ def by_payload(changes: Iterable[PointChange]) -> list[tuple[dict[str, Any], lis
     return [group for group in groups.values() if group[0]]
 
 
+def by_difference(
+    groups: Iterable[tuple[dict[str, Any], list[str]]], stored: Iterable[Mapping[str, Any] | None]
+) -> list[tuple[dict[str, Any], list[str]]]:
+    """Groups as ``by_payload`` makes them, without fields that the ``stored`` payloads of their points say already."""
+    wanted: dict[str, dict[str, Any]] = {}
+    for changed, episode_ids in groups:
+        for episode_id in episode_ids:
+            wanted.setdefault(episode_id, {}).update(changed)
+    differing: dict[str, set[str]] = {}
+    for payload in stored:
+        if payload and (new := wanted.get(payload[EPISODE])):
+            fields = differing.setdefault(payload[EPISODE], set())
+            fields.update(field for field, value in new.items() if payload.get(field) != value)
+    found: dict[str, tuple[dict[str, Any], list[str]]] = {}
+    for episode_id, fields in differing.items():
+        if fields:
+            left = {field: wanted[episode_id][field] for field in sorted(fields)}
+            found.setdefault(repr(left), (left, []))[1].append(episode_id)
+    return list(found.values())
+
+
 def centroid_payload(centroid: Centroid) -> dict[str, Any]:
     """Fields of its own, so that no filter on episodes ever meets a centroid."""
     return {

@@ -170,6 +170,10 @@ class GraphStore(Protocol):
 
     def finish_tombstones(self, episode_ids: Sequence[str]) -> None: ...
 
+    def scrub(self) -> None:
+        """Rewrite what may still hold digests of erased texts, where that is a file of ours. As dear as writing them
+        once more, so it goes with the vector store's (ww_core.maintenance.scrub)."""
+
     def unfinished_sessions(self, limit: int) -> list[str]:
         """Sessions erased whole whose centroids may still exist."""
 
@@ -213,6 +217,17 @@ class GraphStore(Protocol):
 
     def unconsolidated(self, session_id: str, *, limit: int, after: Place | None = None) -> list[Fresh]:
         """Embedded episodes of the session that the current run has no membership for, in session order."""
+
+    def copies(self, session_id: str, digests: Sequence[bytes]) -> dict[bytes, str]:
+        """Of each text (by ``ww_core.stores.texts.digest``) that the current run has placed in the session, archived
+        or not, what its copies are folded into: the original of the one that was stored first, else that one itself.
+
+        At a cost that does not depend on what is stored. Only what ``index_texts`` has gone through need be found.
+        """
+
+    def index_texts(self, session_id: str, *, limit: int) -> bool:
+        """Let ``copies`` find what the current run has placed and it does not find yet, about ``limit`` of them;
+        whether there may be more. Nothing of an erased or rewritten text stays findable."""
 
     def count_unconsolidated(self, session_id: str | None = None) -> dict[str, int]:
         """New episodes by session."""

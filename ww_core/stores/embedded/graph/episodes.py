@@ -11,6 +11,7 @@ from typing import Any
 from ww_core.errors import NotFound
 from ww_core.models import Episode, State
 from ww_core.stores.embedded.graph import dirt
+from ww_core.stores.embedded.graph.copies import forget_texts
 from ww_core.stores.embedded.graph.membership import forget_memberships
 from ww_core.stores.embedded.graph.rows import (
     DEAD,
@@ -98,13 +99,13 @@ class Episodes(Part):
         """See GraphStore. Content equal to what is stored changes nothing."""
         with self._db.write() as db:
             row = db.execute(
-                """SELECT e.seq, e.state, e.body, b.content, b.context FROM episode e JOIN body b ON b.body = e.body
-                  WHERE e.episode_id = ?""",
+                """SELECT e.seq, e.state, e.body, b.content, b.context, e.session
+                  FROM episode e JOIN body b ON b.body = e.body WHERE e.episode_id = ?""",
                 (episode_id,),
             ).fetchone()
             if row is None:
                 raise NotFound(f"no episode {episode_id!r}", hint="it was never stored, or was forgotten")
-            seq, state, body, old_content, old_context = row
+            seq, state, body, old_content, old_context, session = row
             new_content = old_content if content is None else content
             new_context = old_context if context is None else to_json(context)
             if (new_content, new_context) != (old_content, old_context):
@@ -121,6 +122,7 @@ class Episodes(Part):
             if any(value is not None for value in (timestamp, context, outcome, importance)):
                 dirt.mark(db, Dirty.PAYLOAD, [seq])
             if new_content != old_content:
+                forget_texts(db, [(session, seq, old_content)])
                 _reopen(db, seq, state, self._now())
             return to_episode(db.execute(_GET, (as_list([episode_id]),)).fetchone())
 

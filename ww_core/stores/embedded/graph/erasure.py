@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from ww_core.stores.embedded.graph import dirt, labels
+from ww_core.stores.embedded.graph.copies import forget_session_texts, forget_texts
 from ww_core.stores.embedded.graph.episodes import drop_letters, leave_fresh
 from ww_core.stores.embedded.graph.membership import forget_memberships
 from ww_core.stores.embedded.graph.rows import Part, as_list, empty_bodies, session_key
@@ -32,6 +33,8 @@ class Erasure(Part):
         """See GraphStore. In steps of some thousand episodes: a session of a million must not hold writers up."""
         with self._db.read() as db:
             seqs = _living(db, episode_ids, session_id)
+        if session_id is not None:
+            forget_session_texts(self._db, session_id)
         erased: list[str] = []
         memberships = 0
         for start in range(0, len(seqs), STEP):
@@ -65,6 +68,17 @@ class Erasure(Part):
                   (SELECT e.seq FROM json_each(?) j CROSS JOIN episode e ON e.episode_id = j.value)""",
                 (as_list(episode_ids),),
             )
+
+    def scrub(self) -> None:
+        """See GraphStore. Where SQLite divides a page of a table it may leave, about once in a thousand rows, a copy of
+        a row that moved on it; rows written in their order do not move."""
+        with self._db.write() as db:
+            db.execute("CREATE TEMP TABLE living AS SELECT * FROM digest")
+            db.execute("DELETE FROM digest")
+            db.execute("INSERT INTO digest SELECT * FROM temp.living ORDER BY session, digest, seq")
+            db.execute("DROP TABLE temp.living")
+            db.execute("INSERT OR REPLACE INTO counter VALUES (?, 1)", (_UNWIPED,))
+        self._wipe()
 
     def unfinished_sessions(self, limit: int) -> list[str]:
         """See GraphStore."""
@@ -114,10 +128,10 @@ def _leave(db: sqlite3.Connection, session_id: str) -> None:
 
 
 def _erase(db: sqlite3.Connection, candidates: Sequence[int]) -> tuple[list[str], int]:
-    query = """SELECT e.seq, e.episode_id, e.body FROM json_each(?) j CROSS JOIN episode e ON e.seq = j.value
-      WHERE e.at IS NOT NULL"""
+    query = """SELECT e.seq, e.episode_id, e.body, e.session, b.content FROM json_each(?) j
+      CROSS JOIN episode e ON e.seq = j.value CROSS JOIN body b ON b.body = e.body WHERE e.at IS NOT NULL"""
     rows = db.execute(query, (as_list(candidates),)).fetchall()
-    seqs = [seq for seq, _, _ in rows]
+    seqs = [seq for seq, *_ in rows]
     # a run that is under way has read the texts, and would publish labels made of them: it begins anew
     db.execute(_VOID_RUNS, (as_list(seqs),))
     labels.wipe_words(db, seqs)
@@ -127,7 +141,8 @@ def _erase(db: sqlite3.Connection, candidates: Sequence[int]) -> tuple[list[str]
     dirt.unmark(db, seqs)
     leave_fresh(db, seqs)
     drop_letters(db, seqs)
-    empty_bodies(db, [body for _, _, body in rows])
+    forget_texts(db, [(session, seq, content) for seq, _, _, session, content in rows])
+    empty_bodies(db, [body for _, _, body, _, _ in rows])
     keys = [(seq,) for seq in seqs]
     db.executemany(
         """UPDATE episode SET state = 4, lease = NULL, due_at = 0, batch = 0, at = NULL, position = 0, outcome = NULL,
@@ -136,4 +151,4 @@ def _erase(db: sqlite3.Connection, candidates: Sequence[int]) -> tuple[list[str]
     )
     db.executemany("INSERT OR IGNORE INTO unfinished VALUES (?)", keys)
     db.execute("INSERT OR REPLACE INTO counter VALUES (?, 1)", (_UNWIPED,))
-    return [name for _, name, _ in rows], memberships
+    return [name for _, name, *_ in rows], memberships

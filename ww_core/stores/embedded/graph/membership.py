@@ -9,6 +9,7 @@ from typing import Any
 
 from ww_core.models import Fold
 from ww_core.stores.embedded.graph import labels
+from ww_core.stores.embedded.graph.copies import fold_orphans
 from ww_core.stores.embedded.graph.leftovers import clear_idle_leftovers
 from ww_core.stores.embedded.graph.rows import EMBEDDED, VISIBLE, Part, as_list, session_key
 from ww_core.stores.ports import Fresh, Membership, Moved, Place
@@ -131,7 +132,7 @@ def forget_memberships(db: sqlite3.Connection, seqs: Sequence[int]) -> int:
     emptied = {(session, cluster) for session, cluster, _, _ in shrunk}
     for session, cluster in emptied:
         labels.drop_clusters(db, "session = ? AND cluster = ? AND size <= 0 AND change <> 'gone'", (session, cluster))
-    db.executemany("UPDATE membership SET duplicate_of = NULL WHERE duplicate_of = ?", [(seq,) for seq in seqs])
+    fold_orphans(db, seqs)
     db.executemany("UPDATE cluster SET medoid = NULL WHERE medoid = ?", [(seq,) for seq in seqs])
     return sum(row[5] for row in rows)
 

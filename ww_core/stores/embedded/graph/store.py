@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ww_core.stores.embedded.graph.copies import Copies
 from ww_core.stores.embedded.graph.database import Database
 from ww_core.stores.embedded.graph.dirt import Dirt
 from ww_core.stores.embedded.graph.episodes import Episodes
@@ -19,7 +20,7 @@ from ww_core.stores.embedded.graph.runs import Runs
 from ww_core.stores.embedded.graph.strength import Strengths
 
 
-class SqliteGraphStore(Episodes, Reading, Outbox, Dirt, Strengths, Erasure, Runs, Memberships, History, Facts):
+class SqliteGraphStore(Episodes, Reading, Outbox, Dirt, Strengths, Erasure, Runs, Memberships, Copies, History, Facts):
     """Implements ``GraphStore`` on the file ``path``, which is created on first use with its directory.
 
     Safe with any number of threads and processes, and after fork. ``clock`` gives the time of leases, delays and

@@ -19,6 +19,8 @@ from ww_core.stores.ports import CONTENT, Hit, Point, PointChange, Search, Spars
 
 READ_AND_RELEASED = 50_000
 """Vectors read (of 384 numbers: 77 MB) from which their pages are let go of."""
+SINGLY = 8
+"""Different payloads from which it pays to look at what is there before they are set one by one."""
 MOST = 0.5
 """Share of the points above which a condition is applied to what was found instead of before."""
 MARGIN = 16
@@ -84,9 +86,19 @@ class Shard(Centroids, Moves):
             if vectors:
                 shard.update(edge.UpdateOperation.update_vectors(vectors))
             # By filter: looking the points up first costs as much as changing them.
-            for changed, episode_ids in p.by_payload(changes):
+            groups = p.by_payload(changes)
+            if len(groups) >= SINGLY:
+                groups = self._differing(groups)
+            for changed, episode_ids in groups:
                 which = engine.any_of(p.EPISODE, episode_ids)
                 shard.update(edge.UpdateOperation.set_payload_by_filter(which, changed))
+
+    def _differing(self, groups: list[tuple[dict[str, Any], list[str]]]) -> list[tuple[dict[str, Any], list[str]]]:
+        """What of the groups is not so already: the engine sets one payload at a time, and where much changes at once
+        (a run taken back, a month archived) it is mostly one field of many, with few values."""
+        episode_ids = list(dict.fromkeys(episode_id for _, ids in groups for episode_id in ids))
+        fields = sorted({p.EPISODE, *(field for changed, _ in groups for field in changed)})
+        return p.by_difference(groups, (record.payload for record in self._scroll(episode_ids, fields, False)))
 
     def delete(self, episode_ids: Sequence[str]) -> int:
         if not episode_ids or self._readable() is None:

@@ -14,7 +14,7 @@ from neo4j import Transaction
 
 from ww_core.models import Fold
 from ww_core.stores.ports import Fresh, Membership, Moved, Place
-from ww_core.stores.servers.neo4j import labels
+from ww_core.stores.servers.neo4j import copies, labels
 from ww_core.stores.servers.neo4j.leftovers import clear_idle_leftovers
 from ww_core.stores.servers.neo4j.rows import (
     CLUSTER_OF,
@@ -32,7 +32,8 @@ _HELD = """MATCH (r:Run {ns: $ns, id: $run}) SET r.lock = true
 WITH r WHERE r.token = $token AND r.status = 'running'
 MATCH (s:Session {ns: $ns, id: r.session}) RETURN r.session, r.version, s.current"""
 _LOCK = """UNWIND $ids AS id MATCH (e:Episode {ns: $ns, id: id}) SET e.lock = true
-WITH e WHERE e.state = 'embedded' AND e.session = $session RETURN e.id"""
+WITH e WHERE e.state = 'embedded' AND e.session = $session
+RETURN e.id, CASE WHEN e.digest IS NULL THEN e.content END"""
 # A row of a version that ended with the run being staged is still the one to compare with.
 _STANDING = f"""UNWIND $ids AS id MATCH (e:Episode {{ns: $ns, id: id}})-[m:MEMBER_OF|NEAR]->(c)
 WHERE m.from = $version OR m.from <= $current AND (m.to IS NULL OR m.to > $current)
@@ -81,8 +82,8 @@ RETURN e.session, count(e)"""
 _PLACES = f"""UNWIND $ids AS id MATCH (e:Episode {{ns: $ns, id: id}})-[m:MEMBER_OF|NEAR]->(c)
 MATCH (s:Session {{ns: $ns, id: e.session}})
 RETURN {CLUSTER_OF}, m.from, m.to, {VISIBLE}"""
-_FORGET = """UNWIND $ids AS id MATCH (e:Episode {ns: $ns, id: id})
-OPTIONAL MATCH (e)-[m:MEMBER_OF|NEAR|DUPLICATE_OF]->() DELETE m
+_FORGET = """UNWIND $ids AS id MATCH (e:Episode {ns: $ns, id: id}) SET e.digest = null
+WITH e OPTIONAL MATCH (e)-[m:MEMBER_OF|NEAR|DUPLICATE_OF]->() DELETE m
 WITH DISTINCT e OPTIONAL MATCH (e)<-[d:DUPLICATE_OF]-() DELETE d"""
 
 
@@ -159,10 +160,12 @@ class Memberships(Part):
 def forget_memberships(tx: Transaction, ns: str, ids: Sequence[str]) -> int:
     """Remove episodes from every run, kept ones too; how many of the places were visible.
 
-    The clusters they were in shrink; those that become empty go.
+    The clusters they were in shrink; those that become empty go. So does the digest of their text.
     """
     places = [tuple(row) for row in tx.run(_PLACES, ns=ns, ids=sorted(ids))]
+    orphans = copies.orphans(tx, ns, set(ids))
     tx.run(_FORGET, ns=ns, ids=sorted(ids)).consume()
+    copies.fold(tx, ns, orphans)
     labels.shrink(tx, ns, [(cluster, begun, end) for cluster, begun, end, _ in places if cluster is not None])
     labels.drop_medoids(tx, ns, ids)
     return sum(visible for _, _, _, visible in places)
@@ -172,7 +175,9 @@ def _stage(
     tx: Transaction, ns: str, wanted: dict[str, Membership], *, session: str, version: int, current: int
 ) -> None:
     named = usable(wanted)
-    alive = [row[0] for row in tx.run(_LOCK, ns=ns, ids=named, session=session)]
+    locked = [tuple(row) for row in tx.run(_LOCK, ns=ns, ids=named, session=session)]
+    alive = [name for name, _ in locked]
+    copies.write_digests(tx, ns, [row for row in locked if row[1] is not None])
     originals = _originals(tx, ns, {m.duplicate_of for m in wanted.values() if m.duplicate_of is not None})
     before: dict[str, tuple[Any, ...]] = {}
     ended: set[str] = set()

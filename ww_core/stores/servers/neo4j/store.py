@@ -7,6 +7,7 @@ from datetime import datetime
 
 from ww_core.config import Settings
 from ww_core.stores.servers.neo4j.connection import Server
+from ww_core.stores.servers.neo4j.copies import Copies
 from ww_core.stores.servers.neo4j.dirt import Dirt
 from ww_core.stores.servers.neo4j.episodes import Episodes
 from ww_core.stores.servers.neo4j.erasure import Erasure
@@ -19,7 +20,7 @@ from ww_core.stores.servers.neo4j.runs import Runs
 from ww_core.stores.servers.neo4j.strength import Strengths
 
 
-class Neo4jGraphStore(Episodes, Reading, Outbox, Dirt, Strengths, Erasure, Runs, Memberships, History, Facts):
+class Neo4jGraphStore(Episodes, Reading, Outbox, Dirt, Strengths, Erasure, Runs, Memberships, Copies, History, Facts):
     """Implements ``GraphStore`` on the server that ``settings`` names (``neo4j_uri`` and what goes with it), in the
     namespace of the settings: deployments with different namespaces share a database without seeing each other.
 
