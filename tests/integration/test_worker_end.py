@@ -24,16 +24,21 @@ TEXTS = [f"{i} " + "some longer text about the sea. " * 30 for i in range(600)]
 
 STUBBORN = """
 import os, signal, time
+from celery.signals import task_prerun
 from ww_core.embedding import service
 from ww_workers import ending
 
 ending.SOFT_SHUTDOWN_SECONDS, ending.FORCE_SECONDS = 2, 3.0
 
 def embed_windows(self, texts):
-    if os.environ["DEAF"]:  # as in the middle of a long calculation
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGQUIT})
     while True:
         time.sleep(1)
+
+@task_prerun.connect(weak=False)
+def deafen(**_):
+    if os.environ["DEAF"]:  # as in the middle of a long calculation
+        for number in (signal.SIGTERM, signal.SIGQUIT):
+            signal.signal(number, signal.SIG_IGN)
 
 service.EmbeddingService.embed_windows = embed_windows
 """
