@@ -10,11 +10,12 @@ from celery.signals import after_setup_logger
 
 from ww_core.config import Settings
 from ww_core.observability.logs import configure
-from ww_workers import discretion, lifecycle, visibility
+from ww_workers import discretion, ending, lifecycle, visibility
 
 app = Celery("ww", set_as_current=False, include=["ww_workers.tasks"])
 app.config_from_object("ww_workers.configuration")
 discretion.install()
+ending.install(app)
 lifecycle.install()
 visibility.install()
 

@@ -107,8 +107,8 @@ class Jobs:
         should_yield: Callable[[], bool] = never,
         on_progress: Callable[[DrainReport], None] | None = None,
     ) -> DrainReport:
-        """Embed what is pending, then refresh what is stale; rings where time ran out before the work did, and where
-        rows are free again that a process held when it died."""
+        """Embed what is pending, then refresh what is stale; rings where time ran out before the work did, where it was
+        told to stop and others have to go on, and where rows are free again that a process held when it died."""
         clock = self._drain.clock
         started = clock()
 
@@ -130,7 +130,7 @@ class Jobs:
         if not report.more and not report.outage and left > 0 and not should_stop():
             refreshed = self._refresh.run(max_seconds=left, should_stop=should_stop, should_yield=should_yield)
             stale = refreshed.more
-        if (report.more or stale) and not should_stop():
+        if report.more or stale:
             self.bells.embed()
         return report
 

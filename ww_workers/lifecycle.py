@@ -1,4 +1,4 @@
-"""What a worker does besides tasks: checks at start, a warm model in every child, sweeps, and a word to stop in time.
+"""What a worker does besides tasks: checks at start, a warm model in every child, and sweeps.
 
 The parent process of a worker opens no store: a child may own the vectors, a parent never does.
 """
@@ -8,8 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import random
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from celery import signals
@@ -17,7 +15,7 @@ from celery import signals
 from ww_core.config import Settings
 from ww_core.errors import WorldWeaverError
 from ww_core.stores.ports import Queue
-from ww_workers import process
+from ww_workers import ending, process
 from ww_workers.scrape import serve
 from ww_workers.settings import BEAT_HEADER, RENEWAL_SECONDS, SWEEP_SECONDS, VISIBILITY_SECONDS
 
@@ -27,9 +25,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 QUEUES_VARIABLE = "WW_WORKER_QUEUES"
-STOP_VARIABLE = "WW_WORKER_STOP"
 CHILDREN_VARIABLE = "WW_WORKER_CHILDREN"
-"""These are set by the parent for its children, however they are started."""
+"""Set by the parent for its children, however they are started."""
 SWEEPING_QUEUES = (Queue.MAINTAIN, Queue.EMBED, Queue.CONSOLIDATE, Queue.QUERY)
 """A worker sweeps on the first of these that it consumes: recovery needs no particular pool, and queries wait last."""
 
@@ -38,15 +35,12 @@ FIRST_TICK_EXPIRES_SECONDS = 300
 EMBEDDING_NICE = 10
 """How much less urgent than anything else children that only embed are: a query, or a store, is done in between."""
 
-_parent: int | None = None
-
 
 def install() -> None:
     """Do all this in every worker of this process."""
     signals.beat_init.connect(_first_tick, weak=False, dispatch_uid="ww-first-tick")
     signals.celeryd_after_setup.connect(_set_up, weak=False, dispatch_uid="ww-set-up")
     signals.worker_ready.connect(_ready, weak=False, dispatch_uid="ww-ready")
-    signals.worker_shutting_down.connect(_stop, weak=False, dispatch_uid="ww-stop")
     signals.worker_process_init.connect(_enter_child, weak=False, dispatch_uid="ww-enter")
     signals.worker_process_shutdown.connect(_leave_child, weak=False, dispatch_uid="ww-leave")
 
@@ -57,35 +51,16 @@ def consumed() -> frozenset[Queue]:
     return frozenset(queue for queue in Queue if queue.value in names)
 
 
-def stopping() -> bool:
-    """Whether the worker shuts down, or its parent is gone: finish the step under way and give the rest back."""
-    path = os.environ.get(STOP_VARIABLE)
-    if path is not None and os.path.exists(path):
-        return True
-    return _parent is not None and os.getppid() != _parent
-
-
 # -- in the parent
 
 
 def _set_up(sender: str, instance: Any, **_: object) -> None:
     os.environ[QUEUES_VARIABLE] = ",".join(instance.app.amqp.queues.consume_from)
     os.environ[CHILDREN_VARIABLE] = str(instance.concurrency)
-    stop = Path(tempfile.mkdtemp(prefix="ww-worker-")) / "stop"
-    os.environ[STOP_VARIABLE] = str(stop)
-    # SIGTERM as SIGQUIT waits first and sends its signal afterwards: children would learn of it too late
-    wait = getattr(instance, "wait_for_soft_shutdown", None)
-    if wait is not None:
-
-        def stop_and_wait() -> None:
-            stop.touch()
-            wait()
-
-        instance.wait_for_soft_shutdown = stop_and_wait
 
 
 def _ready(sender: Any, **_: object) -> None:
-    for line in problems(Settings(), os.environ):
+    for line in problems(Settings()):
         log.warning("%s", line, extra={"action": "worker.check"})
     serve(Settings())
     timer = getattr(sender, "timer", None)
@@ -123,21 +98,11 @@ def _first_tick(sender: Any, **_: object) -> None:
         log.warning("beat could not ring at its start: %s", error, extra={"action": "beat.first_tick"})
 
 
-def _stop(**_: object) -> None:
-    path = os.environ.get(STOP_VARIABLE)
-    if path is not None and Path(path).parent.is_dir():
-        Path(path).touch()
-
-
-def problems(settings: Settings, environ: os._Environ[str] | dict[str, str]) -> list[str]:
+def problems(settings: Settings) -> list[str]:
     """What is wrong with how this worker was started, one line each."""
     found = []
     if settings.redis_url is None:
         found.append("redis_url is not set: this worker has no broker (set T4DM_REDIS_URL)")
-    if environ.get("REMAP_SIGTERM") != "SIGQUIT":
-        found.append(
-            "REMAP_SIGTERM=SIGQUIT is not in the environment: SIGTERM waits for tasks without a bound (use ww worker)"
-        )
     if RENEWAL_SECONDS * 2 > VISIBILITY_SECONDS:
         found.append("messages are renewed too seldom for the visibility timeout")
     return found
@@ -147,8 +112,7 @@ def problems(settings: Settings, environ: os._Environ[str] | dict[str, str]) -> 
 
 
 def _enter_child(**_: object) -> None:
-    global _parent
-    _parent = os.getppid()
+    ending.enter_child()
     queues = consumed()
     _share_cores(queues)
     if Queue.EMBED in queues and Queue.QUERY not in queues:
@@ -162,6 +126,8 @@ def _enter_child(**_: object) -> None:
         work.deployment.graph.ping()
         if queues & {Queue.EMBED, Queue.CONSOLIDATE}:
             work.take_over()  # before the model is loaded: a sibling that is idle has it already
+        if ending.stopping():
+            return
         if Queue.EMBED in queues:
             work.warm()
         elif Queue.QUERY in queues:

@@ -44,9 +44,13 @@ def restore(replacement: Jobs) -> None:
 
 
 def close() -> None:
-    """Close the stores of this process."""
+    """Send what was rung, and close the stores of this process."""
     found, _process.jobs = _process.jobs, None
-    if found is not None and _process.pid == os.getpid() and found.deployment.release():
+    if found is None or _process.pid != os.getpid():
+        return
+    if found.deployment.settings.redis_url is not None:
+        found.deployment.doorbell.close()
+    if found.deployment.release():
         found.deployment.close()
 
 

@@ -19,7 +19,7 @@ SOCKET_SECONDS = 5
 """Bound of one broker call of a worker; applications ring with 1 s (see doorbell)."""
 SWEEP_SECONDS = 30
 SOFT_SHUTDOWN_SECONDS = 20
-"""A drain works for at most 15 s at a time, so this ends it without a loss."""
+"""How long tasks may take to end once they are told; a drain takes a second or two (see ending)."""
 HARD_LIMIT_SECONDS = 120
 """Of a task that works for 15 s and then rings again; the soft limit comes 30 s earlier."""
 VERIFY_LIMIT_SECONDS = 6 * 3600

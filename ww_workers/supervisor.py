@@ -20,7 +20,7 @@ LONGEST_PAUSE = 30.0
 HEALTHY_SECONDS = 60.0
 """A child that lived this long starts again at once when it dies."""
 STOP_SECONDS = 40.0
-"""Longer than a worker's soft shutdown (20 s): what is in flight is finished or handed back."""
+"""Longer than the 25 s within which a worker ends, whatever its tasks do."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 from celery import Task
+from celery.exceptions import Reject
 
 from ww_core.errors import InvalidInput, WorldWeaverError
 from ww_core.ingest import validate
 from ww_core.stores.ports import Queue
-from ww_workers import lifecycle
 from ww_workers.app import app
+from ww_workers.ending import stopping
 from ww_workers.process import jobs
 from ww_workers.progress import Progress
 from ww_workers.settings import BEAT_HEADER, BEAT_TICK
@@ -60,7 +61,7 @@ def embed_pending() -> None:
         flag = embed_flag(work.deployment.settings)
         flag.clear()
         flag.close()
-    work.embed_pending(should_stop=lifecycle.stopping)
+    work.embed_pending(should_stop=stopping)
 
 
 @app.task(name="ww.embed_query", base=Work, ignore_result=False, resultrepr_maxsize=40)
@@ -89,7 +90,7 @@ def consolidate(self: Any, session_id: Any = None, dry_run: bool = False, run_id
         session_id,
         dry_run=dry_run,
         run_id=run_id,
-        should_stop=lifecycle.stopping,
+        should_stop=stopping,
         on_progress=None if self.request.is_eager else Progress(self),
     )
     return run_json(run)
@@ -107,13 +108,13 @@ def sweep(self: Any) -> None:
     work = jobs()
     if self.request.get(BEAT_HEADER) or (self.request.headers or {}).get(BEAT_HEADER):
         work.deployment.graph.put_fact(BEAT_TICK, work.deployment.clock().isoformat())
-    work.sweep(should_stop=lifecycle.stopping)
+    work.sweep(should_stop=stopping)
 
 
 @app.task(name="ww.decay", base=Work, ignore_result=True)
 def decay() -> None:
     """Archive what has faded."""
-    jobs().decay(should_stop=lifecycle.stopping)
+    jobs().decay(should_stop=stopping)
 
 
 @app.task(name="ww.alerts", base=Work, ignore_result=True)
@@ -124,5 +125,11 @@ def alerts() -> None:
 
 @app.task(name="ww.verify", base=Work, ignore_result=False)
 def verify() -> dict[str, Any]:
-    """Compare the record with the vectors."""
-    return verification_json(jobs().verify())
+    """Compare the record with the vectors; a worker that ends leaves it to another, from the beginning."""
+
+    def leave() -> bool:
+        if stopping():
+            raise Reject("this worker ends", requeue=True)
+        return False
+
+    return verification_json(jobs().verify(should_stop=leave))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -50,7 +52,9 @@ class GraphAddress:
 def neo4j_settings(location: str, **changes: object) -> Settings:
     """``location``: URI, password and namespace, each behind a blank."""
     uri, password, namespace = location.split(" ")
-    values = {"neo4j_uri": uri, "neo4j_password": password, "namespace": namespace, **changes}
+    data_dir = Path(os.environ.get("WW_TEST_RUN", tempfile.gettempdir())) / "data"  # of the run, and removed with it
+    given = {"neo4j_uri": uri, "neo4j_password": password, "namespace": namespace, "data_dir": data_dir}
+    values = {**given, **changes}
     return Settings(**values)  # type: ignore[arg-type]
 
 

@@ -24,15 +24,26 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 TOPICS = ["nightly backup", "open invoice", "coffee machine", "failing test", "holiday request", "slow query"]
 
 
+def new_namespace() -> str:
+    """For a graph on a server that nobody has used before."""
+    return f"t{uuid4().hex[:12]}"
+
+
 class World:
     """Both stores and a consolidator on them."""
 
     def __init__(
-        self, directory: Path, *, dimension: int = 64, neo4j: tuple[str, str] | None = None, **settings: Any
+        self,
+        directory: Path,
+        *,
+        dimension: int = 64,
+        neo4j: tuple[str, str] | None = None,
+        namespace: str | None = None,
+        **settings: Any,
     ) -> None:
         self.settings = Settings(data_dir=directory, **settings)
         self.now = START
-        self.address = None if neo4j is None else f"{neo4j[0]} {neo4j[1]} t{uuid4().hex[:12]}"
+        self.address = None if neo4j is None else f"{neo4j[0]} {neo4j[1]} {namespace or new_namespace()}"
         """URI, password and namespace of the graph on a server."""
         self.graph: GraphStore = (
             SqliteGraphStore(directory / "graph.sqlite3", clock=lambda: self.now)

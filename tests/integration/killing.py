@@ -1,7 +1,9 @@
 """Kills a process at every durable write of a consolidation, a rollback or a decay, and says what is left each time.
 
-Run as ``python -m tests.integration.killing WORK DIRECTORY``; prints JSON. The process itself opens no store: every
-step happens in a child of its own, which is cheap because the modules are loaded before.
+Run as ``python -m tests.integration.killing WORK DIRECTORY [URI PASSWORD]``; prints JSON. With the last two the graph
+is on that Neo4j server, and of equal writes only the first is a step: on embedded stores, which are quick, all are. The
+process itself opens no store but to copy one: every step happens in a child of its own, which is cheap because the
+modules are loaded before.
 """
 
 from __future__ import annotations
@@ -16,13 +18,15 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tests.integration.consolidating import SESSION, START, World
+from tests.integration.consolidating import SESSION, START, World, new_namespace
+from tests.integration.neo4j_graphs import copied
 from tests.integration.observing import observed
 from tests.unit.consolidation.blobs import blobs
 from ww_core.maintenance.fading import fade
@@ -32,6 +36,7 @@ from ww_core.models import Vector
 from ww_core.stores.embedded.graph.database import Database
 from ww_core.stores.embedded.vectors.shard import Shard
 from ww_core.stores.ports import Dirty
+from ww_core.stores.servers.neo4j.connection import Server
 
 TOPICS = ["nightly backup", "open invoice", "coffee machine", "failing test"]
 SMALL = {"consolidation_batch_size": 40, "consolidation_keep_runs": 2}
@@ -45,32 +50,43 @@ class Steps:
 
     def __init__(self, fatal: int) -> None:
         self._fatal = fatal
-        self.taken = 0
-        commit, writable = Database.write, Shard._writable
+        self.kinds: list[str] = []
+        """What was written at each step."""
+        commit, on_server, writable = Database.write, Server.write, Shard._writable
 
         @contextmanager
         def write(database: Database) -> Iterator[sqlite3.Connection]:
             with commit(database) as connection:
                 yield connection
-                self.step()
+                self.step("graph")
+
+        def write_to_server(server: Server, work: Callable[[Any], Any], **how: bool) -> Any:
+            def stepping(transaction: Any) -> Any:
+                answer = work(transaction)
+                if not work.__qualname__.startswith("Runs.extend_run"):  # that is a matter of time
+                    self.step(work.__qualname__)
+                return answer
+
+            return on_server(server, stepping, **how)
 
         Database.write = write
+        Server.write = write_to_server
         Shard._writable = lambda shard: _Watched(writable(shard), self.step)
 
-    def step(self) -> None:
-        self.taken += 1
-        if self.taken == self._fatal:
+    def step(self, kind: str) -> None:
+        self.kinds.append(kind)
+        if len(self.kinds) == self._fatal:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
 class _Watched:
     """A shard whose updates are steps."""
 
-    def __init__(self, shard: Any, step: Callable[[], None]) -> None:
+    def __init__(self, shard: Any, step: Callable[[str], None]) -> None:
         self._shard, self._step = shard, step
 
     def update(self, operation: Any) -> Any:
-        self._step()
+        self._step("vectors")
         return self._shard.update(operation)
 
     def __getattr__(self, name: str) -> Any:
@@ -86,15 +102,30 @@ def rows_and_texts() -> tuple[Vector, list[str]]:
     return np.vstack([rows, rows[:3]]), [*texts, *texts[:3]]
 
 
-def opened(directory: Path) -> World:
-    world = World(directory, **SMALL)
-    world.now = START + HOUR
-    return world
+@dataclass(frozen=True)
+class Place:
+    """Where the stores of a world are: a directory, and the namespace of a server where the graph is on one."""
+
+    directory: Path
+    server: tuple[str, str] | None = None
+    namespace: str = ""
+
+    def open(self) -> World:
+        world = World(self.directory, neo4j=self.server, namespace=self.namespace, **SMALL)
+        world.now = START + HOUR
+        return world
+
+    def copy(self, directory: Path) -> Place:
+        shutil.rmtree(directory, ignore_errors=True)
+        subprocess.run(["cp", "-r", "--sparse=always", str(self.directory), str(directory)], check=True)
+        if self.server is None:
+            return Place(directory)
+        return Place(directory, self.server, copied(" ".join([*self.server, self.namespace]), new_namespace()))
 
 
-def prepare(directory: Path, work: str) -> None:
+def prepare(place: Place, work: str) -> None:
     """A session whose first run was published, with more to consolidate, to take back, or to archive."""
-    world = opened(directory)
+    world = place.open()
     rows, texts = rows_and_texts()
     world.store(texts[:80], rows[:80])
     world.consolidate()
@@ -137,16 +168,18 @@ def look(world: World) -> dict[str, str]:
     return seen
 
 
-def attempt(work: str, directory: Path, fatal: int) -> None:
-    world = opened(directory)
-    Steps(fatal)
+def attempt(work: str, place: Place, fatal: int) -> list[str]:
+    """The kinds of all steps, where none of them was fatal."""
+    world = place.open()
+    steps = Steps(fatal)
     do(work, world)
     world.close()
+    return steps.kinds
 
 
-def look_and_mend(work: str, directory: Path) -> list[dict[str, str]]:
+def look_and_mend(work: str, place: Place) -> list[dict[str, str]]:
     """What a kill left, and what the next attempt makes of it when the dead worker's lease has run out."""
-    world = opened(directory)
+    world = place.open()
     left = look(world)
     world.now += HOUR
     do(work, world)
@@ -177,28 +210,35 @@ def in_child(work: Callable[[], Any], answer: Path) -> tuple[bool, Any]:
     return killed, None if killed else json.loads(answer.read_text())
 
 
-def killed_at_every_step(work: str, directory: Path) -> dict[str, Any]:
+def killed_at_every_step(work: str, directory: Path, server: tuple[str, str] | None) -> dict[str, Any]:
     """``before`` and ``after`` the work, what each kill ``left``, and what the next attempt ``mended``."""
-    start, here, answer = directory / "start", directory / "here", directory / "answer"
-    start.mkdir()
-    in_child(lambda: prepare(start, work), answer)
+    start = Place(directory / "start", server, new_namespace())
+    here, answer = directory / "here", directory / "answer"
+    start.directory.mkdir()
 
-    def with_copy(work: Callable[[], Any]) -> tuple[bool, Any]:
-        shutil.rmtree(here, ignore_errors=True)
-        subprocess.run(["cp", "-r", "--sparse=always", str(start), str(here)], check=True)
-        return in_child(work, answer)
+    def child(work: Callable[[], Any]) -> Any:
+        killed, found = in_child(work, answer)
+        assert not killed, "nobody was to kill it"
+        return found
 
-    _, (before, after) = with_copy(lambda: look_and_mend(work, here))
+    child(lambda: prepare(start, work))
+    whole = start.copy(here)
+    before, after = child(lambda: look_and_mend(work, whole))
+    again = start.copy(here)
+    kinds = child(lambda: attempt(work, again, 0))
     left, mended = [], []
-    for fatal in range(1, 1000):
-        killed, _ = with_copy(lambda fatal=fatal: attempt(work, here, fatal))
-        if not killed:
-            return {"before": before, "after": after, "left": left, "mended": mended}
-        _, (now, later) = in_child(lambda: look_and_mend(work, here), answer)
+    for fatal, kind in enumerate(kinds, 1):
+        if server is not None and kind in kinds[: fatal - 1]:
+            continue
+        place = start.copy(here)
+        killed, _ = in_child(lambda place=place, fatal=fatal: attempt(work, place, fatal), answer)
+        assert killed, f"{kind} was no step this time"
+        now, later = child(lambda place=place: look_and_mend(work, place))
         left.append(now)
         mended.append(later)
-    raise SystemExit("it never ended")
+    return {"before": before, "after": after, "kinds": kinds, "left": left, "mended": mended}
 
 
 if __name__ == "__main__":
-    json.dump(killed_at_every_step(sys.argv[1], Path(sys.argv[2])), sys.stdout)
+    address = (sys.argv[3], sys.argv[4]) if len(sys.argv) > 3 else None
+    json.dump(killed_at_every_step(sys.argv[1], Path(sys.argv[2]), address), sys.stdout)

@@ -19,6 +19,7 @@ from ww_core.models import Episode
 from ww_core.stores.embedded.graph import SqliteGraphStore
 from ww_core.stores.embedded.vectors import EdgeVectorStore
 from ww_core.stores.ports import Fingerprint, Queue
+from ww_core.stores.servers.neo4j import migrations
 from ww_workers.doctor import Finding, examine
 from ww_workers.settings import BEAT_TICK
 
@@ -49,6 +50,18 @@ def test_a_schema_of_a_newer_version_is_named(tmp_path: Path) -> None:
     found = _examined(settings)["graph store"]
     assert not found.ok
     assert "999" in found.message
+
+
+def test_a_schema_of_a_newer_version_on_neo4j_is_named(
+    tmp_path: Path, location: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri, password, namespace = location.split(" ")
+    server = {"neo4j_uri": uri, "neo4j_password": password, "namespace": namespace}
+    assert _examined(_settings(tmp_path, **server))["graph store"].ok
+    monkeypatch.setattr(migrations, "scripts", tuple)
+    found = _examined(_settings(tmp_path, **server))["graph store"]
+    assert not found.ok
+    assert "knows versions up to 0" in found.message
 
 
 def test_points_of_another_model_are_named(tmp_path: Path) -> None:

@@ -15,10 +15,23 @@ KILL = "import runpy; runpy.run_module('tests.integration.killing', run_name='__
 
 @pytest.mark.parametrize(("work", "steps"), [("run", 12), ("rollback", 6), ("decay", 2)])
 def test_what_a_kill_leaves_is_the_state_before_or_after(work: str, steps: int, quick_path: Path) -> None:
-    killed = json.loads(run_python(KILL, work, str(quick_path), cwd=ROOT, within=300))
+    held(json.loads(run_python(KILL, work, str(quick_path), cwd=ROOT, within=300)), steps)
+
+
+@pytest.mark.parametrize(("work", "steps"), [("run", 12), ("rollback", 7), ("decay", 2)])
+@pytest.mark.timeout(600)
+def test_so_it_is_with_the_graph_on_neo4j(
+    work: str, steps: int, neo4j_server: tuple[str, str], quick_path: Path
+) -> None:
+    held(json.loads(run_python(KILL, work, str(quick_path), *neo4j_server, cwd=ROOT, within=300)), steps)
+
+
+def held(killed: dict[str, Any], steps: int) -> None:
+    """Readers see the state before or after, and who comes next gets to the state after."""
     before, after = killed["before"], killed["after"]
+    assert json.loads(before["clusters"])["clusters"], "a run was published before"
     assert before["flat"] != after["flat"]
-    assert len(killed["left"]) >= steps
+    assert len(killed["left"]) >= steps, killed["kinds"]
     for left in killed["left"]:
         state = before if left["flat"] == before["flat"] else after
         assert (left["clusters"], left["flat"]) == (state["clusters"], state["flat"])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,9 +31,9 @@ CLUSTER = {
 
 
 class Listener:
-    """An HTTP server that records requests and answers as an empty Qdrant would."""
+    """An HTTP server that records requests and answers as an empty Qdrant would; with key and certificate, by https."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, certificate: tuple[Path, Path] | None = None) -> None:
         self.requests: list[tuple[str, str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.asked: list[tuple[str, str]] = []
@@ -75,6 +77,12 @@ class Listener:
 
         self.server = Server(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
+        self.scheme = "http"
+        if certificate is not None:
+            self.scheme = "https"
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate[1], certificate[0])
+            self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
         self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
         self.thread.start()
 
@@ -95,7 +103,7 @@ class Listener:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_address[1]}"
+        return f"{self.scheme}://127.0.0.1:{self.server.server_address[1]}"
 
     def sent(self, method: str, suffix: str) -> list[Any]:
         return [body for verb, path, body in self.requests if verb == method and path.endswith(suffix)]

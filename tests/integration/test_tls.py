@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 
 from tests.contract.graphs import embed, episodes, ids, neo4j_settings
+from tests.integration.test_qdrant_settings import Listener
 from tests.processes import BOUND, RedisServer, Worker
 from tests.support.certificates import make_certificate, skip_without_openssl
 from ww_core.config import Settings
@@ -18,6 +19,7 @@ from ww_core.deployment import Deployment
 from ww_core.errors import BrokerUnavailable, ConfigurationError, StoreUnavailable
 from ww_core.stores.ports import Queue, Where
 from ww_core.stores.servers.neo4j import Neo4jGraphStore
+from ww_core.stores.servers.qdrant import QdrantVectorStore
 from ww_workers.inspection import queue_lengths
 from ww_workers.producer import embed_bell, producer
 
@@ -121,3 +123,30 @@ class TestNeo4j:
     def test_authorities_that_nothing_is_checked_by_are_refused(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigurationError, match=r"bolt://.*checks no certificate"):
             Settings(neo4j_uri="bolt://graph", neo4j_ca_certs=tmp_path / "ca.pem")
+
+
+class TestQdrant:
+    """Over HTTP; a real server with a certificate of its own is for those who have one."""
+
+    def test_https_reaches_the_server_and_a_stranger_is_refused_in_one_line(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        skip_without_openssl()
+        key, certificate = make_certificate(tmp_path)
+        listener = Listener(certificate=(key, certificate))
+        url = listener.url.replace("//", "//user:hunter2@")
+        try:
+            stranger = QdrantVectorStore(Settings(qdrant_url=url, qdrant_grpc=False))
+            with pytest.raises(StoreUnavailable, match=r"(?i)certificate.verify.failed") as caught:
+                stranger.ping()
+            stranger.close()
+            assert "\n" not in str(caught.value)
+            assert "hunter2" not in str(caught.value)
+            assert listener.requests == []
+            monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+            store = QdrantVectorStore(Settings(qdrant_url=url, qdrant_grpc=False))
+            store.ping()
+            store.close()
+            assert listener.requests[-1][:2] == ("GET", "/collections")
+        finally:
+            listener.close()

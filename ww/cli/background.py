@@ -70,7 +70,8 @@ def run_celery(options: Globals, arguments: Sequence[str], environ: Mapping[str,
     if settings_of(options).redis_url is None:
         raise ConfigurationError("redis_url is not set, so there is no broker to work for", hint="set T4DM_REDIS_URL")
     environment = dict(os.environ if environ is None else environ)
-    # Only from the environment does it reach Celery's pool: SIGTERM then ends a worker as softly as SIGQUIT.
+    # Only from the environment does it reach Celery's pool: children then do not die of a SIGTERM that the whole group
+    # gets, and hand back what they hold as their parent tells them.
     environment["REMAP_SIGTERM"] = "SIGQUIT"
     if options.config is not None:
         environment["T4DM_CONFIG"] = str(options.config.absolute())

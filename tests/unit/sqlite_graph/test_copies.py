@@ -14,7 +14,7 @@ import pytest
 
 from tests.contract.graph_runs.runs import publish, put
 from tests.contract.graphs import Clock, embed, episodes
-from tests.unit.sqlite_graph.files import in_child
+from tests.processes import in_child
 from ww_core.stores.embedded.graph import SqliteGraphStore, copies, migrations
 from ww_core.stores.texts import digest
 

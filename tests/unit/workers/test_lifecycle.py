@@ -8,7 +8,7 @@ import pytest
 
 from tests.processes import ROOT, run_python
 from ww_core.stores.ports import Queue
-from ww_workers import lifecycle
+from ww_workers import ending, lifecycle
 
 CHILD = """
 import os
@@ -28,13 +28,13 @@ def test_children_that_only_calculate_share_the_cores(tmp_path: Path) -> None:
 
 def test_a_child_stops_when_its_parent_says_so_or_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stop = tmp_path / "stop"
-    monkeypatch.setenv(lifecycle.STOP_VARIABLE, str(stop))
-    assert not lifecycle.stopping()
+    monkeypatch.setenv(ending.STOP_VARIABLE, str(stop))
+    assert not ending.stopping()
     stop.touch()
-    assert lifecycle.stopping()
+    assert ending.stopping()
     stop.unlink()
-    monkeypatch.setattr(lifecycle, "_parent", 1_000_000_000)
-    assert lifecycle.stopping()
+    monkeypatch.setattr(ending, "_parent", 1_000_000_000)
+    assert ending.stopping()
 
 
 def test_a_worker_sweeps_on_a_queue_that_it_consumes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ww_core.errors import StoreUnavailable, WorldWeaverError
-from ww_core.stores.embedded.graph.holders import Holders
 from ww_core.stores.embedded.graph.migrations import migrate
+from ww_core.stores.holders import Holders
 
 LOCK_TIMEOUT = 30.0
 """Seconds a call waits for another process's transaction; ours last milliseconds."""
@@ -46,7 +46,7 @@ class Database:
 
     def __init__(self, path: Path, *, lock_timeout: float = LOCK_TIMEOUT) -> None:
         self.path = path
-        self.holders = Holders(path)
+        self.holders = Holders(path.with_name(f"{path.name}-holders"))
         self._lock_timeout = lock_timeout
         self._reset()
         _databases.add(self)

@@ -129,7 +129,7 @@ class Outbox(Part):
 
     def expire_leases(self, *, max_attempts: int) -> int:
         """See GraphStore. Where nobody died and nothing ran out it writes nothing."""
-        self._db.holders.tidy()
+        self._db.holders.tidy(self._db.holders.left())
         expired = "SELECT lease, alone FROM lease WHERE expires_at <= ? ORDER BY lease"
         with self._db.read() as db:
             now = self._now()

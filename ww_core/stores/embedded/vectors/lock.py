@@ -10,6 +10,8 @@ import socket
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ww_core.stores.holders import boot_id
+
 LOCK_FILE = "owner.lock"
 
 
@@ -23,10 +25,7 @@ class Identity:
 
     @classmethod
     def mine(cls) -> Identity:
-        boot = ""
-        with contextlib.suppress(OSError):
-            boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-        return cls(socket.gethostname(), boot, os.getpid())
+        return cls(socket.gethostname(), boot_id(), os.getpid())
 
     def same_machine(self, other: Identity) -> bool:
         """Whether both can reach each other's sockets: containers on one kernel can, whatever they call themselves."""

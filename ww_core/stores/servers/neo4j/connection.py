@@ -22,6 +22,7 @@ from neo4j.exceptions import DriverError, Neo4jError
 
 from ww_core.config import Settings
 from ww_core.errors import ConfigurationError, StoreUnavailable
+from ww_core.stores.holders import HoldersElsewhere
 from ww_core.stores.servers.neo4j import failures
 from ww_core.stores.servers.neo4j.call import Call
 from ww_core.stores.servers.neo4j.migrations import migrate
@@ -69,6 +70,7 @@ class Server:
         self._in_use = 0
         self._closed = 0
         self._silent = False
+        self.holders = HoldersElsewhere(settings.data_dir / f"neo4j-{settings.namespace}-holders")
         _servers.add(self)
 
     @property
@@ -163,6 +165,7 @@ class Server:
             self._slots = threading.Semaphore(self._settings.neo4j_pool_size)
             if driver is not None:
                 driver.close()
+        self.holders.leave()
 
     def _run(self, work: Callable[[Transaction], T], access: str, *, again: bool, prompt: bool) -> T:
         repeated, lost = 0, 0
@@ -285,6 +288,7 @@ def _start_anew() -> None:
         # another thread of the parent may have held it at the fork
         server._lock, server._opening = threading.RLock(), threading.Lock()
         server._slots = threading.Semaphore(server._settings.neo4j_pool_size)
+        server.holders.abandon()
         if server._driver is not None:
             _outlived.append(server._driver)
             server._driver, server._in_use = None, 0

@@ -44,7 +44,7 @@ SET e.state = 'leased', e.queue = $lease, e.seq = coalesce(e.seq, e.t), e.t = co
   e.deliveries = coalesce(e.deliveries, 0) + 1
 WITH collect(e) AS taken WHERE size(taken) > 0
 MERGE (l:Lease {{ns: $ns, id: $lease}})
-  ON CREATE SET l.token = $token, l.expires_at = $expires_at, l.alone = $alone
+  ON CREATE SET l.token = $token, l.expires_at = $expires_at, l.alone = $alone, l.holder = $holder
 WITH taken UNWIND taken AS e {EPISODE}"""
 _EXTEND = f"""{NOW}
 MATCH (l:Lease {{ns: $ns, token: $token}}) SET l.expires_at = now + $duration
@@ -74,6 +74,13 @@ _BURY = f"""{NOW}
 MATCH (e:Episode {{ns: $ns, id: $id}})
 SET e:Dead, e.state = 'dead', e.queue = null, e.t = null, e.due = null, e.token = null, e.part = null,
   e.attempts = $attempts, e.died_of = $error, e.traceback = $traceback, e.failed_at = now"""
+_HOLDERS = """MATCH (l:Lease) WHERE l.ns = $ns AND l.expires_at > 0 RETURN l.holder AS holder
+UNION MATCH (r:Run) WHERE r.ns = $ns AND r.open = 'running' RETURN r.holder AS holder"""
+_LEASES_OF_THE_DEAD = """MATCH (l:Lease) WHERE l.ns = $ns AND l.expires_at > 0 AND l.holder IN $dead
+WITH l ORDER BY l.id SET l.expires_at = 0"""
+_RUNS_OF_THE_DEAD = """MATCH (r:Run) WHERE r.ns = $ns AND r.open = 'running' AND r.holder IN $dead
+WITH r ORDER BY r.id SET r.lock = true
+WITH r WHERE r.open = 'running' AND r.holder IN $dead SET r.expires_at = 0"""
 _EXPIRED = f"""{NOW}
 MATCH (l:Lease) WHERE l.ns = $ns AND l.expires_at <= now RETURN l.id ORDER BY l.id"""
 _LOCK_LEASE = f"""{NOW}
@@ -108,7 +115,7 @@ class Outbox(Part):
         if limit < 1:
             return []
 
-        skip = 0
+        skip, holder = 0, self._server.holders.mine()
 
         def work(tx: Transaction) -> tuple[list[Record], bool, bool]:
             look = self._peek(tx)
@@ -121,7 +128,9 @@ class Outbox(Part):
                 if queue == queues.new(self._ns):
                     parameters["skip"] = skip
                 return list(
-                    tx.run(TAKE, parameters, lease=lease, token=token, expires_at=expires_at, alone=alone),
+                    tx.run(
+                        TAKE, parameters, lease=lease, token=token, expires_at=expires_at, alone=alone, holder=holder
+                    ),
                 )
 
             if look["lost"]:
@@ -215,6 +224,7 @@ class Outbox(Part):
 
     def expire_leases(self, *, max_attempts: int) -> int:
         """See GraphStore. One transaction for each lease."""
+        self._forfeit()
         found = self._server.read(lambda tx: list(tx.run(_EXPIRED, ns=self._ns, now=self._given())))
         return sum(self._expire(row[0], max_attempts) for row in found)
 
@@ -251,6 +261,21 @@ class Outbox(Part):
     def _bury(self, tx: Transaction, episode_id: str, *, attempts: int, error: str, traceback: str) -> None:
         parameters: dict[str, Any] = {"attempts": attempts, "error": error, "traceback": traceback}
         tx.run(_BURY, parameters, ns=self._ns, id=episode_id, now=self._given()).consume()
+
+    def _forfeit(self) -> None:
+        """End the leases and runs of processes of this machine that are gone."""
+        holders = self._server.holders
+        left = holders.left()  # before looking for what they held: who dies in between is left for the next time
+        named = self._server.read(lambda tx: [row[0] for row in tx.run(_HOLDERS, ns=self._ns) if row[0]])
+        dead = holders.dead(named)
+        if dead:
+
+            def work(tx: Transaction) -> None:
+                tx.run(_LEASES_OF_THE_DEAD, ns=self._ns, dead=dead).consume()
+                tx.run(_RUNS_OF_THE_DEAD, ns=self._ns, dead=dead).consume()
+
+            self._server.write(work, again=True)
+        holders.tidy(left)
 
     def _expire(self, lease: str, max_attempts: int) -> int:
         def work(tx: Transaction) -> int:

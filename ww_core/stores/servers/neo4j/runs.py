@@ -57,7 +57,7 @@ WHERE r.status = 'running' OR (r.status = 'done' AND r.base IS NOT NULL) RETURN 
 _START = """MATCH (s:Session {ns: $ns, id: $session}) MATCH (r:Run {ns: $ns, id: $run})
 SET s.last_version = s.last_version + 1, s.leftovers = true
 SET r.status = 'running', r.open = 'running', r.token = $token, r.expires_at = $expires_at, r.version = s.last_version,
-  r.started_at = $now, r.progress = 0.0
+  r.started_at = $now, r.progress = 0.0, r.holder = $holder
 RETURN properties(r)"""
 _EXTEND = f"""{NOW}
 MATCH (r:Run {{ns: $ns, id: $run}}) SET r.lock = true
@@ -118,7 +118,8 @@ class Runs(Part):
             tx.run(VOID, ns=self._ns, session=session).consume()
             tx.run(_VOID_TIDYING, ns=self._ns, session=session).consume()
             lease = {"token": token, "expires_at": now + to_duration_us(lease_seconds), "now": now}
-            started = value(tx, _START, ns=self._ns, session=session, run=run_id, **lease)
+            holder = self._server.holders.mine()
+            started = value(tx, _START, ns=self._ns, session=session, run=run_id, holder=holder, **lease)
             return to_run(started), started["version"]
 
         run, version = self._server.write(work)
