@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from celery import signals
@@ -60,7 +61,7 @@ def _set_up(sender: str, instance: Any, **_: object) -> None:
 
 
 def _ready(sender: Any, **_: object) -> None:
-    for line in problems(Settings()):
+    for line in problems(Settings(), os.environ):
         log.warning("%s", line, extra={"action": "worker.check"})
     serve(Settings())
     timer = getattr(sender, "timer", None)
@@ -98,11 +99,16 @@ def _first_tick(sender: Any, **_: object) -> None:
         log.warning("beat could not ring at its start: %s", error, extra={"action": "beat.first_tick"})
 
 
-def problems(settings: Settings) -> list[str]:
+def problems(settings: Settings, environ: Mapping[str, str]) -> list[str]:
     """What is wrong with how this worker was started, one line each."""
     found = []
     if settings.redis_url is None:
         found.append("redis_url is not set: this worker has no broker (set T4DM_REDIS_URL)")
+    if environ.get("REMAP_SIGTERM") != "SIGQUIT":
+        found.append(
+            "REMAP_SIGTERM=SIGQUIT is not in the environment: a SIGTERM to the whole process group ends children "
+            "before they hand back what they hold (use ww worker)"
+        )
     if RENEWAL_SECONDS * 2 > VISIBILITY_SECONDS:
         found.append("messages are renewed too seldom for the visibility timeout")
     return found

@@ -102,6 +102,6 @@ def test_a_foreign_celeryconfig_in_the_directory_is_not_read(tmp_path: Path) -> 
 
 def test_a_worker_says_what_is_wrong_with_how_it_was_started(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path)
-    assert len(lifecycle.problems(settings)) == 1
+    assert len(lifecycle.problems(settings, {})) == 2
     good = Settings(data_dir=tmp_path, redis_url="redis://cache/0")
-    assert lifecycle.problems(good) == []
+    assert lifecycle.problems(good, {"REMAP_SIGTERM": "SIGQUIT"}) == []
