@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ww_core.embedding.backends import unit
+from ww_core.embedding.errors import EncodingFailed
 from ww_core.embedding.paths import Choice
 from ww_core.embedding.runner import ModelOptions, Runner, failure
 from ww_core.embedding.source import ModelSource
@@ -96,7 +97,7 @@ class TextEncoder:
 
     def windows_as_made(
         self, texts: Sequence[str], *, kind: Kind = "document", rows: int | None = None
-    ) -> Iterator[tuple[int, Vector]]:
+    ) -> Generator[tuple[int, Vector]]:
         """The same text by text, with its place, as soon as it is made: first those of one window, then the longer."""
         for start in range(0, len(texts), _CHUNK):
             pieces = self._prompted(texts[start : start + _CHUNK], kind)
@@ -110,14 +111,21 @@ class TextEncoder:
     def _longer(self, texts: Sequence[tuple[int, str]], kind: Kind, rows: int | None) -> Iterator[tuple[int, Vector]]:
         """Texts of several windows, a few at a time: all at once, none would be whole before the last pass."""
         waiting: list[tuple[int, list[list[int]]]] = []
-        for last, (place, text) in enumerate(texts, 1):
-            parts = self._pieces.windows(text, limit=self._window_tokens(kind))
-            waiting.append((place, self._prompted(parts, kind)))
-            if last == len(texts) or sum(len(windows) for _, windows in waiting) >= _WINDOWS:
-                made = self._runner.embed([ids for _, windows in waiting for ids in windows], rows)
-                ends = np.cumsum([len(windows) for _, windows in waiting])[:-1]
-                yield from zip([place for place, _ in waiting], np.split(made, ends), strict=True)
+        for place, text in texts:
+            parts = self._prompted(self._pieces.windows(text, limit=self._window_tokens(kind)), kind)
+            if waiting and sum(len(windows) for _, windows in waiting) + len(parts) > _WINDOWS:
+                yield from self._whole(waiting, rows)
                 waiting = []
+            waiting.append((place, parts))
+        if waiting:
+            yield from self._whole(waiting, rows)
+
+    def _whole(
+        self, texts: Sequence[tuple[int, Sequence[Sequence[int]]]], rows: int | None
+    ) -> Iterator[tuple[int, Vector]]:
+        made = self._runner.embed([ids for _, windows in texts for ids in windows], rows)
+        ends = np.cumsum([len(windows) for _, windows in texts])[:-1]
+        yield from zip([place for place, _ in texts], np.split(made, ends), strict=True)
 
     def token_vectors(self, texts: Sequence[str], *, kind: Kind = "document") -> list[TokenVectors]:
         """The last hidden state of every word piece of each text, for late interaction."""
@@ -133,6 +141,8 @@ class TextEncoder:
         if len(pieces) > self._pieces.max_tokens:
             return self.encode_windows([text], kind=kind)[0], self.token_vectors([text], kind=kind)[0]
         ((_, pooled, ids, states),) = self._runner.token_states([pieces])
+        if not np.isfinite(pooled).all():
+            raise EncodingFailed("the model gave a vector that is not finite")
         return pooled[np.newaxis], TokenVectors(ids, unit(states))
 
     def word_pieces(self, texts: Sequence[str]) -> list[list[int]]:

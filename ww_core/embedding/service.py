@@ -7,6 +7,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,10 +16,11 @@ from ww_core.config import Settings
 from ww_core.embedding.backends import unit
 from ww_core.embedding.cache import EmbeddingCache
 from ww_core.embedding.encoder import Kind, TextEncoder, TokenVectors, loaded, shared
+from ww_core.embedding.errors import EncodingFailed, OutOfMemory
 from ww_core.embedding.paths import Choice, Memory
 from ww_core.embedding.runner import ModelOptions
 from ww_core.embedding.source import ModelSource, locate
-from ww_core.errors import ConfigurationError, InvalidInput
+from ww_core.errors import ConfigurationError, InvalidInput, ModelUnavailable
 from ww_core.models import Vector
 from ww_core.stores.ports import Fingerprint
 
@@ -133,23 +135,36 @@ class EmbeddingService:
         row: Vector = self._cached([text], "query", counted=counted)[0]
         return row
 
-    def encode_query_with_tokens(self, text: str) -> tuple[Vector, TokenVectors]:
-        """``encode_query``, and the word pieces that late interaction reads: one pass of the model for both."""
-        read: list[TokenVectors] = []
+    def encode_query_with_tokens(self, text: str) -> tuple[Vector, TokenVectors | None]:
+        """``encode_query``, and the word pieces that late interaction reads: one pass of the model for both.
+
+        Where that pass fails the vector is made as ever, and there are no word pieces.
+        """
+        read: list[TokenVectors | None] = []
 
         def compute(missing: list[_Key]) -> list[Vector]:
-            rows, tokens = self._encoder().with_tokens(text, kind="query")
+            try:
+                rows, tokens = self._encoder().with_tokens(text, kind="query")
+            except (EncodingFailed, OutOfMemory):
+                read.append(None)
+                return [_mean(row) for row in self._encode([text], "query")]
             read.append(tokens)
             return [_mean(rows)]
 
         _check([text])
         (row,) = self._cache.fetch([self._key(text, "query")], compute)
-        return row, read[0] if read else self.token_vectors([text], kind="query")[0]
+        return row, read[0] if read else self._tokens_of(text)
+
+    def _tokens_of(self, query: str) -> TokenVectors | None:
+        try:
+            return self.token_vectors([query], kind="query")[0]
+        except (EncodingFailed, ModelUnavailable):
+            return None
 
     def embed_windows(self, texts: Sequence[str]) -> list[Vector]:
         """float32 (w, d), unit rows, one per window, for each text.
 
-        The bulk path: it reads the cache and leaves it as it is, and one bulk runs at a time in this process.
+        The bulk path: it reads the cache and leaves it as it is, and one bulk at a time runs the model in this process.
         """
         texts = list(texts)
         made = dict(self.windows_as_made(texts))
@@ -158,7 +173,7 @@ class EmbeddingService:
     def windows_as_made(self, texts: Sequence[str]) -> Generator[tuple[int, Vector]]:
         """What ``embed_windows`` gives, text by text with its place, as soon as it is made, in no order.
 
-        Close it where it is not read to its end: until then no other bulk runs.
+        Other bulks have their turn between two passes of the model.
         """
         _check(texts)
         places: dict[str, list[int]] = {}
@@ -174,11 +189,18 @@ class EmbeddingService:
         yield from ((place, row.copy()) for text, row in known.items() for place in places[text])
         if not missing:
             return
+        encoder = self._encoder()
         with self._bulk:
             self._bulk_texts += len(missing)
             if self._bulk_texts >= BULK:
-                self._encoder().settle_aside(self._settings.embedding_model)
-            for number, rows in self._encoder().windows_as_made(missing, rows=self._settings.embedding_batch_size):
+                encoder.settle_aside(self._settings.embedding_model)
+        with closing(encoder.windows_as_made(missing, rows=self._settings.embedding_batch_size)) as stream:
+            while True:
+                with self._bulk:  # never while this is suspended: whoever reads it may be writing, or waiting
+                    made = next(stream, None)
+                if made is None:
+                    return
+                number, rows = made
                 yield from ((place, rows) for place in places[missing[number]])
 
     def windows(self, text: str) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from ww_core.config import Settings
+from ww_core.embedding.errors import EncodingFailed
 from ww_core.embedding.sparse import SparseEncoder
 from ww_core.errors import InvalidInput, ModelUnavailable
 from ww_core.hooks import Hooks
@@ -285,7 +286,7 @@ class Recaller:
                 near = around if query.coherent else {}
                 late = self._late.part(query.tokens, episodes, fused.total, near, query.frequency)
                 fused = fused.plus(LATE, np.float32(weights[LATE]) * late)
-            except ModelUnavailable:
+            except (ModelUnavailable, EncodingFailed):
                 log.debug("no late interaction without a model", extra={"action": "recall.without_model"})
         if weights[NEIGHBOURS]:
             boost = rerank.neighbour_boost(fused.total, episodes, around)
