@@ -134,9 +134,9 @@ class Jobs:
             self.bells.embed()
         return report
 
-    def embed_query(self, text: str) -> Vector:
-        """float32 (d,), unit length, for a process that has looked in its own cache and counted that."""
-        return self.deployment.embedding.encode_query(text, counted=False)
+    def embed_query(self, text: str, *, counted: bool = True) -> Vector:
+        """float32 (d,), unit length; not ``counted`` for a process that has looked in a cache of its own."""
+        return self.deployment.embedding.encode_query(text, counted=counted)
 
     # -- storing
 

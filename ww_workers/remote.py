@@ -52,7 +52,7 @@ class CeleryRuntime(Runtime):
         """float32 (d,) from a worker that holds the model. Raises BrokerUnavailable after ``timeout`` seconds."""
         import numpy as np
 
-        return np.asarray(self._ask("ww.embed_query", Queue.QUERY, timeout, text=text), dtype=np.float32)
+        return np.asarray(self._ask("ww.embed_query", Queue.QUERY, timeout, text=text, counted=False), dtype=np.float32)
 
     def _preview(self, session_id: str, wait: float | None) -> Run:
         must_exist(self.deployment.graph, session_id)

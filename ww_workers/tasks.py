@@ -65,11 +65,11 @@ def embed_pending() -> None:
 
 
 @app.task(name="ww.embed_query", base=Work, ignore_result=False, resultrepr_maxsize=40)
-def embed_query(text: Any = None) -> list[float]:
-    """The query's vector."""
+def embed_query(text: Any = None, counted: bool = True) -> list[float]:
+    """The query's vector; ``counted`` false where the sender has counted a miss of its own cache."""
     if not isinstance(text, str):
         raise InvalidInput(f"text must be text, not {type(text).__name__}", hint='kwargs={"text": "what to look for"}')
-    return [float(x) for x in jobs().embed_query(text)]
+    return [float(x) for x in jobs().embed_query(text, counted=counted is not False)]
 
 
 @app.task(name="ww.store", base=Work, ignore_result=False, bind=True)

@@ -33,7 +33,7 @@ def add(self, episodes):
     except ValueError as error:
         raise LookupError(f"cannot keep {episodes[0].content}") from error
 
-def encode_query(self, text):
+def encode_query(self, text, *, counted=True):
     raise ValueError(text)
 
 @hooks.before_store

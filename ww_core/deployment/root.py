@@ -68,6 +68,7 @@ class Deployment:
         self._lock = threading.RLock()
         self._holders = 0
         self._figures = Figures()
+        self._caches: dict[str, Callable[[], Mapping[str, float]]] = {}
         Deployment._all.add(self)
         self.metrics.errors.resize(settings.error_history_size)
         if settings.trace_sample:
@@ -251,12 +252,15 @@ class Deployment:
             *(s.embedding_threads, s.embedding_cache_size, s.embedding_cache_ttl, s.embedding_mode, s.redis_url),
         )
         service = self._use(key, lambda: EmbeddingService(s))
-        self._meter_cache(service.cache_stats)
+        self._meter_cache("local", service.cache_stats)
         return service
 
-    def _meter_cache(self, stats: Callable[[], Mapping[str, float]]) -> None:
-        self._figures.meter(CACHE_HITS, lambda: int(stats()["hits"]))
-        self._figures.meter(CACHE_TOTAL, lambda: int(stats()["total"]))
+    def _meter_cache(self, which: str, stats: Callable[[], Mapping[str, float]]) -> None:
+        """A process may have two: its own model's, and that of queries which others embed."""
+        self._caches[which] = stats
+        caches = tuple(self._caches.values())
+        self._figures.meter(CACHE_HITS, lambda: sum(int(read()["hits"]) for read in caches))
+        self._figures.meter(CACHE_TOTAL, lambda: sum(int(read()["total"]) for read in caches))
 
     def _open_sparse(self) -> SparseEncoder:
         from ww_core.embedding.sparse import SparseEncoder
@@ -291,7 +295,7 @@ class Deployment:
 
         s = self.settings
         queries = RemoteQueries(ask, cache_size=s.embedding_cache_size, cache_ttl=s.embedding_cache_ttl)
-        self._meter_cache(queries.cache_stats)
+        self._meter_cache("remote", queries.cache_stats)
         return queries
 
     def _make_consolidator(self) -> Consolidator:
