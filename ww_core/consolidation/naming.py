@@ -12,7 +12,7 @@ from ww_core.consolidation.labels import distinct, keyphrases, label
 from ww_core.consolidation.sampling import EXEMPLARS_PER_CLUSTER, draw
 from ww_core.hooks import Hooks
 from ww_core.models import Cluster, Episode, Medoid, Vector
-from ww_core.recall.speakers import speakers_of
+from ww_core.recall.speakers import ROLES, speakers_of
 
 EXAMPLES = 8
 """Contents that a ``name_cluster`` hook is shown, the most typical first."""
@@ -40,7 +40,7 @@ class Namer:
         """Keyphrases and medoids for all clusters, labels for those that have none: a name once given stays."""
         alive = [i for i, group in enumerate(self._groups.items) if not group.gone and self._groups.tally.sizes[i] > 0]
         members = [self._members[i][0] for i in alive]
-        speakers = {word for name in speakers_of(chain(*members)) for word in name.lower().split()}
+        speakers = {word for name in speakers_of(chain(*members)) for word in name.lower().split()} - ROLES
         phrases = keyphrases([[e.content for e in episodes] for episodes in members], speakers)
         for i, found in zip(alive, phrases, strict=True):
             group = self._groups.items[i]

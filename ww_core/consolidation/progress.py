@@ -48,12 +48,16 @@ class Watch:
         """Since the run began."""
         return self.clock() - self._started
 
+    def told_to_stop(self) -> bool:
+        """Whether the run was asked to stop."""
+        return self.should_stop is not None and self.should_stop()
+
     def step(self, progress: float, *, renew: bool = False) -> None:
         """Report ``progress`` (0 to 1), and ``renew`` the lease however lately it was.
 
         Raises Stopped, OutOfTime or LeaseLost, after which nothing may be written.
         """
-        if self.should_stop is not None and self.should_stop():
+        if self.told_to_stop():
             raise Stopped("the run was asked to stop")
         if self.seconds > self.limit:
             raise OutOfTime(f"the run took longer than {self.limit:g} s", hint="raise consolidation_time_limit")

@@ -227,18 +227,18 @@ class Consolidator:
         except NotFound:  # its session was erased meanwhile
             finish_session(self._graph, self._vectors, session)
         else:
-            self._tidy(done, stage, token)
+            self._tidy(done, stage, watch, token)
         self._observe(done)
         return done
 
-    def _tidy(self, run: Run, stage: Stage, token: str) -> None:
+    def _tidy(self, run: Run, stage: Stage, watch: Watch, token: str) -> None:
         session = run.session_id
         held = routing.hold(self._graph, run.run_id, token)
         try:
             if stage.cells.write(self._graph, self._vectors, held):
                 routing.forget(self._graph, session, run.attempt)
-            while held() and self._graph.index_texts(session, limit=INDEXED):
-                pass
+            while held() and not watch.told_to_stop() and self._graph.index_texts(session, limit=INDEXED):
+                pass  # what is left the next run does first
             if held():  # else another run may be about to be published: its centroids are none to keep yet
                 kept = self._graph.prune_runs(session, self._settings.consolidation_keep_runs)
                 self._vectors.drop_centroids(session, keep=kept)

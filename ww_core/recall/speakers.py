@@ -12,6 +12,8 @@ from ww_core.models import Episode
 _PREFIX = re.compile(r"^([^\W\d_][\w.'’-]{0,30}(?: [^\W\d_][\w.'’-]{0,30}){0,2}): ")
 """``Name: text``: one to three words before the first colon."""
 
+ROLES = frozenset({"user", "assistant", "system", "tool", "human", "ai", "agent"})
+"""Speakers, in lower case, that are no names."""
 _MIN_TURNS = 2
 _MIN_COVERAGE = 0.5
 """A session is a conversation when at least this share of its episodes names a speaker."""
