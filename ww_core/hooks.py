@@ -32,7 +32,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, TypeVar, overload
 
 from ww_core.errors import ConfigurationError, InvalidInput
-from ww_core.masking import place_of
+from ww_core.masking import origin_of
 from ww_core.observability.metrics import Metrics, process_metrics
 from ww_core.offload import Offload
 
@@ -190,7 +190,9 @@ class Hooks:
     def _failed(self, point: Point, hook: Hook, error: BaseException) -> None:
         self._metrics.increment(f"hooks.{point}.failures")
         self._metrics.errors.add(f"hooks.{point}", error)
-        why = place_of(type(error), error.__traceback__) if error.__traceback__ else str(error)  # ours was never raised
+        why = (
+            origin_of(type(error), error.__traceback__) if error.__traceback__ else str(error)
+        )  # ours: never raised
         log.warning(
             "hook failed: %s: %s", hook.name, why, extra={"action": "hook.failed", "point": point, "hook": hook.name}
         )

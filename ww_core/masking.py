@@ -28,7 +28,7 @@ def mask(text: str) -> str:
     return _QUERY.sub(rf"\g<key>{MASK}", _USER_INFO.sub(hide, text))
 
 
-def place_of(kind: type[BaseException] | None, frames: TracebackType | None) -> str:
+def origin_of(kind: type[BaseException] | None, frames: TracebackType | None) -> str:
     """An error's kind and where it came from, outermost first, as a traceback shows it, without what it says: that may
     be the text that it stumbled over."""
     told = f"{kind.__name__ if kind else 'error'} (what it says is not logged)"

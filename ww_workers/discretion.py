@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from ww_core.masking import place_of
+from ww_core.masking import origin_of
 
 _MAX_CHARS = 200
 _AWAY = "consumer: Cannot connect to"
@@ -82,7 +82,7 @@ def _task(record: logging.LogRecord) -> None:
     where = ""
     if record.exc_info and not (isinstance(record.args, dict) and record.args.get("name") in WITHOUT_TEXT):
         kind, _, frames = record.exc_info
-        where = place_of(kind, frames)
+        where = origin_of(kind, frames)
         record.exc_info, record.exc_text = None, None
     if isinstance(record.args, dict):
         record.args = _without_arguments(record.args, where)
