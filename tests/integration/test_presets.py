@@ -124,7 +124,7 @@ def unclustered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment
     deployment = Deployment(Settings(data_dir=tmp_path_factory.mktemp("many")))
     rows: Vector = unit(np.random.default_rng(2).standard_normal((MANY, 16)))
     deployment.vectors.ensure(fingerprint(16))
-    embedded(deployment, topics(MANY), rows)
+    embedded(deployment.graph, deployment.vectors, None, topics(MANY), rows)
     yield deployment
     deployment.close()
 

@@ -188,8 +188,11 @@ class Refresh:
             log.warning("no context vector: %s", type(error).__name__, extra={"action": "refresh.text_failed"})
             self._graph.clear_dirty(Dirty.CONTEXT, _versions(rows))
             return 1
-        middle = len(rows) // 2
-        return sum(self._embed(half, texts, over) for half in (rows[:middle], rows[middle:]) if half)
+        middle, seen = len(rows) // 2, 0
+        for half in (rows[:middle], rows[middle:]):
+            if half and not over():
+                seen += self._embed(half, texts, over)
+        return seen
 
     def _words(self, text: str) -> dict[str, SparseVector]:
         return {BM25_CONTEXT: self._sparse.document(text, average_length=LEXICAL_TERMS)}

@@ -172,7 +172,7 @@ def by_difference(
     for payload in stored:
         if payload and (new := wanted.get(payload[EPISODE])):
             fields = differing.setdefault(payload[EPISODE], set())
-            fields.update(field for field, value in new.items() if payload.get(field) != value)
+            fields.update(field for field, value in new.items() if repr(payload.get(field)) != repr(value))
     found: dict[str, tuple[dict[str, Any], list[str]]] = {}
     for episode_id, fields in differing.items():
         if fields:
