@@ -11,6 +11,7 @@ import shutil
 import signal
 import tempfile
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +63,11 @@ class PromptEnd(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
         def end(*_: object) -> None:
             if os.getpid() != parent:  # a child that was forked just now
                 return
-            _tell()
-            signals.worker_shutting_down.send(sender=worker.hostname, sig="SIGTERM", how="Warm", exitcode=DONE)
-            state.should_stop = DONE
+            try:
+                _tell()
+                signals.worker_shutting_down.send(sender=worker.hostname, sig="SIGTERM", how="Warm", exitcode=DONE)
+            finally:
+                state.should_stop = DONE
 
         signal.signal(signal.SIGTERM, end)
         signal.signal(signal.SIGALRM, _force)
@@ -80,7 +83,7 @@ def _set_up(instance: Any, **_: object) -> None:
 
     def tell_and_wait() -> None:
         # of a cold shutdown (SIGQUIT, a second Ctrl-C): whoever was told before has had its time
-        if not _told():
+        if not _told() and not _forced:
             _tell()
             wait()
 
@@ -90,11 +93,13 @@ def _set_up(instance: Any, **_: object) -> None:
 def _tell() -> None:
     """Tell the children, and see to it that the worker ends though they do not listen."""
     path = os.environ.get(STOP_VARIABLE)
-    if path is None or _told() or not Path(path).parent.is_dir():
+    if path is None or _told():
         return
-    Path(path).touch()
-    if signal.getsignal(signal.SIGALRM) is _force:
+    if signal.getsignal(signal.SIGALRM) is _force and not any(signal.getitimer(signal.ITIMER_REAL)):
         signal.setitimer(signal.ITIMER_REAL, SOFT_SHUTDOWN_SECONDS)
+    with suppress(OSError):  # a full disk: then the timer ends it
+        Path(path).parent.mkdir(mode=0o700, exist_ok=True)  # systemd removes what lies unused for days
+        Path(path).touch()
 
 
 def _told() -> bool:
@@ -117,6 +122,6 @@ def _force(*_: object) -> None:
 def _tidy(**_: object) -> None:
     if signal.getsignal(signal.SIGALRM) is _force:
         signal.setitimer(signal.ITIMER_REAL, 0)  # it would outlive the restart that SIGHUP asks for
-    path = os.environ.get(STOP_VARIABLE)
+    path = os.environ.pop(STOP_VARIABLE, None)  # nobody is told from here on
     if path is not None:
         shutil.rmtree(Path(path).parent, ignore_errors=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,37 @@ def test_a_child_stops_when_its_parent_says_so_or_is_gone(tmp_path: Path, monkey
     stop.unlink()
     monkeypatch.setattr(ending, "_parent", 1_000_000_000)
     assert ending.stopping()
+
+
+@pytest.fixture
+def alarmed() -> Iterator[None]:
+    """SIGALRM as a worker's main process handles it."""
+    left, _ = signal.setitimer(signal.ITIMER_REAL, 0)  # the time limit of this test
+    before = signal.signal(signal.SIGALRM, ending._force)
+    yield
+    signal.signal(signal.SIGALRM, before)
+    signal.setitimer(signal.ITIMER_REAL, left)
+
+
+@pytest.mark.usefixtures("alarmed")
+def test_children_are_told_though_their_directory_was_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ending.STOP_VARIABLE, str(tmp_path / "gone" / "stop"))
+    ending._tell()
+    assert ending.stopping()
+    assert 0 < signal.getitimer(signal.ITIMER_REAL)[0] <= ending.SOFT_SHUTDOWN_SECONDS
+    ending._tidy()
+    assert (list(tmp_path.iterdir()), signal.getitimer(signal.ITIMER_REAL)) == ([], (0, 0))
+    ending._tell()
+    assert (list(tmp_path.iterdir()), signal.getitimer(signal.ITIMER_REAL)) == ([], (0, 0)), "it is over"
+
+
+@pytest.mark.usefixtures("alarmed")
+def test_a_worker_that_can_tell_nobody_is_ended_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(ending.STOP_VARIABLE, str(tmp_path / "file" / "stop"))
+    ending._tell()
+    assert not ending.stopping()
+    assert signal.getitimer(signal.ITIMER_REAL)[0] > 0
 
 
 def test_a_worker_sweeps_on_a_queue_that_it_consumes(monkeypatch: pytest.MonkeyPatch) -> None:
