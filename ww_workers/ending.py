@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 from celery import Celery, bootsteps, signals
 from celery.worker import state
 
@@ -111,12 +112,22 @@ def _force(*_: object) -> None:
     """Celery's cold shutdown, which gives unfinished messages back to the broker; where that hangs too, the end."""
     global _forced
     if _forced:
-        os._exit(FAILED)
+        try:
+            _kill_children()
+        finally:
+            os._exit(FAILED)
     _forced = True
     # no logging in a signal handler: it may have interrupted a write to the same stream
     os.write(2, f"worker: tasks go on {SOFT_SHUTDOWN_SECONDS} s after they were told to stop; ended\n".encode())
     signal.setitimer(signal.ITIMER_REAL, FORCE_SECONDS)
     os.kill(os.getpid(), signal.SIGQUIT)
+
+
+def _kill_children() -> None:
+    """Linux with glibc does it by itself: Celery's children ask to die with their parent."""
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            child.kill()
 
 
 def _tidy(**_: object) -> None:

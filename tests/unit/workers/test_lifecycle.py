@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
-from tests.processes import ROOT, run_python
+from tests.processes import BOUND, ROOT, clean_environment, run_python, until
 from ww_core.stores.ports import Queue
 from ww_workers import ending, lifecycle
 
@@ -20,6 +24,15 @@ import numpy
 from ww_workers import lifecycle
 lifecycle._share_cores(lifecycle.consumed())
 print(*{pool["num_threads"] for pool in threadpool_info()})
+"""
+
+DEAF = """
+import signal, subprocess, sys
+from ww_workers import ending
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print(subprocess.Popen([sys.executable, "-c", "while True: pass"], stdout=subprocess.DEVNULL).pid, flush=True)
+ending._forced = True
+ending._force()
 """
 
 
@@ -68,6 +81,19 @@ def test_a_worker_that_can_tell_nobody_is_ended_in_time(tmp_path: Path, monkeypa
     ending._tell()
     assert not ending.stopping()
     assert signal.getitimer(signal.ITIMER_REAL)[0] > 0
+
+
+def test_who_is_ended_by_force_leaves_no_child_behind() -> None:
+    environment = clean_environment(PYTHONPATH=str(ROOT))
+    ended = subprocess.run([sys.executable, "-c", DEAF], env=environment, capture_output=True, text=True, timeout=BOUND)
+    assert ended.returncode == ending.FAILED, ended.stderr
+    until(lambda: not _lives(int(ended.stdout)), what="its child is gone as well")
+
+
+def _lives(pid: int) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    return False
 
 
 def test_a_worker_sweeps_on_a_queue_that_it_consumes(monkeypatch: pytest.MonkeyPatch) -> None:
