@@ -13,7 +13,7 @@ from ww_core.stores.texts import digest
 STEP = 2000
 """Episodes of one transaction."""
 
-COPIES = f"""MATCH (s:Session {{ns: $ns, id: $session}})
+COPIES = f"""MATCH (s:Session {{ns: $ns, id: $session}}) WHERE s.current > 0
 UNWIND $digests AS text
 CALL (s, text) {{
   MATCH (e:Episode) WHERE e.ns = $ns AND e.session = s.id AND e.digest = text AND e.seq > 0
