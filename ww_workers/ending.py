@@ -11,9 +11,11 @@ import shutil
 import signal
 import tempfile
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 from celery import Celery, bootsteps, signals
 from celery.worker import state
 
@@ -62,9 +64,11 @@ class PromptEnd(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
         def end(*_: object) -> None:
             if os.getpid() != parent:  # a child that was forked just now
                 return
-            _tell()
-            signals.worker_shutting_down.send(sender=worker.hostname, sig="SIGTERM", how="Warm", exitcode=DONE)
-            state.should_stop = DONE
+            try:
+                _tell()
+                signals.worker_shutting_down.send(sender=worker.hostname, sig="SIGTERM", how="Warm", exitcode=DONE)
+            finally:
+                state.should_stop = DONE
 
         signal.signal(signal.SIGTERM, end)
         signal.signal(signal.SIGALRM, _force)
@@ -80,7 +84,7 @@ def _set_up(instance: Any, **_: object) -> None:
 
     def tell_and_wait() -> None:
         # of a cold shutdown (SIGQUIT, a second Ctrl-C): whoever was told before has had its time
-        if not _told():
+        if not _told() and not _forced:
             _tell()
             wait()
 
@@ -90,11 +94,13 @@ def _set_up(instance: Any, **_: object) -> None:
 def _tell() -> None:
     """Tell the children, and see to it that the worker ends though they do not listen."""
     path = os.environ.get(STOP_VARIABLE)
-    if path is None or _told() or not Path(path).parent.is_dir():
+    if path is None or _told():
         return
-    Path(path).touch()
-    if signal.getsignal(signal.SIGALRM) is _force:
+    if signal.getsignal(signal.SIGALRM) is _force and not any(signal.getitimer(signal.ITIMER_REAL)):
         signal.setitimer(signal.ITIMER_REAL, SOFT_SHUTDOWN_SECONDS)
+    with suppress(OSError):  # a full disk: then the timer ends it
+        Path(path).parent.mkdir(mode=0o700, exist_ok=True)  # systemd removes what lies unused for days
+        Path(path).touch()
 
 
 def _told() -> bool:
@@ -106,7 +112,10 @@ def _force(*_: object) -> None:
     """Celery's cold shutdown, which gives unfinished messages back to the broker; where that hangs too, the end."""
     global _forced
     if _forced:
-        os._exit(FAILED)
+        try:
+            _kill_children()
+        finally:
+            os._exit(FAILED)
     _forced = True
     # no logging in a signal handler: it may have interrupted a write to the same stream
     os.write(2, f"worker: tasks go on {SOFT_SHUTDOWN_SECONDS} s after they were told to stop; ended\n".encode())
@@ -114,9 +123,16 @@ def _force(*_: object) -> None:
     os.kill(os.getpid(), signal.SIGQUIT)
 
 
+def _kill_children() -> None:
+    """Linux with glibc does it by itself: Celery's children ask to die with their parent."""
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            child.kill()
+
+
 def _tidy(**_: object) -> None:
     if signal.getsignal(signal.SIGALRM) is _force:
         signal.setitimer(signal.ITIMER_REAL, 0)  # it would outlive the restart that SIGHUP asks for
-    path = os.environ.get(STOP_VARIABLE)
+    path = os.environ.pop(STOP_VARIABLE, None)  # nobody is told from here on
     if path is not None:
         shutil.rmtree(Path(path).parent, ignore_errors=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from neo4j import GraphDatabase
@@ -135,6 +136,19 @@ def test_texts_placed_by_an_older_version_are_gone_through_in_steps(
     assert not graph.index_texts("s", limit=1000)
     assert graph.copies("s", texts) == {text: f"e{i:05d}" for i, text in enumerate(texts[:20])}
     assert not graph.index_texts("s", limit=10)
+
+
+def test_copies_placed_by_an_older_version_keep_together_without_their_original(
+    open_graph: Open, location: str
+) -> None:
+    graph = open_graph()
+    graph.add([replace(episode, content="other" if i == 2 else "ok") for i, episode in enumerate(episodes(5))])
+    embed(graph)
+    publish(graph, [put("e00000", "c"), *(put(f"e{i:05d}", "c", original="e00000") for i in range(1, 5))])
+    cypher(location, "MATCH (e:Episode {ns: $ns}) WHERE e.id <> 'e00003' REMOVE e.digest")
+    graph.tombstone(episode_ids=["e00000"])
+    found = graph.get([f"e{i:05d}" for i in range(1, 5)])
+    assert [found[name].duplicate_of for name in sorted(found)] == [None, None, "e00001", "e00001"]
 
 
 def test_the_plan_for_copies_reads_their_index_in_order(open_graph: Open, location: str) -> None:

@@ -33,7 +33,11 @@ graph = Neo4jGraphStore(neo4j_settings(sys.argv[1], data_dir=Path(sys.argv[2])))
 if sys.argv[3] == "claim":
     assert len(graph.claim(100, token="t", lease_seconds={HOUR})) == 8
 else:
-    graph.start_run(graph.request_run("s").run_id, token="t", lease_seconds={HOUR})
+    run = graph.start_run(graph.request_run("s").run_id, token="t", lease_seconds={HOUR})
+    if sys.argv[3] != "run":
+        graph.publish(run, token="t", lease_seconds={HOUR} if sys.argv[3] == "publish" else 0)
+    if sys.argv[3] == "hold":
+        assert graph.hold_run(run.run_id, token="t", lease_seconds={HOUR})
 if sys.argv[4:] == ["fork"] and os.fork() == 0:
     sys.stdin.read()
     os._exit(0)
@@ -151,6 +155,22 @@ def test_a_run_of_a_killed_process_is_taken_over_at_once(
     graph.expire_leases(max_attempts=3)
     assert [waiting.run_id for waiting in graph.requested_runs(5)] == [run.run_id]
     assert graph.start_run(run.run_id, token="u", lease_seconds=60).status == "running"
+
+
+@pytest.mark.parametrize("how", ["publish", "hold"])
+def test_a_session_that_a_killed_process_tidied_up_is_free_at_once(
+    graph: Neo4jGraphStore, hold: Callable[..., subprocess.Popen[str]], how: str
+) -> None:
+    embed(graph)
+    holder = hold(how)
+    (published,) = graph.runs("s")
+    graph.expire_leases(max_attempts=3)
+    assert not graph.hold_run(published.run_id, token="u", lease_seconds=60)
+    _kill(holder)
+    graph.expire_leases(max_attempts=3)
+    assert graph.hold_run(published.run_id, token="u", lease_seconds=60)
+    graph.release_run(published.run_id, token="u")
+    assert graph.running_runs() == graph.requested_runs(5) == []
 
 
 def test_what_a_killed_child_held_is_embedded_by_the_next_one(

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeAlias
@@ -21,6 +22,7 @@ from tests.contract.graphs import START, embed, episodes, ids
 from tests.processes import ROOT, clean_environment, until
 from ww_core.errors import Busy
 from ww_core.stores.embedded.graph import SqliteGraphStore
+from ww_core.stores.holders import Holders
 
 Hold: TypeAlias = Callable[..., subprocess.Popen[str]]
 
@@ -159,6 +161,21 @@ def test_what_a_dead_process_left_is_removed_though_it_held_nothing(
     _kill(holder)
     assert graph.expire_leases(max_attempts=3) == 0
     assert set(directory.iterdir()) == {fresh}
+
+
+def test_threads_of_a_process_take_one_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    take = Holders._take
+
+    def slowly(holders: Holders) -> None:
+        time.sleep(0.05)
+        take(holders)
+
+    monkeypatch.setattr(Holders, "_take", slowly)
+    holders = Holders(tmp_path / "holders")
+    with ThreadPoolExecutor(4) as threads:
+        names = {future.result() for future in [threads.submit(holders.mine) for _ in range(4)]}
+    assert [file.stem for file in (tmp_path / "holders").iterdir()] == list(names)
+    holders.leave()
 
 
 def test_a_dead_run_that_nobody_restarts_is_written_down_once(

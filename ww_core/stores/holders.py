@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -35,15 +36,17 @@ class Holders:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._lock = threading.Lock()
         self._fd: int | None = None
         self._name = ""
 
     def mine(self) -> str:
         """This process's name for its leases, its lock taken; empty where that cannot be had."""
-        if self._fd is None:
-            with contextlib.suppress(OSError):  # a full disk, or no locks here
-                self._take()
-        return self._name
+        with self._lock:
+            if self._fd is None:
+                with contextlib.suppress(OSError):  # a full disk, or no locks here
+                    self._take()
+            return self._name
 
     def _take(self) -> None:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -84,13 +87,18 @@ class Holders:
 
     def leave(self) -> None:
         """Give the lock up: what this process still has leased is free for others."""
-        if self._fd is not None:
-            with contextlib.suppress(OSError):
-                self._file(self._name).unlink(missing_ok=True)
-            self.abandon()
+        with self._lock:
+            if self._fd is not None:
+                with contextlib.suppress(OSError):
+                    self._file(self._name).unlink(missing_ok=True)
+                self._drop()
 
     def abandon(self) -> None:
         """In a child after a fork: the lock belongs to the parent, and must end with it."""
+        self._lock = threading.Lock()  # another thread of the parent may have held it
+        self._drop()
+
+    def _drop(self) -> None:
         if self._fd is not None:
             os.close(self._fd)
         self._fd, self._name = None, ""

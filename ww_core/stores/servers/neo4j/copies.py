@@ -13,7 +13,7 @@ from ww_core.stores.texts import digest
 STEP = 2000
 """Episodes of one transaction."""
 
-COPIES = f"""MATCH (s:Session {{ns: $ns, id: $session}})
+COPIES = f"""MATCH (s:Session {{ns: $ns, id: $session}}) WHERE s.current > 0
 UNWIND $digests AS text
 CALL (s, text) {{
   MATCH (e:Episode) WHERE e.ns = $ns AND e.session = s.id AND e.digest = text AND e.seq > 0
@@ -29,7 +29,8 @@ WITH e WHERE e.place IS NOT NULL AND e.digest IS NULL RETURN e.id, e.content"""
 _WRITE = "UNWIND $rows AS row MATCH (e:Episode {ns: $ns, id: row[0]}) SET e.digest = row[1]"
 _READ = "MATCH (s:Session {ns: $ns, id: $session}) SET s.digested = $place"
 _ORPHANS = """UNWIND $ids AS id MATCH (o:Episode {ns: $ns, id: id})<-[d:DUPLICATE_OF]-(e:Episode)
-RETURN o.id, e.id, d.from, coalesce(e.digest, e.id), e.place ORDER BY e.place"""
+RETURN o.id, e.id, d.from, e.digest, CASE WHEN e.digest IS NULL THEN e.content END ORDER BY e.place"""
+"""A text has no digest yet where it was placed by a run before there were any."""
 _FOLD = """UNWIND $rows AS row MATCH (e:Episode {ns: $ns, id: row[0]}) MATCH (o:Episode {ns: $ns, id: row[1]})
 CREATE (e)-[:DUPLICATE_OF {from: row[2]}]->(o)"""
 
@@ -81,7 +82,8 @@ def orphans(tx: Transaction, ns: str, originals: Collection[str]) -> list[list[A
     of them, all else into nothing."""
     heirs: dict[tuple[str, str], str] = {}
     rows = []
-    for original, name, begun, text, _ in tx.run(_ORPHANS, ns=ns, ids=sorted(originals)):
+    for original, name, begun, known, content in tx.run(_ORPHANS, ns=ns, ids=sorted(originals)):
+        text = name if known is None and content is None else known or digest(content).hex()
         heir = heirs.setdefault((original, text), name) if name not in originals else name
         if heir != name:
             rows.append([name, heir, begun])

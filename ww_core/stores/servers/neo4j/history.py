@@ -55,7 +55,8 @@ class History(Part):
             tx.run(_BASE, ns=self._ns, run=run.run_id, base=locked["current"]).consume()
             if lease_seconds:
                 expires_at = self._now(tx) + to_duration_us(lease_seconds)
-                tx.run(runs.HOLD, ns=self._ns, run=run.run_id, token=token, expires_at=expires_at).consume()
+                lease = {"token": token, "expires_at": expires_at, "holder": self._server.holders.mine()}
+                tx.run(runs.HOLD, lease, ns=self._ns, run=run.run_id).consume()
             # start_run cleared everything else away, and what this run staged is what is visible now
             self._point(tx, session, version, leftovers=False)
             return session

@@ -75,12 +75,13 @@ MATCH (e:Episode {{ns: $ns, id: $id}})
 SET e:Dead, e.state = 'dead', e.queue = null, e.t = null, e.due = null, e.token = null, e.part = null,
   e.attempts = $attempts, e.died_of = $error, e.traceback = $traceback, e.failed_at = now"""
 _HOLDERS = """MATCH (l:Lease) WHERE l.ns = $ns AND l.expires_at > 0 RETURN l.holder AS holder
-UNION MATCH (r:Run) WHERE r.ns = $ns AND r.open = 'running' RETURN r.holder AS holder"""
+UNION MATCH (r:Run) WHERE r.ns = $ns AND r.open IN ['running', 'held'] AND r.token IS NOT NULL
+RETURN r.holder AS holder"""
 _LEASES_OF_THE_DEAD = """MATCH (l:Lease) WHERE l.ns = $ns AND l.expires_at > 0 AND l.holder IN $dead
 WITH l ORDER BY l.id SET l.expires_at = 0"""
-_RUNS_OF_THE_DEAD = """MATCH (r:Run) WHERE r.ns = $ns AND r.open = 'running' AND r.holder IN $dead
+_RUNS_OF_THE_DEAD = """MATCH (r:Run) WHERE r.ns = $ns AND r.open IN ['running', 'held'] AND r.holder IN $dead
 WITH r ORDER BY r.id SET r.lock = true
-WITH r WHERE r.open = 'running' AND r.holder IN $dead SET r.expires_at = 0"""
+WITH r WHERE r.token IS NOT NULL AND r.holder IN $dead SET r.expires_at = 0"""
 _EXPIRED = f"""{NOW}
 MATCH (l:Lease) WHERE l.ns = $ns AND l.expires_at <= now RETURN l.id ORDER BY l.id"""
 _LOCK_LEASE = f"""{NOW}

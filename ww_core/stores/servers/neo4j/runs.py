@@ -48,10 +48,13 @@ RETURN r.id, r.expires_at, r.token"""
 VOID = """MATCH (r:Run) WHERE r.ns = $ns AND r.session = $session AND r.seq > 0 AND r.status = 'running'
 SET r.status = 'requested', r.open = 'requested', r.token = null"""
 _VOID_TIDYING = """MATCH (r:Run) WHERE r.ns = $ns AND r.session = $session AND r.seq > 0 AND r.token IS NOT NULL
-SET r.token = null, r.expires_at = null"""
-HOLD = "MATCH (r:Run {ns: $ns, id: $run}) SET r.token = $token, r.expires_at = $expires_at"
+SET r.token = null, r.expires_at = null, r.open = null"""
+HOLD = """MATCH (r:Run {ns: $ns, id: $run})
+SET r.token = $token, r.expires_at = $expires_at, r.holder = $holder, r.open = 'held'"""
+"""To tidy up behind a run that has ended. ``open`` is indexed: it finds all that are under a lease."""
 _RELEASE = """MATCH (r:Run {ns: $ns, id: $run}) SET r.lock = true
-WITH r WHERE r.token = $token AND r.status <> 'running' SET r.token = null, r.expires_at = null"""
+WITH r WHERE r.token = $token AND r.status <> 'running'
+SET r.token = null, r.expires_at = null, r.open = null"""
 _LIVE_ATTEMPTS = """UNWIND $runs AS id MATCH (r:Run {ns: $ns, id: id})
 WHERE r.status = 'running' OR (r.status = 'done' AND r.base IS NOT NULL) RETURN r.id, r.version"""
 _START = """MATCH (s:Session {ns: $ns, id: $session}) MATCH (r:Run {ns: $ns, id: $run})
@@ -153,7 +156,8 @@ class Runs(Part):
                     return False
             expires_at = now + to_duration_us(lease_seconds)
             tx.run(VOID, ns=self._ns, session=run["session"]).consume()
-            tx.run(HOLD, ns=self._ns, run=run_id, token=token, expires_at=expires_at).consume()
+            holder = self._server.holders.mine()
+            tx.run(HOLD, ns=self._ns, run=run_id, token=token, expires_at=expires_at, holder=holder).consume()
             return True
 
         return self._server.write(work, again=True)
