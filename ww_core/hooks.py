@@ -190,9 +190,7 @@ class Hooks:
     def _failed(self, point: Point, hook: Hook, error: BaseException) -> None:
         self._metrics.increment(f"hooks.{point}.failures")
         self._metrics.errors.add(f"hooks.{point}", error)
-        why = (
-            origin_of(type(error), error.__traceback__) if error.__traceback__ else str(error)
-        )  # ours: never raised
+        why = origin_of(type(error), error.__traceback__) if error.__traceback__ else str(error)  # ours: never raised
         log.warning(
             "hook failed: %s: %s", hook.name, why, extra={"action": "hook.failed", "point": point, "hook": hook.name}
         )
