@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -24,6 +25,7 @@ from ww_core.config import Settings
 from ww_core.consolidation.sampling import POOL
 from ww_core.consolidation.service import Consolidator
 from ww_core.deployment import Deployment
+from ww_core.errors import StoreUnavailable
 from ww_core.hooks import Hooks
 from ww_core.models import Episode, Vector
 from ww_core.observability.metrics import Metrics
@@ -166,7 +168,12 @@ def test_a_presets_connections_to_qdrant_are_that_many(preset: str, listener: Li
     settings = Settings(qdrant_url=listener.url, qdrant_grpc=False, preset=preset)
     store, most = QdrantVectorStore(settings), settings.qdrant_pool_size
     assert most == {"small": 10, "medium": 10, "large": 20, "very-large": 40}[preset]
-    threads = [threading.Thread(target=store.ping) for _ in range(most + 5)]
+
+    def ask() -> None:
+        with suppress(StoreUnavailable):  # what becomes of the answers, all at once, is not looked at here
+            store.ping()
+
+    threads = [threading.Thread(target=ask) for _ in range(most + 5)]
     for thread in threads:
         thread.start()
     until(lambda: len(listener.requests) >= most, what="the pool is in use")

@@ -14,6 +14,7 @@ from tests.integration.consolidating import SESSION, World
 from tests.integration.observing import clusters_as_json, observed
 from tests.unit.consolidation.blobs import blobs
 from ww.cli.output import pick
+from ww_core.consolidation.progress import Watch
 from ww_core.consolidation.sink import Stage
 from ww_core.errors import Busy
 from ww_core.maintenance.erase import erase
@@ -119,11 +120,11 @@ def test_a_rollback_waits_for_the_worker_that_tidies_up(world: World, monkeypatc
             refused.set()
         return had
 
-    def tidying(run: Run, stage: Stage, token: str) -> None:
+    def tidying(run: Run, stage: Stage, watch: Watch, token: str) -> None:
         thread = threading.Thread(target=lambda: taken_back.append(world.consolidator.rollback(run.run_id)))
         thread.start()
         assert refused.wait(30)
-        tidy(run, stage, token)
+        tidy(run, stage, watch, token)
         thread.join(30)
 
     tidy = world.consolidator._tidy

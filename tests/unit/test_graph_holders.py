@@ -117,7 +117,8 @@ def test_a_child_that_outlives_its_parent_holds_nothing_for_it(graph: SqliteGrap
     holder = hold("claim", "fork")
     os.kill(holder.pid, signal.SIGKILL)
     holder.wait()
-    assert graph.expire_leases(max_attempts=3) == 2
+    # the child may be so young that it has not let go of what it inherited
+    until(lambda: graph.expire_leases(max_attempts=3) == 2, what="the leases are free")
 
 
 def test_a_run_of_a_killed_process_is_taken_over_at_once(graph: SqliteGraphStore, hold: Hold) -> None:
