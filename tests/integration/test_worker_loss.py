@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.holding import let_nobody_ring
 from tests.processes import BOUND, ROOT, RedisServer, Worker, clean_environment, until
 from ww.memory.episodic import EpisodicMemory
 from ww_core.config import Settings
@@ -21,7 +22,6 @@ from ww_core.maintenance.erase import erase
 from ww_core.maintenance.sweep import sweep
 from ww_core.maintenance.verify import verify
 from ww_core.stores.ports import Queue
-from ww_workers.doorbell import flag_key
 
 TEXTS = [f"text number {i}" for i in range(20)]
 
@@ -166,9 +166,7 @@ def test_what_a_killed_child_held_is_embedded_by_the_next_one_without_a_sweep(
         memory.sync.store_batch([f"{i} " + "some longer text about the sea. " * 20 for i in range(50)])
         until(lambda: memory.sync.counts().embedded > 0, what="some are embedded")
         with redis_server.client() as client:
-            # no sweep from here on: whoever rings for one finds that it was rung for; and nothing that waits already
-            client.set(flag_key("ww", "sweep"), "test", ex=3600)
-            client.delete(Queue.EMBED.value, flag_key("ww", Queue.EMBED.value))
+            let_nobody_ring(client, "ww")
         (child,) = worker.children()
         child.kill()
         counts = memory.sync.counts()

@@ -5,42 +5,38 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TypeAlias
 
 import psutil
 import pytest
 
 from tests.contract.graphs import START, embed, episodes, ids
-from tests.processes import ROOT, clean_environment, until
+from tests.holding import Hold, kill, starter
+from tests.processes import until
 from ww_core.errors import Busy
 from ww_core.stores.embedded.graph import SqliteGraphStore
 from ww_core.stores.holders import Holders
-
-Hold: TypeAlias = Callable[..., subprocess.Popen[str]]
 
 HOUR = 3600.0
 HOLDER = f"""
 import os, sys
 from pathlib import Path
 from ww_core.stores.embedded.graph import SqliteGraphStore
-graph = SqliteGraphStore(Path(sys.argv[1]))
-if sys.argv[2] == "nothing":
+graph, what = SqliteGraphStore(Path(sys.argv[1])), sys.argv[2]
+if what == "nothing":
     graph._db.holders.mine()
-elif sys.argv[2] == "claim":
+elif what == "claim":
     graph.claim(100, token="t", lease_seconds={HOUR})
 else:
     run = graph.start_run(graph.request_run("s").run_id, token="t", lease_seconds={HOUR})
-    if sys.argv[2] == "tidying":
+    if what == "tidying":
         graph.publish(run, token="t", lease_seconds={HOUR})
-if sys.argv[3] == "fork" and os.fork() == 0:
+if sys.argv[3:] == ["fork"] and os.fork() == 0:
     sys.stdin.read()
     os._exit(0)
 print("holds", flush=True)
@@ -59,35 +55,15 @@ def graph(tmp_path: Path) -> Iterator[SqliteGraphStore]:
 def hold(tmp_path: Path) -> Iterator[Hold]:
     """Starts a process that leases for an hour and then waits."""
     with ExitStack() as ends:
-
-        def start(what: str = "claim", how: str = "") -> subprocess.Popen[str]:
-            process = subprocess.Popen(
-                [sys.executable, "-c", HOLDER, str(tmp_path / "graph.sqlite3"), what, how],
-                env=clean_environment(PYTHONPATH=str(ROOT)),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            ends.enter_context(process)
-            ends.callback(process.kill)
-            assert process.stdout is not None
-            assert process.stdout.readline() == "holds\n"
-            return process
-
-        yield start
-
-
-def _kill(process: subprocess.Popen[str]) -> None:
-    process.kill()
-    process.wait()
+        yield starter(HOLDER, str(tmp_path / "graph.sqlite3"), ends=ends)
 
 
 def test_rows_of_a_killed_process_are_free_at_once(tmp_path: Path, graph: SqliteGraphStore, hold: Hold) -> None:
     graph.add(episodes(8))
-    holder = hold()
+    holder = hold("claim")
     assert graph.expire_leases(max_attempts=3) == 0, "it lives"
     assert graph.claim(100, token="u", lease_seconds=60) == []
-    _kill(holder)
+    kill(holder)
     assert graph.expire_leases(max_attempts=3) == 8
     # as after any lost lease: in halves, so that a text that kills is found
     assert len(graph.claim(100, token="u", lease_seconds=60)) == 4
@@ -103,7 +79,7 @@ def test_a_stopped_process_keeps_its_rows_until_their_time_is_over(
     tmp_path: Path, graph: SqliteGraphStore, hold: Hold
 ) -> None:
     graph.add(episodes(2))
-    holder = hold()
+    holder = hold("claim")
     holder.send_signal(signal.SIGSTOP)
     until(lambda: psutil.Process(holder.pid).status() == psutil.STATUS_STOPPED, what="it is stopped")
     assert graph.expire_leases(max_attempts=3) == 0
@@ -115,8 +91,7 @@ def test_a_stopped_process_keeps_its_rows_until_their_time_is_over(
 def test_a_child_that_outlives_its_parent_holds_nothing_for_it(graph: SqliteGraphStore, hold: Hold) -> None:
     graph.add(episodes(2))
     holder = hold("claim", "fork")
-    os.kill(holder.pid, signal.SIGKILL)
-    holder.wait()
+    kill(holder)
     # the child may be so young that it has not let go of what it inherited
     until(lambda: graph.expire_leases(max_attempts=3) == 2, what="the leases are free")
 
@@ -129,7 +104,7 @@ def test_a_run_of_a_killed_process_is_taken_over_at_once(graph: SqliteGraphStore
     graph.expire_leases(max_attempts=3)
     with pytest.raises(Busy):
         graph.start_run(run.run_id, token="u", lease_seconds=60)
-    _kill(holder)
+    kill(holder)
     graph.expire_leases(max_attempts=3)
     assert [waiting.run_id for waiting in graph.requested_runs(5)] == [run.run_id]
     assert graph.start_run(run.run_id, token="u", lease_seconds=60).status == "running"
@@ -142,7 +117,7 @@ def test_a_session_that_a_killed_process_tidied_up_is_free_at_once(graph: Sqlite
     (published,) = graph.runs("s")
     graph.expire_leases(max_attempts=3)
     assert not graph.hold_run(published.run_id, token="u", lease_seconds=60)
-    _kill(holder)
+    kill(holder)
     graph.expire_leases(max_attempts=3)
     assert graph.hold_run(published.run_id, token="u", lease_seconds=60)
 
@@ -159,7 +134,7 @@ def test_what_a_dead_process_left_is_removed_though_it_held_nothing(
     os.utime(half, (time.time() - HOUR,) * 2)
     assert graph.expire_leases(max_attempts=3) == 0
     assert set(directory.iterdir()) == {left, fresh}, "one lives, and one may be taking its lock just now"
-    _kill(holder)
+    kill(holder)
     assert graph.expire_leases(max_attempts=3) == 0
     assert set(directory.iterdir()) == {fresh}
 
@@ -184,7 +159,7 @@ def test_a_dead_run_that_nobody_restarts_is_written_down_once(
 ) -> None:
     graph.add(episodes(2))
     embed(graph)
-    _kill(hold("run"))
+    kill(hold("run"))
     graph.expire_leases(max_attempts=3)
     writer = sqlite3.connect(tmp_path / "graph.sqlite3", isolation_level=None)
     writer.execute("BEGIN IMMEDIATE")
