@@ -84,6 +84,15 @@ def test_best_window_scores_and_an_episode_appears_once(store: VectorStore) -> N
     assert [(hit.episode_id, hit.window) for hit in hits] == [("long", 0), ("short", 0), ("other", 0)]
 
 
+def test_named_episodes_are_found_by_their_best_window(store: VectorStore) -> None:
+    long = [point("long", unit(1, i / 20), window=i, windows=30) for i in range(30)]
+    store.upsert([*long, point("short", unit(0, 1)), point("archived", unit(0, 1), archived=True), point("other")])
+    where = Where(episode_ids=("short", "long", "archived", "nobody"), archived=False)
+    for exact in (True, False):
+        (hits,) = store.search([Search(CONTENT, unit(0.5, 0.725), where, limit=4, exact=exact)])
+        assert [(hit.episode_id, hit.window) for hit in hits] == [("long", 29), ("short", 0)]
+
+
 def test_several_searches_answer_in_order(store: VectorStore) -> None:
     store.upsert([point("a", unit(1), bm25=words(t1=1)), point("b", unit(0, 1), bm25=words(t2=1))])
     dense, sparse, context = store.search(

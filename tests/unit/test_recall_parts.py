@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -9,14 +10,14 @@ import pytest
 
 from ww_core.models import Episode, State
 from ww_core.recall import signals
-from ww_core.recall.candidates import Pool, gather
+from ww_core.recall.candidates import gather
 from ww_core.recall.context import context_text, lexical_context_text, stretches
 from ww_core.recall.filters import findable, matches
 from ww_core.recall.fusion import fuse, zscore
 from ww_core.recall.hierarchy import Gap, Route, within
 from ww_core.recall.query import read_query
 from ww_core.recall.recent import on_scale, overlap
-from ww_core.recall.rerank import fold, maximal_marginal_relevance, neighbour_boost
+from ww_core.recall.rerank import accompanied, fold, maximal_marginal_relevance, neighbour_boost
 from ww_core.stores.ports import Hit, SparseVector, Where
 
 START = datetime(2024, 3, 1, 12, tzinfo=UTC)
@@ -57,9 +58,18 @@ def test_a_candidate_that_a_full_list_lacks_scores_like_its_last() -> None:
 
 def test_true_scores_replace_the_guessed_ones() -> None:
     pool = gather({"content": [Hit("a", 0, 0.9), Hit("b", 0, 0.4)], "bm25": [Hit("c", 0, 5.0)]}, limit=2)
-    better = pool.updated(Pool(("c", "x"), {"content": np.array([0.1, 1.0], np.float32)}))
+    better = pool.completed({"content": ("c",)}, {"content": [Hit("c", 0, 0.1)]})
     assert better.scores["content"].tolist() == pytest.approx([0.9, 0.4, 0.1])
+    assert better.scores["bm25"].tolist() == [0, 0, 5]
     assert better.take([2, 0]).ids == ("c", "a")
+
+
+def test_who_has_no_score_of_a_signal_scores_like_the_worst_and_0_in_words() -> None:
+    pool = gather({"content": [Hit("a", 0, 0.9), Hit("b", 0, 0.4)]}, limit=9)
+    asked = {"context": ("a", "b"), "bm25": ("a", "b")}
+    better = pool.completed(asked, {"context": [Hit("b", 0, 0.3)], "bm25": [Hit("a", 0, 2.0)]})
+    assert better.scores["context"].tolist() == pytest.approx([0.3, 0.3])
+    assert better.scores["bm25"].tolist() == [2, 0]
 
 
 def test_what_was_recalled_long_ago_fades() -> None:
@@ -105,6 +115,23 @@ def test_neighbours_do_not_reach_over_a_long_gap() -> None:
     far = [turn(0), turn(1, minutes=600)]
     total = np.array([0, 4], np.float32)
     assert neighbour_boost(total, near, around(near))[0] > neighbour_boost(total, far, around(far))[0]
+
+
+def test_who_stands_alone_among_the_candidates_needs_no_neighbours() -> None:
+    alone, pair = turn(0, minutes=-600), [turn(1), turn(2, minutes=59)]
+    elsewhere, undated = replace(turn(3), session_id="other"), replace(turn(4), timestamp=None)
+    assert accompanied([pair[1], alone, elsewhere, pair[0]]) == [pair[1].episode_id, pair[0].episode_id]
+    assert accompanied([alone, undated, elsewhere]) == [alone.episode_id, "e4"]
+
+
+def test_looking_up_those_with_company_alone_changes_no_boost() -> None:
+    turns = [turn(i, minutes=20 * (i % 4) + 300 * (i // 4)) for i in range(40)]
+    chosen = [turns[i] for i in (0, 1, 5, 9, 11, 12, 14, 20, 27, 28, 39)]
+    total = np.arange(len(chosen), dtype=np.float32)
+    beside = around(turns)
+    some = {name: beside[name] for name in accompanied(chosen)}
+    assert 0 < len(some) < len(chosen)
+    assert neighbour_boost(total, chosen, some).tolist() == neighbour_boost(total, chosen, beside).tolist()
 
 
 def test_a_neighbour_that_is_no_candidate_neither_helps_nor_hurts() -> None:

@@ -125,9 +125,9 @@ class Fields(BaseSettings):
         0.1, ge=0, le=1, description="share of results missed above which auto goes back to flat search"
     )
     recall_candidates: int = Field(
-        100, ge=1, le=10_000, description="episodes that each signal proposes; more find more and cost more"
+        64, ge=1, le=10_000, description="episodes that each signal proposes; more find more and cost more"
     )
-    rerank_candidates: int = Field(100, ge=1, le=10_000, description="best candidates that are read and reranked")
+    rerank_candidates: int = Field(64, ge=1, le=10_000, description="best candidates that are read and reranked")
     recall_weight_content: float = Field(1.0, ge=0, le=10, description="weight of the text's meaning (dense)")
     recall_weight_context: float = Field(
         0.2, ge=0, le=10, description="weight of the meaning of the text with its neighbours (dense)"

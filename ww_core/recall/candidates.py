@@ -26,18 +26,19 @@ class Pool:
             scores={name: values[index] for name, values in self.scores.items()},
         )
 
-    def updated(self, other: Pool) -> Pool:
-        """The same candidates with the scores that ``other`` has of them; a signal that only it has scores the others
-        like its worst (0 where that is words)."""
-        rows = {episode_id: row for row, episode_id in enumerate(other.ids)}
-        here = [row for row, episode_id in enumerate(self.ids) if episode_id in rows]
-        there = [rows[self.ids[row]] for row in here]
+    def completed(self, asked: Mapping[str, Sequence[str]], found: Mapping[str, Sequence[Hit]]) -> Pool:
+        """The same candidates with the true scores that were ``found`` of those ``asked`` about by signal; one without
+        a score there scores like the worst (0 where that is words)."""
+        rows = {episode_id: row for row, episode_id in enumerate(self.ids)}
         scores = dict(self.scores)
-        for name, values in other.scores.items():
-            floor = 0.0 if name in SPARSE_NAMES else min(values, default=0.0)
-            merged = scores[name].copy() if name in scores else np.full(len(self.ids), floor, np.float32)
-            merged[here] = values[there]
-            scores[name] = merged
+        for name, ids in asked.items():
+            values = scores[name].copy() if name in scores else np.empty(len(self.ids), np.float32)
+            values[[rows[episode_id] for episode_id in ids]] = np.nan
+            values[[rows[hit.episode_id] for hit in found[name]]] = [hit.score for hit in found[name]]
+            missing = np.isnan(values)
+            known = values[~missing]
+            values[missing] = 0.0 if name in SPARSE_NAMES or not known.size else known.min()
+            scores[name] = values
         return Pool(ids=self.ids, scores=scores)
 
 

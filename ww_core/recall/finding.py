@@ -14,7 +14,7 @@ from ww_core.recall.pieces import Tokens
 from ww_core.recall.profile import Frequency
 from ww_core.recall.query import QueryReading
 from ww_core.recall.weights import proposing
-from ww_core.stores.ports import DENSE_NAMES, SPARSE_NAMES, Search, SparseVector, VectorStore, Where
+from ww_core.stores.ports import DENSE_NAMES, SPARSE_NAMES, Hit, Search, SparseVector, VectorStore, Where
 
 MANY = 5000
 """Vectors to be scanned from which signals of little weight do without a scan of their own."""
@@ -74,16 +74,25 @@ class Finder:
     def _completed(
         self,
         pool: Pool,
-        hits: Mapping[str, Sequence[object]],
+        hits: Mapping[str, Sequence[Hit]],
         vectors: Mapping[str, Vector | SparseVector],
         limit: int,
         archived: bool | None,
     ) -> Pool:
         """The pool with the true scores where a signal's list ended before some candidates, or proposed nothing."""
-        asked = [name for name in vectors if name not in hits or len(hits[name]) >= limit]
-        if not asked or len(vectors) == 1 or not pool.ids:
+        if len(vectors) == 1:
             return pool
-        these = Where(episode_ids=pool.ids, archived=archived)
-        searches = [Search(n, vectors[n], these, limit=len(pool.ids), exact=True) for n in asked]
-        full = gather(dict(zip(asked, self._vectors.search(searches), strict=True)), limit=len(pool.ids) + 1)
-        return pool.updated(full)
+        asked = {}
+        for name in vectors:
+            listed = hits.get(name, ())
+            if name not in hits or len(listed) >= limit:
+                seen = {hit.episode_id for hit in listed}
+                asked[name] = tuple(episode_id for episode_id in pool.ids if episode_id not in seen)
+        asked = {name: ids for name, ids in asked.items() if ids}
+        if not asked:
+            return pool
+        searches = [
+            Search(n, vectors[n], Where(episode_ids=ids, archived=archived), limit=len(ids), exact=True)
+            for n, ids in asked.items()
+        ]
+        return pool.completed(asked, dict(zip(asked, self._vectors.search(searches), strict=True)))

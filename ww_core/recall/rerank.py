@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from ww_core.recall.fusion import Scores
 
 NEIGHBOUR_STEPS: tuple[float, ...] = (0.2, 0.1)
 """How much of a neighbour's score an episode gains, by the distance in its session."""
+
+_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 def neighbour_boost(
@@ -47,6 +50,27 @@ def neighbour_boost(
             gain += steps[distance - 1] * value
         boost[row] = gain
     return boost
+
+
+def accompanied(episodes: Sequence[Episode], *, max_gap: timedelta = MAX_GAP) -> list[str]:
+    """Ids of the candidates that may have a neighbour among the others: one of the same session near in time.
+
+    A neighbour counts where it is a candidate itself and in the stretch; of all others none needs to be looked up.
+    """
+    reach = len(NEIGHBOUR_STEPS) * max_gap
+    found: set[str] = set()
+    by_session: dict[str, list[Episode]] = {}
+    for episode in episodes:
+        by_session.setdefault(episode.session_id, []).append(episode)
+    for together in by_session.values():
+        if any(episode.timestamp is None for episode in together):
+            found.update(episode.episode_id for episode in together)
+            continue
+        together.sort(key=lambda episode: episode.timestamp or _NEVER)
+        for one, other in pairwise(together):
+            if within_gap(one, other, reach):
+                found.update((one.episode_id, other.episode_id))
+    return [episode.episode_id for episode in episodes if episode.episode_id in found]
 
 
 def fold(order: Sequence[int], episodes: Sequence[Episode], *, most: int | None = None) -> list[int]:

@@ -95,7 +95,8 @@ class Recaller:
         self._clock = clock
         self._chance = chance
         self._weights = Weights.of(settings)
-        self._finder = Finder(vectors, candidates=settings.recall_candidates, best=settings.rerank_candidates)
+        kept = max(settings.rerank_candidates, settings.late_interaction_candidates if self._weights.parts[LATE] else 0)
+        self._finder = Finder(vectors, candidates=settings.recall_candidates, best=kept)
         self._router = Router(graph, vectors)
         self._labels = Labels(graph)
         self._profiles = Profiles(graph, vectors, pieces=embedding.word_pieces if self._weights.parts[LATE] else None)
@@ -280,7 +281,7 @@ class Recaller:
         weights = query.weights
         if not episodes or not (weights[NEIGHBOURS] or weights[LATE]):
             return fused
-        around = self._graph.around([e.episode_id for e in episodes], reach=len(rerank.NEIGHBOUR_STEPS))
+        around = self._graph.around(rerank.accompanied(episodes), reach=len(rerank.NEIGHBOUR_STEPS))
         if weights[LATE] and query.tokens is not None:
             try:
                 near = around if query.coherent else {}

@@ -266,6 +266,10 @@ def holds(term: Term, payload: Mapping[str, Any]) -> bool:
 # -- what both adapters do with points and answers
 
 
+Scored = tuple[str, int, float]
+"""Episode id, window, score."""
+
+
 def newest(points: Iterable[Point]) -> list[Point]:
     """Each window once, of its highest generation; windows of an episode's older generations are left out."""
     highest: dict[str, int] = {}
@@ -286,8 +290,8 @@ def by_generation(points: Iterable[Point]) -> dict[int, list[Point]]:
     return groups
 
 
-def best_windows(scored: Iterable[tuple[str, int, float]], limit: int) -> list[Hit]:
-    """Each episode once with its best window, best first, equal scores by id; from (episode id, window, score)."""
+def best_windows(scored: Iterable[Scored], limit: int) -> list[Hit]:
+    """Each episode once with its best window, best first, equal scores by id."""
     best: dict[str, tuple[float, str, int]] = {}
     for episode_id, window, score in scored:
         known = best.get(episode_id)

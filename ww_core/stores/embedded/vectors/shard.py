@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from struct import Struct
 from typing import Any
 from uuid import UUID
@@ -115,32 +115,63 @@ class Shard(Centroids, Moves):
         if shard is None:
             return [[] for _ in searches]
         meeting: dict[p.Term, int] = {}
+        named: dict[str, int] = {}
         with translated("searching"):
             points = shard.info().points_count or 0
-            return [self._search(shard, search, points, meeting) for search in searches]
+            return [
+                self._search_named(shard, search, named)
+                if search.where.episode_ids
+                else self._search(shard, search, points, meeting)
+                for search in searches
+            ]
 
     def _search(self, shard: edge.EdgeShard, search: Search, points: int, meeting: dict[p.Term, int]) -> list[Hit]:
         """``meeting``: how many points about meet a condition, as far as that was asked before."""
         if isinstance(search.vector, SparseVector) and not len(search.vector.indices):
             return []
-        compressed = points >= engine.COMPRESSED_FROM and not search.exact
         # Checking a point costs ten times what scoring it does: what most points meet is looked at afterwards.
         share, before, after = self._split(shard, p.conditions(search.where), points, meeting)
+        compressed = points >= engine.COMPRESSED_FROM and not search.exact
         fields = [p.EPISODE, p.WINDOW, *(term.field for term in after)]
-        wanted = int(search.limit / share) + MARGIN if after else search.limit
         condition = engine.filtered(before)
-        while True:
-            found = shard.query(engine.query(search, wanted, condition, fields, compressed=compressed))
+        wanted = int(search.limit / share) + MARGIN if after else search.limit
+
+        def ask(most: int) -> tuple[list[p.Scored], int]:
+            found = shard.query(engine.query(search, most, condition, fields, compressed=compressed))
             scored = []
             for hit in found:
                 payload = hit.payload or {}  # read once: every reading makes a dictionary
                 if not after or engine.meets(payload, after):
                     scored.append((payload[p.EPISODE], payload[p.WINDOW], hit.score))
-            hits = p.best_windows(scored, search.limit)
-            # Windows of one episode crowd each other out: ask for more points until there are enough episodes.
-            if len(hits) >= search.limit or len(found) < wanted:
-                return hits
-            wanted *= 4
+            return scored, len(found)
+
+        return _best(ask, wanted, search.limit)
+
+    def _search_named(self, shard: edge.EdgeShard, search: Search, numbers: dict[str, int]) -> list[Hit]:
+        """Among episodes that are named: all conditions are checked first, and what a point is of follows from its id.
+
+        Payloads, which cost more than the scores of so few, are read of windows beyond an episode's first alone.
+        ``numbers``: ids of first windows as far as they were made before.
+        """
+        if isinstance(search.vector, SparseVector) and not len(search.vector.indices):
+            return []
+        for name in search.where.episode_ids:
+            if name not in numbers:
+                numbers[name] = p.point_id(self._namespace, name, 0).int
+        windows = {numbers[name]: (name, 0) for name in search.where.episode_ids}
+        condition = engine.filtered(p.conditions(search.where))
+
+        def ask(most: int) -> tuple[list[p.Scored], int]:
+            found = shard.query(engine.query(search, most, condition, False, compressed=not search.exact))
+            scores = {engine.uuid_of(hit.id): hit.score for hit in found}
+            later: list[Any] = [point_id for point_id in scores if point_id.int not in windows]
+            for record in shard.retrieve(later, with_payload=[p.EPISODE, p.WINDOW], with_vector=False) if later else ():
+                window = engine.text(record.payload, p.EPISODE), engine.whole(record.payload, p.WINDOW)
+                windows[engine.uuid_of(record.id).int] = window
+            # one that is unknown still was removed between the two calls
+            return [(*windows[i.int], score) for i, score in scores.items() if i.int in windows], len(found)
+
+        return _best(ask, search.limit, search.limit)
 
     @staticmethod
     def _split(
@@ -149,9 +180,6 @@ class Shard(Centroids, Moves):
         """The share that meets what most points meet, the conditions to filter by, and those to look at afterwards."""
         share, before, after = 1.0, list[p.Term](), list[p.Term]()
         for term in terms:
-            if isinstance(term, p.AnyOf) and term.field == p.EPISODE:
-                before.append(term)
-                continue
             if term not in meeting:
                 meeting[term] = shard.count(edge.CountRequest(exact=False, filter=engine.filtered([term])))
             part = meeting[term] / max(points, 1)
@@ -237,3 +265,16 @@ class Shard(Centroids, Moves):
                 "indexed_vectors": state.indexed_vectors_count,
             }
         return facts
+
+
+def _best(ask: Callable[[int], tuple[list[p.Scored], int]], wanted: int, limit: int) -> list[Hit]:
+    """The ``limit`` best episodes. ``ask`` looks for so many points and says how many there were.
+
+    Windows of one episode crowd each other out, and conditions leave some out: more is asked for until it suffices.
+    """
+    while True:
+        scored, found = ask(wanted)
+        hits = p.best_windows(scored, limit)
+        if len(hits) >= limit or found < wanted:
+            return hits
+        wanted *= 4
