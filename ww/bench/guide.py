@@ -36,8 +36,8 @@ ASSIGNING = {"consolidation_max_samples": 500}
 
 RECALL: Sequence[tuple[str, str, Mapping[str, object]]] = (
     ("recall_components", "all parts", DENSE_ONLY),
-    ("rerank_candidates", "100", {"rerank_candidates": FEW}),
-    ("recall_candidates", "100", {"recall_candidates": FEW}),
+    ("rerank_candidates", "64", {"rerank_candidates": FEW}),
+    ("recall_candidates", "64", {"recall_candidates": FEW}),
 )
 """Figure, what stands before it, and the settings after."""
 CONSOLIDATION: Sequence[tuple[str, str, Mapping[str, object], Mapping[str, object]]] = (
