@@ -1,9 +1,8 @@
-"""Vectors that were read are let go of, and nothing that lies in memory is lost by it."""
+"""Vectors that were read are let go of, and never while their files could be unmapped."""
 
 from __future__ import annotations
 
-import ctypes
-import mmap
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -49,11 +48,21 @@ def test_vectors_that_were_read_are_let_go_of_and_read_again(tmp_path: Path, mon
     shard.close()
 
 
-def test_memory_that_was_taken_by_something_else_meanwhile_keeps_its_content() -> None:
-    content = bytes(range(256)) * 4096
-    with mmap.mmap(-1, len(content), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as area:
-        area[:] = content
-        start = ctypes.c_char.from_buffer(area)
-        engine.page_out(ctypes.addressof(start), len(content))
-        del start
-        assert area[:] == content
+def test_pages_are_let_go_of_while_nothing_can_unmap_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "READ_AND_RELEASED", 1)
+    shard = Shard(tmp_path, namespace="ww")
+    shard.ensure(Fingerprint("m", "1", 2, "mean", True))
+    shard.upsert([Point("a", 0, 1, 1, "s", NOON, {CONTENT: np.array([1, 0], np.float32)})])
+    closing = threading.Thread(target=shard.close)
+    seen: list[bool] = []
+
+    def release(_: Path) -> None:
+        closing.start()
+        closing.join(0.3)
+        seen.append(closing.is_alive())
+
+    monkeypatch.setattr(engine, "release_pages", release)
+    assert len(shard.vectors(["a"])) == 1
+    closing.join(10)
+    assert seen == [True], "closing waits"
+    assert not closing.is_alive()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -33,10 +34,6 @@ WHOLE_VECTORS = "/vectors/chunk_"
 """In the paths of the files that hold them."""
 OVERSAMPLING = 2.0
 """Candidates, as a multiple of the limit, that the compressed vectors propose and the whole vectors score."""
-PAGEOUT = 21
-"""MADV_PAGEOUT of Linux: reclaim pages now, as if memory were short."""
-
-
 COMPACTED_FROM = 20_000
 """Points that a cold shard collects in memory before opening it writes them in the form that stays on disk."""
 
@@ -106,24 +103,18 @@ def return_memory() -> None:
 
 
 def release_pages(directory: Path) -> None:
-    """Let go of the whole vectors in ``directory`` that this process has read: who needs them again reads them again. A
-    pass over all of them would hold 1.5 GiB a million otherwise.
+    """Let go of the whole vectors in ``directory`` that this process has read. A pass over all of them would hold 1.5
+    GiB a million otherwise. They stay in the system's page cache as long as there is room.
 
-    The engine may unmap a file between the look and the advice, and something else may be mapped there: hence advice
-    that loses nothing, whatever it meets.
+    To be called where nothing can unmap these files meanwhile: whatever else would be mapped there loses its content.
     """
-    with suppress(OSError):
+    with suppress(OSError, AttributeError):  # another system, another C library
+        advise = ctypes.CDLL(None).madvise
         for mapping in Path("/proc/self/maps").read_text("utf-8", "replace").splitlines():
             area, rights, *_, path = mapping.split(maxsplit=5)
             if rights.endswith("s") and path.startswith(f"{directory}/") and WHOLE_VECTORS in path:
                 start, end = (int(bound, 16) for bound in area.split("-"))
-                page_out(start, end - start)
-
-
-def page_out(address: int, length: int) -> None:
-    """Take memory away from this process, content kept. A kernel that does not know how leaves it."""
-    with suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL(None).madvise(ctypes.c_void_p(address), ctypes.c_size_t(length), PAGEOUT)
+                advise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), mmap.MADV_DONTNEED)
 
 
 @contextmanager

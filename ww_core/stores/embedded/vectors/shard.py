@@ -212,7 +212,9 @@ class Shard(Centroids, Moves):
         self._read_since += len(rows)
         if self._read_since >= READ_AND_RELEASED:
             self._read_since = 0
-            engine.release_pages(self._collection.shard)
+            with self._write:  # the engine unmaps its files in writing and closing alone
+                if self._shard is not None:
+                    engine.release_pages(self._collection.shard)
         return p.mean_vectors(episode_ids, owners, matrix)
 
     def pieces(self, episode_ids: Sequence[str]) -> dict[str, bytes]:
