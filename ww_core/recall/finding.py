@@ -17,7 +17,7 @@ from ww_core.recall.weights import proposing
 from ww_core.stores.ports import DENSE_NAMES, SPARSE_NAMES, Hit, Search, SparseVector, VectorStore, Where
 
 MANY = 5000
-"""Vectors to be scanned from which signals of little weight do without a scan of their own."""
+"""Episodes in question, in all clusters, from which signals of little weight do not look for candidates themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Finder:
         if not vectors:
             return Pool(ids=(), scores={})
         named = proposing(vectors, weights)
-        if len(named) < len(vectors) and self._vectors.count(where, exact=False) < MANY:
+        if len(named) < len(vectors) and self._vectors.count(words, exact=False) < MANY:
             named = list(vectors)
         found = self._vectors.search(
             [Search(n, vectors[n], words if n in SPARSE_NAMES else where, limit) for n in named]

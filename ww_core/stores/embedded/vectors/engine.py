@@ -32,8 +32,8 @@ COMPRESSED_FROM = 20_000
 """Points from which a search reads compressed vectors first; below, reading them all takes a millisecond or two."""
 WHOLE_VECTORS = "/vectors/chunk_"
 """In the paths of the files that hold them."""
-OVERSAMPLING = 2.0
-"""Candidates, as a multiple of the limit, that the compressed vectors propose and the whole vectors score."""
+PROPOSED_BESIDE = 32
+"""Candidates beyond the limit that the compressed vectors propose and the whole vectors score."""
 COMPACTED_FROM = 20_000
 """Points that a cold shard collects in memory before opening it writes them in the form that stays on disk."""
 
@@ -197,7 +197,8 @@ def query(
         vector = edge.SparseVector(search.vector.indices.tolist(), search.vector.values.tolist())
     else:
         vector = np.asarray(search.vector, np.float32)
-        quantization = edge.QuantizationSearchParams(ignore=not compressed, rescore=True, oversampling=OVERSAMPLING)
+        more = 1 + PROPOSED_BESIDE / limit
+        quantization = edge.QuantizationSearchParams(ignore=not compressed, rescore=True, oversampling=more)
         params = edge.SearchParams(exact=search.exact, quantization=quantization)
     return edge.QueryRequest(
         limit=limit,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from struct import Struct
 from typing import Any
@@ -23,8 +24,8 @@ SINGLY = 8
 """Different payloads from which it pays to look at what is there before they are set one by one."""
 MOST = 0.5
 """Share of the points above which a condition is applied to what was found instead of before."""
-MARGIN = 16
-"""Points asked for beyond what that share suggests."""
+MARGIN = 3.0
+"""Standard deviations of what meets such a condition by which more points are asked for than that share suggests."""
 
 
 class Shard(Centroids, Moves):
@@ -134,7 +135,7 @@ class Shard(Centroids, Moves):
         compressed = points >= engine.COMPRESSED_FROM and not search.exact
         fields = [p.EPISODE, p.WINDOW, *(term.field for term in after)]
         condition = engine.filtered(before)
-        wanted = int(search.limit / share) + MARGIN if after else search.limit
+        wanted = math.ceil((search.limit + MARGIN * math.sqrt(search.limit * (1 - share))) / share)
 
         def ask(most: int) -> tuple[list[p.Scored], int]:
             found = shard.query(engine.query(search, most, condition, fields, compressed=compressed))
