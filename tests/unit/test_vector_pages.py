@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -53,16 +53,16 @@ def test_pages_are_let_go_of_while_nothing_can_unmap_them(tmp_path: Path, monkey
     shard = Shard(tmp_path, namespace="ww")
     shard.ensure(Fingerprint("m", "1", 2, "mean", True))
     shard.upsert([Point("a", 0, 1, 1, "s", NOON, {CONTENT: np.array([1, 0], np.float32)})])
-    closing = threading.Thread(target=shard.close)
-    seen: list[bool] = []
+    writable: list[bool] = []
 
     def release(_: Path) -> None:
-        closing.start()
-        closing.join(0.3)
-        seen.append(closing.is_alive())
+        with ThreadPoolExecutor(1) as another:
+            writable.append(another.submit(shard._write.acquire, blocking=False).result())
 
     monkeypatch.setattr(engine, "release_pages", release)
     assert len(shard.vectors(["a"])) == 1
-    closing.join(10)
-    assert seen == [True], "closing waits"
-    assert not closing.is_alive()
+    assert writable == [False]
+    with shard._write, ThreadPoolExecutor(1) as another:
+        assert len(another.submit(shard.vectors, ["a"]).result()) == 1
+    assert writable == [False], "they stay for now where something is being written"
+    shard.close()

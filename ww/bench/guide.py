@@ -24,7 +24,7 @@ HOOKS = 5
 """Registered at each point; they do nothing."""
 HOOKED = f"{2 * HOOKS} hooks that do nothing"
 FEW = 20
-"""Candidates, in the place of 100."""
+"""Candidates, in the place of 64."""
 ON_SERVER = 2000
 """Episodes on a server, at most."""
 MOST_SELECTED = 8

@@ -127,7 +127,13 @@ class Fields(BaseSettings):
     recall_candidates: int = Field(
         64, ge=1, le=10_000, description="episodes that each signal proposes; more find more and cost more"
     )
-    rerank_candidates: int = Field(64, ge=1, le=10_000, description="best candidates that are read and reranked")
+    rerank_candidates: int = Field(
+        64,
+        ge=1,
+        le=10_000,
+        description="best candidates that are read and reranked, as many as late interaction reads"
+        " where that is on and reads more",
+    )
     recall_weight_content: float = Field(1.0, ge=0, le=10, description="weight of the text's meaning (dense)")
     recall_weight_context: float = Field(
         0.2, ge=0, le=10, description="weight of the meaning of the text with its neighbours (dense)"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from ww_core.recall.weights import proposing
 from ww_core.stores.ports import DENSE_NAMES, SPARSE_NAMES, Hit, Search, SparseVector, VectorStore, Where
 
 MANY = 5000
-"""Episodes in question, in all clusters, from which signals of little weight do not look for candidates themselves."""
+"""Points in question, in all clusters, from which signals of little weight do not look for candidates themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,26 +69,25 @@ class Finder:
         if len(pool.ids) > best:
             total = fuse(pool.scores, {}, weights, size=len(pool.ids)).total
             pool = pool.take(np.argsort(-total, kind="stable")[:best].tolist())
-        return self._completed(pool, hits, vectors, limit, words.archived)
+        # what a signal lists is all there is of it where it was less than asked for, and clusters left nothing out
+        whole = {n for n, listed in hits.items() if len(listed) < limit and (n in SPARSE_NAMES or not where.cells)}
+        return self._completed(pool, hits, vectors, whole, words.archived)
 
     def _completed(
         self,
         pool: Pool,
         hits: Mapping[str, Sequence[Hit]],
         vectors: Mapping[str, Vector | SparseVector],
-        limit: int,
+        whole: Collection[str],
         archived: bool | None,
     ) -> Pool:
-        """The pool with the true scores where a signal's list ended before some candidates, or proposed nothing."""
-        if len(vectors) == 1:
-            return pool
+        """The pool with the true scores of candidates that a signal did not list, but for those listed ``whole``."""
         asked = {}
         for name in vectors:
-            listed = hits.get(name, ())
-            if name not in hits or len(listed) >= limit:
-                seen = {hit.episode_id for hit in listed}
-                asked[name] = tuple(episode_id for episode_id in pool.ids if episode_id not in seen)
-        asked = {name: ids for name, ids in asked.items() if ids}
+            seen = {hit.episode_id for hit in hits.get(name, ())}
+            left = tuple(episode_id for episode_id in pool.ids if episode_id not in seen)
+            if left and name not in whole:
+                asked[name] = left
         if not asked:
             return pool
         searches = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import pairwise
 
 import numpy as np
@@ -15,8 +15,6 @@ from ww_core.recall.fusion import Scores
 
 NEIGHBOUR_STEPS: tuple[float, ...] = (0.2, 0.1)
 """How much of a neighbour's score an episode gains, by the distance in its session."""
-
-_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 def neighbour_boost(
@@ -52,24 +50,25 @@ def neighbour_boost(
     return boost
 
 
-def accompanied(episodes: Sequence[Episode], *, max_gap: timedelta = MAX_GAP) -> list[str]:
+def accompanied(
+    episodes: Sequence[Episode], *, steps: Sequence[float] = NEIGHBOUR_STEPS, max_gap: timedelta = MAX_GAP
+) -> list[str]:
     """Ids of the candidates that may have a neighbour among the others: one of the same session near in time.
 
     A neighbour counts where it is a candidate itself and in the stretch; of all others none needs to be looked up.
     """
-    reach = len(NEIGHBOUR_STEPS) * max_gap
+    reach = len(steps) * max_gap
     found: set[str] = set()
     by_session: dict[str, list[Episode]] = {}
     for episode in episodes:
         by_session.setdefault(episode.session_id, []).append(episode)
     for together in by_session.values():
-        if any(episode.timestamp is None for episode in together):
+        dated = sorted((e.timestamp, e.episode_id) for e in together if e.timestamp is not None)
+        if len(dated) < len(together):  # one without a time is near to all
             found.update(episode.episode_id for episode in together)
-            continue
-        together.sort(key=lambda episode: episode.timestamp or _NEVER)
-        for one, other in pairwise(together):
-            if within_gap(one, other, reach):
-                found.update((one.episode_id, other.episode_id))
+        for (earlier, one), (later, other) in pairwise(dated):
+            if later - earlier <= reach:
+                found.update((one, other))
     return [episode.episode_id for episode in episodes if episode.episode_id in found]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -32,8 +31,12 @@ COMPRESSED_FROM = 20_000
 """Points from which a search reads compressed vectors first; below, reading them all takes a millisecond or two."""
 WHOLE_VECTORS = "/vectors/chunk_"
 """In the paths of the files that hold them."""
-PROPOSED_BESIDE = 32
-"""Candidates beyond the limit that the compressed vectors propose and the whole vectors score."""
+PROPOSED, PROPOSED_BESIDE = 1.5, 32
+"""Candidates that the compressed vectors propose and the whole vectors score: as a multiple of the limit, and at least
+so many beyond it."""
+SEARCH_THREADS = 1
+"""Of a shard. The engine keeps Python's lock while it searches, so no second query could use another one, and those
+with nothing to do are woken to look for work."""
 COMPACTED_FROM = 20_000
 """Points that a cold shard collects in memory before opening it writes them in the form that stays on disk."""
 
@@ -59,12 +62,8 @@ def config(dimension: int, *, cold: bool = False) -> edge.EdgeConfig:
     fast once they were read, and what is never read takes no memory.
 
     In a ``cold`` one everything is left on disk, the compressed vectors and the indexes too.
-
-    A search occupies one thread; those that find nothing to do are kept looking for work, at a sixth of a query's time
-    on two cores. As many as half of the cores: the other half is at work on what was found.
     """
-    kept = edge.Memory.Cold if cold else edge.Memory.Pinned
-    compressed = edge.TurboQuantQuantizationConfig(bits=edge.TurboQuantBitSize.Bits4, memory=kept)
+    compressed = edge.TurboQuantQuantizationConfig(bits=edge.TurboQuantBitSize.Bits4, memory=_kept(cold=cold))
     return edge.EdgeConfig(
         vectors={
             name: edge.EdgeVectorParams(
@@ -75,25 +74,34 @@ def config(dimension: int, *, cold: bool = False) -> edge.EdgeConfig:
             )
             for name in DENSE_NAMES
         },
-        sparse_vectors={
-            name: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf, memory=kept) for name in SPARSE_NAMES
-        },
+        sparse_vectors=_sparse_vectors(cold=cold),
         hnsw_config=edge.HnswIndexConfig(m=0, ef_construct=16, full_scan_threshold=10_000),
-        id_tracker_memory=kept if cold else None,
+        id_tracker_memory=edge.Memory.Cold if cold else None,
         optimizers=edge.EdgeOptimizersConfig(indexing_threshold=COMPACTED_FROM * dimension * 4 // 1000)
         if cold
         else None,
-        max_search_threads=max(1, (os.cpu_count() or 1) // 2),
+        max_search_threads=SEARCH_THREADS,
         wal_enabled=True,
     )
 
 
-def load(directory: Path, dimension: int, *, cold: bool) -> edge.EdgeShard:
-    """The shard in ``directory``, with as many threads as suit this machine."""
-    try:
-        return edge.EdgeShard.load(str(directory), config(dimension, cold=cold))
-    except Exception:  # an older one has other vectors, too; or it does not open, which this says once more
-        return edge.EdgeShard.load(str(directory))
+def load(directory: Path, *, cold: bool) -> edge.EdgeShard:
+    """The shard in ``directory`` as it is, but for its threads: an older one has as many as the engine chose.
+
+    Dense vectors that are not named here stay what they are; a configuration without any vectors is refused.
+    """
+    threads = edge.EdgeConfig(sparse_vectors=_sparse_vectors(cold=cold), max_search_threads=SEARCH_THREADS)
+    return edge.EdgeShard.load(str(directory), threads)
+
+
+def _sparse_vectors(*, cold: bool) -> dict[str, edge.EdgeSparseVectorParams]:
+    kept = _kept(cold=cold)
+    return {name: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf, memory=kept) for name in SPARSE_NAMES}
+
+
+def _kept(*, cold: bool) -> edge.Memory:
+    """Where what every search reads lies."""
+    return edge.Memory.Cold if cold else edge.Memory.Pinned
 
 
 def return_memory() -> None:
@@ -197,7 +205,7 @@ def query(
         vector = edge.SparseVector(search.vector.indices.tolist(), search.vector.values.tolist())
     else:
         vector = np.asarray(search.vector, np.float32)
-        more = 1 + PROPOSED_BESIDE / limit
+        more = max(PROPOSED, 1 + PROPOSED_BESIDE / limit)
         quantization = edge.QuantizationSearchParams(ignore=not compressed, rescore=True, oversampling=more)
         params = edge.SearchParams(exact=search.exact, quantization=quantization)
     return edge.QueryRequest(

@@ -41,7 +41,7 @@ class OpenShard:
             self._collection.tidy()
             room.need_to_open(self._collection.shard)
             with translated("opening it"):
-                self._shard = engine.load(self._collection.shard, self._collection.fingerprint.dimension, cold=cold)
+                self._shard = engine.load(self._collection.shard, cold=cold)
                 outdated = engine.outdated_centroids()
                 if self._shard.count(edge.CountRequest(filter=outdated)):
                     self._shard.update(edge.UpdateOperation.delete_points_by_filter(outdated))

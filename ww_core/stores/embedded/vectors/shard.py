@@ -116,11 +116,11 @@ class Shard(Centroids, Moves):
         if shard is None:
             return [[] for _ in searches]
         meeting: dict[p.Term, int] = {}
-        named: dict[str, int] = {}
+        first: dict[str, int] = {}
         with translated("searching"):
             points = shard.info().points_count or 0
             return [
-                self._search_named(shard, search, named)
+                self._search_named(shard, search, first)
                 if search.where.episode_ids
                 else self._search(shard, search, points, meeting)
                 for search in searches
@@ -148,29 +148,30 @@ class Shard(Centroids, Moves):
 
         return _best(ask, wanted, search.limit)
 
-    def _search_named(self, shard: edge.EdgeShard, search: Search, numbers: dict[str, int]) -> list[Hit]:
+    def _search_named(self, shard: edge.EdgeShard, search: Search, first: dict[str, int]) -> list[Hit]:
         """Among episodes that are named: all conditions are checked first, and what a point is of follows from its id.
 
         Payloads, which cost more than the scores of so few, are read of windows beyond an episode's first alone.
-        ``numbers``: ids of first windows as far as they were made before.
+        ``first``: the ids of first windows as far as they were made before.
         """
         if isinstance(search.vector, SparseVector) and not len(search.vector.indices):
             return []
         for name in search.where.episode_ids:
-            if name not in numbers:
-                numbers[name] = p.point_id(self._namespace, name, 0).int
-        windows = {numbers[name]: (name, 0) for name in search.where.episode_ids}
+            if name not in first:
+                first[name] = p.point_id(self._namespace, name, 0).int
+        windows = {first[name]: (name, 0) for name in search.where.episode_ids}
         condition = engine.filtered(p.conditions(search.where))
 
         def ask(most: int) -> tuple[list[p.Scored], int]:
-            found = shard.query(engine.query(search, most, condition, False, compressed=not search.exact))
+            found = shard.query(engine.query(search, most, condition, False, compressed=False))
             scores = {engine.uuid_of(hit.id): hit.score for hit in found}
             later: list[Any] = [point_id for point_id in scores if point_id.int not in windows]
             for record in shard.retrieve(later, with_payload=[p.EPISODE, p.WINDOW], with_vector=False) if later else ():
                 window = engine.text(record.payload, p.EPISODE), engine.whole(record.payload, p.WINDOW)
                 windows[engine.uuid_of(record.id).int] = window
             # one that is unknown still was removed between the two calls
-            return [(*windows[i.int], score) for i, score in scores.items() if i.int in windows], len(found)
+            scored = [(*windows[point.int], score) for point, score in scores.items() if point.int in windows]
+            return scored, len(found)
 
         return _best(ask, search.limit, search.limit)
 
@@ -212,11 +213,20 @@ class Shard(Centroids, Moves):
             matrix = np.frombuffer(b"".join(rows), np.float32).reshape(len(rows), dimension)
         self._read_since += len(rows)
         if self._read_since >= READ_AND_RELEASED:
-            self._read_since = 0
-            with self._write:  # the engine unmaps its files in writing and closing alone
-                if self._shard is not None:
-                    engine.release_pages(self._collection.shard)
+            self._release_pages()
         return p.mean_vectors(episode_ids, owners, matrix)
+
+    def _release_pages(self) -> None:
+        """While nothing is written, or else after the next reading: in writing and closing alone the engine unmaps its
+        files."""
+        if not self._write.acquire(blocking=False):
+            return
+        try:
+            self._read_since = 0
+            if self._shard is not None and self._collection is not None:
+                engine.release_pages(self._collection.shard)
+        finally:
+            self._write.release()
 
     def pieces(self, episode_ids: Sequence[str]) -> dict[str, bytes]:
         if not episode_ids:

@@ -122,6 +122,10 @@ def older_than(generation: int) -> models.FieldCondition:
     return models.FieldCondition(key=p.GENERATION, range=models.Range(lt=generation))
 
 
+RESCORED = models.QuantizationSearchParams(rescore=True)
+"""By default a server gives the scores of 8-bit vectors as they are."""
+
+
 def query(search: Search, limit: int, *, local: bool, shard_keys: list[str] | None) -> models.QueryRequest:
     """The request for the ``limit`` best points of a search."""
     sparse = isinstance(search.vector, SparseVector)
@@ -132,7 +136,7 @@ def query(search: Search, limit: int, *, local: bool, shard_keys: list[str] | No
         limit=limit,
         with_payload=[p.EPISODE, p.WINDOW],
         # The in-memory mode is always exact, and says so with a warning when it is asked to be.
-        params=None if local or sparse else models.SearchParams(exact=search.exact),
+        params=None if local or sparse else models.SearchParams(exact=search.exact, quantization=RESCORED),
         shard_key=None if shard_keys is None else list[Any](shard_keys),
     )
 
