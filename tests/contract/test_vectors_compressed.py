@@ -92,3 +92,17 @@ def test_failure_of_the_disk_is_said_in_one_line(reason: str, said: str) -> None
     with pytest.raises(StoreUnavailable, match=said) as caught, engine.translated("writing points"):
         raise Exception(reason)
     assert "\n" not in str(caught.value)
+
+
+def test_named_episodes_have_compressed_scores_where_they_need_not_be_exact(
+    filled: Shard, vectors: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "COMPRESSED_FROM", 0)
+    names = Where(episode_ids=tuple(str(i) for i in range(0, SIZE, 30)))
+    query = vectors[0]
+    about, exact = filled.search([Search(CONTENT, query, names, limit=SIZE, exact=exact) for exact in (False, True)])
+    true = {name: float(vectors[int(name)] @ query) for name in names.episode_ids}
+    assert {hit.episode_id: hit.score for hit in exact} == pytest.approx(true, abs=1e-4)
+    errors = np.array([hit.score - true[hit.episode_id] for hit in about])
+    assert len(errors) == len(true)
+    assert 0 < np.abs(errors).max() < 0.06

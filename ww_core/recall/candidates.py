@@ -27,7 +27,7 @@ class Pool:
         )
 
     def completed(self, asked: Mapping[str, Sequence[str]], found: Mapping[str, Sequence[Hit]]) -> Pool:
-        """The same candidates with the true scores that were ``found`` of those ``asked`` about by signal; one without
+        """The same candidates with the scores that were ``found`` of those ``asked`` about by signal; one without
         a score there scores like the worst (0 where that is words)."""
         rows = {episode_id: row for row, episode_id in enumerate(self.ids)}
         scores = dict(self.scores)

@@ -81,7 +81,7 @@ class Finder:
         whole: Collection[str],
         archived: bool | None,
     ) -> Pool:
-        """The pool with the true scores of candidates that a signal did not list, but for those listed ``whole``."""
+        """The pool with the scores of candidates that a signal did not list, but for the signals listed ``whole``."""
         asked = {}
         for name in vectors:
             seen = {hit.episode_id for hit in hits.get(name, ())}
@@ -90,8 +90,8 @@ class Finder:
                 asked[name] = left
         if not asked:
             return pool
-        searches = [
-            Search(n, vectors[n], Where(episode_ids=ids, archived=archived), limit=len(ids), exact=True)
+        searches = [  # a light signal proposed nothing, and its scores need not be exact
+            Search(n, vectors[n], Where(episode_ids=ids, archived=archived), limit=len(ids), exact=n in hits)
             for n, ids in asked.items()
         ]
         return pool.completed(asked, dict(zip(asked, self._vectors.search(searches), strict=True)))

@@ -95,7 +95,11 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """One signal of a query: ``using`` names the vector."""
+    """One signal of a query: ``using`` names the vector.
+
+    ``exact``: nothing is missed, and scores are those of the whole vectors. Otherwise some of the best may be missed,
+    and where the episodes are named their scores may be those of compressed vectors.
+    """
 
     using: str
     vector: Vector | SparseVector

@@ -120,7 +120,7 @@ class Shard(Centroids, Moves):
         with translated("searching"):
             points = shard.info().points_count or 0
             return [
-                self._search_named(shard, search, first)
+                self._search_named(shard, search, points, first)
                 if search.where.episode_ids
                 else self._search(shard, search, points, meeting)
                 for search in searches
@@ -148,10 +148,11 @@ class Shard(Centroids, Moves):
 
         return _best(ask, wanted, search.limit)
 
-    def _search_named(self, shard: edge.EdgeShard, search: Search, first: dict[str, int]) -> list[Hit]:
+    def _search_named(self, shard: edge.EdgeShard, search: Search, points: int, first: dict[str, int]) -> list[Hit]:
         """Among episodes that are named: all conditions are checked first, and what a point is of follows from its id.
 
-        Payloads, which cost more than the scores of so few, are read of windows beyond an episode's first alone.
+        Payloads, which cost more than the scores of so few, are read of windows beyond an episode's first alone, and
+        whole vectors, which may lie on the disk, for exact scores alone.
         ``first``: the ids of first windows as far as they were made before.
         """
         if isinstance(search.vector, SparseVector) and not len(search.vector.indices):
@@ -161,9 +162,10 @@ class Shard(Centroids, Moves):
                 first[name] = p.point_id(self._namespace, name, 0).int
         windows = {first[name]: (name, 0) for name in search.where.episode_ids}
         condition = engine.filtered(p.conditions(search.where))
+        compressed = points >= engine.COMPRESSED_FROM and not search.exact
 
         def ask(most: int) -> tuple[list[p.Scored], int]:
-            found = shard.query(engine.query(search, most, condition, False, compressed=False))
+            found = shard.query(engine.query(search, most, condition, False, compressed=compressed, rescored=False))
             scores = {engine.uuid_of(hit.id): hit.score for hit in found}
             later: list[Any] = [point_id for point_id in scores if point_id.int not in windows]
             for record in shard.retrieve(later, with_payload=[p.EPISODE, p.WINDOW], with_vector=False) if later else ():
