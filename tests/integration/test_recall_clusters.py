@@ -39,6 +39,17 @@ MEANING = {"recall_weight_bm25": 0, "recall_weight_bm25_context": 0}
 """Without words."""
 
 
+def test_what_words_find_in_other_clusters_has_the_score_of_a_flat_search(clustered: Shelf) -> None:
+    recaller = clustered.recaller(cluster_selection_k=1)
+    by_clusters, flat = (
+        recaller.recall(RecallRequest("disk tea train cat", mode=mode, limit=40)) for mode in ("hierarchical", "flat")
+    )
+    assert (by_clusters.mode, flat.mode, len(flat)) == ("hierarchical", "flat", 40)
+    assert {r.episode_id: r.score for r in by_clusters} == pytest.approx(
+        {r.episode_id: r.score for r in flat}, abs=1e-4
+    )
+
+
 def test_words_are_looked_up_in_every_cluster(clustered: Shelf) -> None:
     recaller = clustered.recaller(cluster_selection_k=1)
     found = recaller.recall(RecallRequest("green leaves train7", mode="hierarchical", limit=20))
@@ -109,7 +120,11 @@ def test_auto_leaves_bad_clusters_and_comes_back_to_good_ones(clustered: Shelf) 
     bad = {f"mixed{j}": [f"s-{i}" for i in range(j, 40, 4)] for j in range(4)}
     draws = cycle((0.005, *(0.5,) * 9))
     recaller = clustered.recaller(
-        chance=lambda: next(draws), cluster_selection_k=1, hierarchical_min_episodes=10, hierarchical_gap_sample=0.1
+        chance=lambda: next(draws),
+        cluster_selection_k=1,
+        hierarchical_min_episodes=10,
+        hierarchical_gap_sample=0.1,
+        **MEANING,
     )
 
     def share_by_clusters() -> float:
@@ -128,7 +143,11 @@ def test_auto_leaves_bad_clusters_and_comes_back_to_good_ones(clustered: Shelf) 
 
 def test_the_gap_is_measured_and_auto_goes_back_to_flat(clustered: Shelf) -> None:
     recaller = clustered.recaller(
-        chance=lambda: 0.5, cluster_selection_k=1, hierarchical_min_episodes=10, hierarchical_gap_sample=0.6
+        chance=lambda: 0.5,
+        cluster_selection_k=1,
+        hierarchical_min_episodes=10,
+        hierarchical_gap_sample=0.6,
+        **MEANING,
     )
     modes = [recaller.recall(RecallRequest("tea on the train", limit=15)).mode for _ in range(8)]
     assert (modes[0], modes[-1]) == ("hierarchical", "flat")
@@ -141,6 +160,7 @@ def test_the_gap_is_measured_and_auto_goes_back_to_flat(clustered: Shelf) -> Non
         hierarchical_min_episodes=10,
         hierarchical_gap_sample=0.6,
         hierarchical_gap_limit=1.0,
+        **MEANING,
     )
     assert {lenient.recall(RecallRequest("tea on the train")).mode for _ in range(8)} == {"hierarchical"}
 
