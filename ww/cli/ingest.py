@@ -32,7 +32,9 @@ def register(app: typer.Typer) -> None:
 def ingest(
     ctx: typer.Context,
     files: list[str] = typer.Argument(
-        ..., metavar="FILE", help=".jsonl, .csv, .txt, .md, directories, or - for standard input."
+        ...,
+        metavar="FILE",
+        help=".jsonl, .csv, .txt and .md (an episode a paragraph), directories, or - for standard input.",
     ),
     rejects: Path | None = typer.Option(None, "--rejects", metavar="FILE", help="Keep refused lines here."),
     wait: bool | None = NO_WAIT,

@@ -63,7 +63,7 @@ def content(value: object, name: str = "content") -> str:
         if len(value) > MAX_CONTENT_CHARS:
             raise InvalidInput(
                 f"{name} has {len(value)} characters, beginning {shown(value[:40])}; at most {MAX_CONTENT_CHARS} fit",
-                hint="split it into several episodes",
+                hint="split it into several episodes, in a text file by blank lines",
             )
     if "\x00" in value:
         raise InvalidInput(
