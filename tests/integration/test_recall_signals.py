@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
 import pytest
@@ -97,15 +97,27 @@ def test_each_weight_has_a_part_that_it_turns_on_and_off(talk: Shelf, setting: s
     assert all(part not in result.components for result in off)
 
 
-def test_the_number_of_candidates_bounds_what_is_read(shelf: Shelf) -> None:
+def test_the_number_of_candidates_bounds_what_is_read(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     shelf.store([turn(i, f"the train number {i}") for i in range(60)])
     shelf.embed()
     few = shelf.recaller(recall_candidates=5, recall_weight_bm25_context=0, recall_weight_context=0)
     assert len(few.recall(RecallRequest("train", limit=5))) == 5
     assert len(few.recall(RecallRequest("train", limit=50))) == 50
-    narrow = shelf.recaller(rerank_candidates=7)
-    ranked = narrow.recall(RecallRequest("train number 3", limit=3))
-    assert len(ranked) == 3
+    read: list[int] = []
+    get = shelf.graph.get
+
+    def counted(episode_ids: Sequence[str]) -> dict[str, Episode]:
+        read.append(len(episode_ids))
+        return get(episode_ids)
+
+    monkeypatch.setattr(shelf.graph, "get", counted)
+    for settings in (
+        {"rerank_candidates": 7},
+        {"rerank_candidates": 7, "recall_weight_late": 1.0, "late_interaction_candidates": 11},
+        {"rerank_candidates": 13, "recall_weight_late": 1.0, "late_interaction_candidates": 11},
+    ):
+        assert len(shelf.recaller(**settings).recall(RecallRequest("train number 3", limit=3))) == 3
+    assert read == [7, 11, 13]
 
 
 def test_late_interaction_reads_few_candidates_and_each_once(talk: Shelf) -> None:

@@ -131,8 +131,7 @@ class Fields(BaseSettings):
         64,
         ge=1,
         le=10_000,
-        description="best candidates that are read and reranked, as many as late interaction reads"
-        " where that is on and reads more",
+        description="best candidates that are read and reranked; with late interaction at least as many as that reads",
     )
     recall_weight_content: float = Field(1.0, ge=0, le=10, description="weight of the text's meaning (dense)")
     recall_weight_context: float = Field(

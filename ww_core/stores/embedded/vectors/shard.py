@@ -119,20 +119,21 @@ class Shard(Centroids, Moves):
         first: dict[str, int] = {}
         with translated("searching"):
             points = shard.info().points_count or 0
-            return [
-                self._search_named(shard, search, points, first)
-                if search.where.episode_ids
-                else self._search(shard, search, points, meeting)
-                for search in searches
-            ]
+            found: list[list[Hit]] = []
+            for search in searches:
+                if isinstance(search.vector, SparseVector) and not len(search.vector.indices):
+                    found.append([])
+                elif search.where.episode_ids:
+                    found.append(self._search_named(shard, search, points, first))
+                else:
+                    found.append(self._search(shard, search, points, meeting))
+            return found
 
     def _search(self, shard: edge.EdgeShard, search: Search, points: int, meeting: dict[p.Term, int]) -> list[Hit]:
         """``meeting``: how many points about meet a condition, as far as that was asked before."""
-        if isinstance(search.vector, SparseVector) and not len(search.vector.indices):
-            return []
+        compressed = points >= engine.COMPRESSED_FROM and not search.exact
         # Checking a point costs ten times what scoring it does: what most points meet is looked at afterwards.
         share, before, after = self._split(shard, p.conditions(search.where), points, meeting)
-        compressed = points >= engine.COMPRESSED_FROM and not search.exact
         fields = [p.EPISODE, p.WINDOW, *(term.field for term in after)]
         condition = engine.filtered(before)
         wanted = math.ceil((search.limit + MARGIN * math.sqrt(search.limit * (1 - share))) / share)
@@ -155,8 +156,6 @@ class Shard(Centroids, Moves):
         whole vectors, which may lie on the disk, for exact scores alone.
         ``first``: the ids of first windows as far as they were made before.
         """
-        if isinstance(search.vector, SparseVector) and not len(search.vector.indices):
-            return []
         for name in search.where.episode_ids:
             if name not in first:
                 first[name] = p.point_id(self._namespace, name, 0).int
