@@ -18,6 +18,8 @@ _EXACTING = re.compile(r"\d[\d.,:/-]*|\b(?:no|not|never|without|none|nor|cannot|
 _NOTHING = bytes(8)
 BLOCK = 1024
 """Rows compared with the others at a time."""
+STRIP = 64
+"""Rows compared with those of their cells at a time: several small cells in one product, and little of others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,23 +89,25 @@ def fold(vectors: Vector, texts: Texts, *, threshold: float) -> NDArray[np.int64
     return heads[heads]
 
 
-def fold_within(
-    groups: Iterable[NDArray[np.int64]], vectors: Vector, texts: Texts, *, threshold: float
-) -> NDArray[np.int64]:
-    """The same where near duplicates are looked for only among the rows of one group, each ascending."""
+def fold_within(cells: NDArray[np.int32], vectors: Vector, texts: Texts, *, threshold: float) -> NDArray[np.int64]:
+    """The same where near duplicates are looked for only among rows of one of the ``cells`` (n,)."""
     heads = texts.first()
     if threshold < 1.0:
-        for rows in groups:
-            if len(rows) > 1:
-                near = vectors[rows]
-                later, earlier = np.nonzero(near @ near.T >= threshold)
-                if len(later) > len(rows):  # every row is like itself
-                    _join(heads, rows[later], rows[earlier], texts)
+        order = np.argsort(cells, kind="stable")
+        ordered, rows = cells[order], vectors[order]
+        begins = np.searchsorted(ordered, ordered)
+        for start in range(0, len(rows), STRIP):
+            low, stop = begins[start], min(start + STRIP, len(rows))
+            near = rows[start:stop] @ rows[low:stop].T >= threshold
+            later, earlier = np.nonzero(near & (ordered[start:stop, None] == ordered[low:stop]))
+            if len(later) > stop - start:  # every row is like itself
+                _join(heads, order[later + start], order[earlier + low], texts)
     return heads[heads]
 
 
 def _join(heads: NDArray[np.int64], later: NDArray[np.int64], earlier: NDArray[np.int64], texts: Texts) -> None:
-    """Give each row the earliest head that it is near to, in place. The pairs go by row, then by the other row."""
+    """Give each row the earliest head that it is near to, in place. The pairs go by row, then by the other row, within
+    each cell."""
     pairs = earlier < later
     for row, other in zip(later[pairs].tolist(), earlier[pairs].tolist(), strict=True):
         free = heads[row] == row and heads[other] == other
