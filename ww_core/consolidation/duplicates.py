@@ -13,8 +13,11 @@ from numpy.typing import NDArray
 from ww_core.models import Vector
 from ww_core.stores import texts as wording
 
-_EXACTING = re.compile(r"\d[\d.,:/-]*|\b(?:no|not|never|without|none|nor|cannot|\w+n't)\b")
+_NEGATIONS = "no|not|never|without|none|nor|cannot"
+_EXACTING = re.compile(rf"\d[\d.,:/-]*|\b(?:{_NEGATIONS}|\w+n't)\b")
 """In lower case."""
+_EXACTING_IN_FULL = re.compile(rf"\d[\d.,:/-]*|\b(?:{_NEGATIONS})\b")
+"""The same in texts without contractions: they are most, and each of their words would be tried as one."""
 _NOTHING = bytes(8)
 BLOCK = 1024
 """Rows compared with the others at a time."""
@@ -38,7 +41,7 @@ class Texts:
         for text in texts:
             plain = wording.plain(text)
             whole += wording.digest_of_plain(plain)
-            found = _EXACTING.findall(plain)
+            found = (_EXACTING if "n't" in plain else _EXACTING_IN_FULL).findall(plain)
             exacting += _digest(" ".join(found)) if found else _NOTHING
         return cls(np.frombuffer(whole, np.uint64).reshape(-1, 2), np.frombuffer(exacting, np.uint64))
 

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import uuid4
@@ -91,8 +92,9 @@ class Consolidator:
             while self._graph.index_texts(run.session_id, limit=INDEXED):  # what a crash left, or an older version
                 watch.step(0.0)
             current = self._graph.current_run(run.session_id)
-            outcome = self._pipeline(run, current, stage, watch.step).work()
-            stage.flush()
+            with closing(stage):
+                outcome = self._pipeline(run, current, stage, watch.step).work()
+                stage.flush()
             if outcome is None or (not stage.staged and not self._changed(outcome, current)):
                 return self._finish(self._ended(run, "done", watch, outcome, current), token)
             return self._publish(run, outcome, stage, watch, token)
@@ -144,8 +146,8 @@ class Consolidator:
             last = (runs[0].finished_at or runs[0].started_at or runs[0].requested_at) if runs else None
             if last is not None and (now - last).total_seconds() < interval / 2:
                 continue
-            oldest = self._graph.unconsolidated(session_id, limit=1)
-            since = last or (oldest[0].stored_at if oldest else now)
+            oldest = self._graph.get([e.episode_id for e in self._graph.unconsolidated(session_id, limit=1)])
+            since = last or next((e.stored_at for e in oldest.values() if e.stored_at is not None), now)
             if count < self._settings.consolidation_min_new and (now - since).total_seconds() < PATIENCE * interval:
                 continue
             waiting.append((count > HUGE, since, session_id))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, StrEnum
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from ww_core.models import Episode, State
 
@@ -49,15 +49,13 @@ class Claim:
     """The row was handed out by itself because earlier leases that held it expired."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fresh:
+class Fresh(NamedTuple):
     """What a run has to know of an embedded episode that no run has looked at: there may be a million of them."""
 
     episode_id: str
     content: str
     timestamp: datetime
     position: int
-    stored_at: datetime
 
 
 def place_of(episode: Episode | Fresh) -> Place:
