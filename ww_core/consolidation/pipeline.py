@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from ww_core.config import Settings
 from ww_core.consolidation.assignment import assign, has_drifted, radius
@@ -37,7 +38,8 @@ SAME_DISTANCE = 0.02
 class Outcome:
     """What a run found. ``leftovers``: ids that fitted nowhere, for later runs to look at."""
 
-    considered: int
+    new: New
+    """What it looked at for the first time."""
     sampled: int
     assigned: int
     noise: int
@@ -134,7 +136,9 @@ class Pipeline:
         with self._metrics.timer("consolidation.assign"):
             self._place_sample(groups, sample, found, places, folding)
             if not whole:
-                self._place_rest(groups, sample, new, folding)
+                # so little is calculated at a time that a second thread would spend more on waiting for it
+                with threadpool_limits(1, user_api="blas"):
+                    self._place_rest(groups, sample, new, folding)
         self._step(0.9)
         with self._metrics.timer("consolidation.label"):
             members = rows_by_label(places, len(groups))
@@ -147,7 +151,7 @@ class Pipeline:
         room = int(LEFTOVER_SHARE * cap)
         kept = [] if whole else [e for e in leftovers if e not in sample.before]
         return Outcome(
-            len(new),
+            new,
             int(sample.core.sum()),
             self._assigned,
             self._noise,
@@ -320,7 +324,8 @@ class Pipeline:
         for start in range(0, len(new), size):
             self._step(0.4 + 0.5 * start / len(new))
             rest = start + np.flatnonzero(~sampled[start : start + size])
-            stored = self._vectors.vectors([new.ids[i] for i in rest.tolist()])
+            single = bool(new.single[rest].all())
+            stored = self._vectors.vectors([new.ids[i] for i in rest.tolist()], single=single)
             if not stored:
                 continue
             if len(stored) < len(rest):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import uuid4
@@ -14,6 +15,7 @@ from uuid import uuid4
 from ww_core.config import Settings
 from ww_core.consolidation.pipeline import Outcome, Pipeline
 from ww_core.consolidation.progress import LeaseLost, OutOfTime, Stopped, Watch
+from ww_core.consolidation.selection import New
 from ww_core.consolidation.sink import Preview, Stage
 from ww_core.consolidation.standing import standing
 from ww_core.consolidation.themes import with_themes
@@ -24,7 +26,7 @@ from ww_core.models import Run, RunStatus
 from ww_core.observability.metrics import Metrics
 from ww_core.stores import routing
 from ww_core.stores.leftovers import write_leftovers
-from ww_core.stores.ports import Centroid, GraphStore, VectorStore
+from ww_core.stores.ports import Centroid, GraphStore, ReadTexts, VectorStore
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +36,8 @@ TIDYING_SECONDS = 10.0
 """For which a rollback waits for the run's own worker, which is about to let go of it."""
 INDEXED = 50_000
 """Texts made findable in one go, a second of work: so many that a page of a large index takes several of them."""
+READ = 2000
+"""The same of texts that were read and are in order, some 20 ms."""
 HUGE = 50_000
 """New episodes from which a run takes long enough to let the others go first."""
 
@@ -229,16 +233,21 @@ class Consolidator:
         except NotFound:  # its session was erased meanwhile
             finish_session(self._graph, self._vectors, session)
         else:
-            self._tidy(done, stage, watch, token)
+            self._tidy(done, outcome.new, stage, watch, token)
         self._observe(done)
         return done
 
-    def _tidy(self, run: Run, stage: Stage, watch: Watch, token: str) -> None:
+    def _tidy(self, run: Run, new: New, stage: Stage, watch: Watch, token: str) -> None:
         session = run.session_id
         held = routing.hold(self._graph, run.run_id, token)
         try:
-            if stage.cells.write(self._graph, self._vectors, held):
-                routing.forget(self._graph, session, run.attempt)
+            # each of the two has one core: the vector store keeps Python's lock, and SQLite does not
+            with ThreadPoolExecutor(1, "ww-texts") as beside:
+                indexed = beside.submit(self._graph.index_read, run.run_id, _until_stopped(new.read_texts(READ), watch))
+                if stage.cells.write(self._graph, self._vectors, held):
+                    routing.forget(self._graph, session, run.attempt)
+            with suppress(Stopped):
+                indexed.result()
             while held() and not watch.told_to_stop() and self._graph.index_texts(session, limit=INDEXED):
                 pass  # what is left the next run does first
             if held():  # else another run may be about to be published: its centroids are none to keep yet
@@ -261,7 +270,7 @@ class Consolidator:
             return replace(ended, clusters=standing(current))
         return replace(
             ended,
-            considered=outcome.considered,
+            considered=len(outcome.new),
             sampled=outcome.sampled,
             assigned=outcome.assigned,
             noise=outcome.noise,
@@ -302,3 +311,11 @@ class Consolidator:
                 "seconds": round(run.seconds, 3),
             },
         )
+
+
+def _until_stopped(texts: Iterator[ReadTexts], watch: Watch) -> Iterator[ReadTexts]:
+    """Raises Stopped."""
+    for part in texts:
+        if watch.told_to_stop():
+            raise Stopped("the run was asked to stop")
+        yield part

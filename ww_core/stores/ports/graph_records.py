@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, StrEnum
@@ -56,6 +57,21 @@ class Fresh(NamedTuple):
     content: str
     timestamp: datetime
     position: int
+    generation: int
+    """Rises before an episode with another content is embedded."""
+    windows: int
+    """It has so many vectors."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadTexts:
+    """What a run has read: the text of each episode as a digest (``ww_core.stores.texts``)."""
+
+    episode_ids: Sequence[str]
+    digests: bytes
+    """One behind the other."""
+    generation: int
+    """That all of them had."""
 
 
 def place_of(episode: Episode | Fresh) -> Place:

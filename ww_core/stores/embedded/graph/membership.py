@@ -84,14 +84,14 @@ class Memberships(Part):
         """See GraphStore."""
         clear_idle_leftovers(self._db, session_id)
         start = (to_us(after[0]), after[1], after[2]) if after is not None else (-(2**62), 0, "")
-        query = f"""SELECT g.episode_id, b.content, g.at, g.position
+        query = f"""SELECT g.episode_id, b.content, g.at, g.position, e.generation, e.windows
           FROM (SELECT * FROM fresh f WHERE f.session = ? AND (f.at, f.position, f.episode_id) > (?, ?, ?)
             AND {_UNSEEN} ORDER BY f.at, f.position, f.episode_id LIMIT ?) g
           CROSS JOIN episode e ON e.seq = g.seq CROSS JOIN body b ON b.body = e.body
           ORDER BY g.at, g.position, g.episode_id"""
         with self._db.read() as db:
             rows = db.execute(query, (session_key(db, session_id), *start, limit))
-            return [Fresh(name, text, to_time(at), place) for name, text, at, place in rows]
+            return [Fresh(name, text, to_time(at), *rest) for name, text, at, *rest in rows]
 
     def count_unconsolidated(self, session_id: str | None = None) -> dict[str, int]:
         """See GraphStore. Sessions with nothing new are left out."""
