@@ -205,6 +205,17 @@ def test_vectors_are_the_unit_mean_of_windows_in_the_order_asked(store: VectorSt
     assert found[1].vector.dtype == np.float32
 
 
+def test_vectors_of_single_windows_are_each_episodes_own(store: VectorStore) -> None:
+    store.upsert([point(f"e{i}", unit(*np.eye(4)[i % 4])) for i in range(40)])
+    names = [f"e{i}" for i in range(39, 0, -3)]
+    for asked in (names, [*names, "nope", *names[:5]], ["nope"]):
+        found, alike = store.vectors(asked, single=True), store.vectors(asked)
+        assert [row.episode_id for row in found] == [row.episode_id for row in alike]
+        assert [row.episode_id for row in found] == [name for name in asked if name != "nope"]
+        for row in found:
+            np.testing.assert_allclose(row.vector, unit(*np.eye(4)[int(row.episode_id[1:]) % 4]), atol=1e-6)
+
+
 def test_word_pieces_live_and_die_with_the_point(store: VectorStore) -> None:
     kept = bytes(range(256))
     store.upsert([point("a", pieces=kept), point("b", window=1, windows=2), point("b", pieces=b"old")])

@@ -55,9 +55,9 @@ class Watched:
         self.searches += searches
         return self._store.search(searches)
 
-    def vectors(self, episode_ids: Sequence[str]) -> list[StoredVector]:
+    def vectors(self, episode_ids: Sequence[str], *, single: bool = False) -> list[StoredVector]:
         self.read.append(len(episode_ids))
-        return self._store.vectors(episode_ids)
+        return self._store.vectors(episode_ids, single=single)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)

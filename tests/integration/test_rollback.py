@@ -15,6 +15,7 @@ from tests.integration.observing import clusters_as_json, observed
 from tests.unit.consolidation.blobs import blobs
 from ww.cli.output import pick
 from ww_core.consolidation.progress import Watch
+from ww_core.consolidation.selection import New
 from ww_core.consolidation.sink import Stage
 from ww_core.errors import Busy
 from ww_core.maintenance.erase import erase
@@ -120,11 +121,11 @@ def test_a_rollback_waits_for_the_worker_that_tidies_up(world: World, monkeypatc
             refused.set()
         return had
 
-    def tidying(run: Run, stage: Stage, watch: Watch, token: str) -> None:
+    def tidying(run: Run, new: New, stage: Stage, watch: Watch, token: str) -> None:
         thread = threading.Thread(target=lambda: taken_back.append(world.consolidator.rollback(run.run_id)))
         thread.start()
         assert refused.wait(30)
-        tidy(run, stage, watch, token)
+        tidy(run, new, stage, watch, token)
         thread.join(30)
 
     tidy = world.consolidator._tidy

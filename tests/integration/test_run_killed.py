@@ -18,6 +18,7 @@ from tests.integration.consolidating import SESSION, World
 from tests.processes import ROOT, clean_environment
 from tests.unit.consolidation.blobs import blobs
 from ww_core.consolidation.progress import Watch
+from ww_core.consolidation.selection import New
 from ww_core.consolidation.sink import Stage
 from ww_core.errors import Busy
 from ww_core.maintenance.erase import erase
@@ -155,7 +156,7 @@ def test_a_run_waits_for_the_cells_that_another_left_over(world: World, monkeypa
     rows, _ = blobs(3, 20)
     world.store([f"text {i}" for i in range(len(rows))], rows)
 
-    def killed(run: Run, stage: Stage, watch: Watch, token: str) -> None:
+    def killed(run: Run, new: New, stage: Stage, watch: Watch, token: str) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(world.consolidator, "_tidy", killed)

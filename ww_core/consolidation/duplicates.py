@@ -14,11 +14,16 @@ from ww_core.consolidation.progress import unwatched
 from ww_core.models import Vector
 from ww_core.stores import texts as wording
 
-_EXACTING = re.compile(r"\d[\d.,:/-]*|\b(?:no|not|never|without|none|nor|cannot|\w+n't)\b")
+_NEGATIONS = "no|not|never|without|none|nor|cannot"
+_EXACTING = re.compile(rf"\d[\d.,:/-]*|\b(?:{_NEGATIONS}|\w+n't)\b")
 """In lower case."""
+_EXACTING_IN_FULL = re.compile(rf"\d[\d.,:/-]*|\b(?:{_NEGATIONS})\b")
+"""The same in texts without contractions: they are most, and each of their words would be tried as one."""
 _NOTHING = bytes(8)
 BLOCK = 1024
 """Rows compared with the others at a time."""
+STRIP = 64
+"""Rows compared with those of their cells at a time: several small cells in one product, and little of others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +42,7 @@ class Texts:
         for text in texts:
             plain = wording.plain(text)
             whole += wording.digest_of_plain(plain)
-            found = _EXACTING.findall(plain)
+            found = (_EXACTING if "n't" in plain else _EXACTING_IN_FULL).findall(plain)
             exacting += _digest(" ".join(found)) if found else _NOTHING
         return cls(np.frombuffer(whole, np.uint64).reshape(-1, 2), np.frombuffer(exacting, np.uint64))
 
@@ -89,23 +94,25 @@ def fold(vectors: Vector, texts: Texts, *, threshold: float, step: Callable[[], 
     return heads[heads]
 
 
-def fold_within(
-    groups: Iterable[NDArray[np.int64]], vectors: Vector, texts: Texts, *, threshold: float
-) -> NDArray[np.int64]:
-    """The same where near duplicates are looked for only among the rows of one group, each ascending."""
+def fold_within(cells: NDArray[np.int32], vectors: Vector, texts: Texts, *, threshold: float) -> NDArray[np.int64]:
+    """The same where near duplicates are looked for only among rows of one of the ``cells`` (n,)."""
     heads = texts.first()
     if threshold < 1.0:
-        for rows in groups:
-            if len(rows) > 1:
-                near = vectors[rows]
-                later, earlier = np.nonzero(near @ near.T >= threshold)
-                if len(later) > len(rows):  # every row is like itself
-                    _join(heads, rows[later], rows[earlier], texts)
+        order = np.argsort(cells, kind="stable")
+        ordered, rows = cells[order], vectors[order]
+        begins = np.searchsorted(ordered, ordered)
+        for start in range(0, len(rows), STRIP):
+            low, stop = begins[start], min(start + STRIP, len(rows))
+            near = rows[start:stop] @ rows[low:stop].T >= threshold
+            later, earlier = np.nonzero(near & (ordered[start:stop, None] == ordered[low:stop]))
+            if len(later) > stop - start:  # every row is like itself
+                _join(heads, order[later + start], order[earlier + low], texts)
     return heads[heads]
 
 
 def _join(heads: NDArray[np.int64], later: NDArray[np.int64], earlier: NDArray[np.int64], texts: Texts) -> None:
-    """Give each row the earliest head that it is near to, in place. The pairs go by row, then by the other row."""
+    """Give each row the earliest head that it is near to, in place. The pairs go by row, then by the other row, within
+    each cell."""
     pairs = earlier < later
     for row, other in zip(later[pairs].tolist(), earlier[pairs].tolist(), strict=True):
         free = heads[row] == row and heads[other] == other

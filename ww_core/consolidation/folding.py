@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ww_core.config import Settings
 from ww_core.consolidation.duplicates import Texts, fold, fold_within
+from ww_core.consolidation.groups import Groups
 from ww_core.consolidation.selection import New, Sample
 from ww_core.models import Vector
 from ww_core.stores.ports import CONTENT, GraphStore, Search, VectorStore, Where
@@ -34,6 +35,7 @@ class Folding:
         settings: Settings,
         new: New,
         sample: Sample,
+        groups: Groups,
         *,
         whole: bool,
         step: Callable[[], None],
@@ -46,6 +48,7 @@ class Folding:
         self._sample = sample
         self._whole = whole
         self._new = new
+        self._groups = groups
         self._ask_store = not whole and len(new) <= settings.consolidation_max_samples
         self._step = step
         self._known: dict[bytes, str] = {}
@@ -61,47 +64,48 @@ class Folding:
         self._originals = set(self._known.values())
         """What is folded into nothing, because something is folded into it."""
 
-    def of_sample(self, cells: Sequence[str | None]) -> list[str | None]:
-        """For each row of the sample, with its nearest cluster, the id of its original; None where it has none."""
+    def of_sample(self, nearest: NDArray[np.int32]) -> list[str | None]:
+        """For each row of the sample, with its nearest group (n,), the id of its original; None where it has none."""
         episodes = self._sample.episodes
         if self._whole:
             texts = Texts.of(e.content for e in episodes)
             heads = fold(self._sample.vectors, texts, threshold=self._threshold, step=self._step).tolist()
             return [None if head == row else episodes[head].episode_id for row, head in enumerate(heads)]
         rows = np.flatnonzero(self._sample.new)
-        found = self.of_batch(
-            self._sample.place[rows], self._sample.vectors[rows], [cells[row] for row in rows.tolist()]
-        )
+        found = self.of_batch(self._sample.place[rows], self._sample.vectors[rows], nearest[rows])
         heads_of = dict(zip(rows.tolist(), found, strict=True))
         return [heads_of.get(row, episode.duplicate_of) for row, episode in enumerate(episodes)]
 
-    def of_batch(self, places: NDArray[np.int64], vectors: Vector, cells: Sequence[str | None]) -> list[str | None]:
+    def of_batch(self, places: NDArray[np.int64], vectors: Vector, nearest: NDArray[np.int32]) -> list[str | None]:
         """The same for the new episodes at the places (n,) with their vectors (n, d), in session order."""
         texts = self._new.texts[places]
-        near = fold_within(_by_cell(cells), vectors, texts, threshold=self._threshold)
-        ids = [self._new.ids[place] for place in places]
-        stored = self._in_store(ids, vectors, cells, texts)
+        near = fold_within(nearest, vectors, texts, threshold=self._threshold)
+        stored = self._in_store(places, vectors, nearest, texts)
         first = self._first[places]
-        result: list[str | None] = []
-        for row, (episode_id, text) in enumerate(zip(ids, texts.keys(), strict=True)):
-            head = self._known.get(text) or self._new.ids[first[row]]
+        keys = texts.keys()
+        like_others = (first != places) | (near != np.arange(len(places)))
+        like_others[[row for row, text in enumerate(keys) if text in self._known] + list(stored)] = True
+        result: list[str | None] = [None] * len(places)
+        for row in np.flatnonzero(like_others).tolist():
+            episode_id = self._new.ids[places[row]]
+            head = self._known.get(keys[row]) or self._new.ids[first[row]]
             if head == episode_id:
-                head = stored.get(row) or ids[near[row]]
+                head = stored.get(row) or self._new.ids[places[near[row]]]
             head = episode_id if episode_id in self._originals else self._heads.get(head, head)
             if head != episode_id:
-                self._heads[episode_id] = head
+                self._heads[episode_id] = result[row] = head
                 self._originals.add(head)
-            result.append(None if head == episode_id else head)
         return result
 
     def _in_store(
-        self, ids: Sequence[str], vectors: Vector, cells: Sequence[str | None], texts: Texts
+        self, places: NDArray[np.int64], vectors: Vector, nearest: NDArray[np.int32], texts: Texts
     ) -> dict[int, str]:
         """Of rows that are near an episode stored before this run, its id or its original's."""
-        if not self._ask_store or self._threshold >= 1.0 or not ids:
+        if not self._ask_store or self._threshold >= 1.0 or not len(places):
             return {}
-        rows = [row for row, cell in enumerate(cells) if cell is not None]
-        within = [Where(sessions=(self._session,), cells=(cells[row] or "",)) for row in rows]
+        rows = np.flatnonzero(nearest >= 0).tolist()
+        cells = [(self._groups.items[place].cluster_id,) for place in nearest[rows].tolist()]
+        within = [Where(sessions=(self._session,), cells=cell) for cell in cells]
         hits = self._vectors.search(
             [Search(CONTENT, vectors[row], where, STORED_HITS) for row, where in zip(rows, within, strict=True)]
         )
@@ -116,11 +120,3 @@ class Folding:
             if same:
                 result[row] = episodes[same[0]].duplicate_of or same[0]
         return result
-
-
-def _by_cell(cells: Sequence[str | None]) -> list[NDArray[np.int64]]:
-    """The rows of each cell, ascending."""
-    rows: dict[str | None, list[int]] = {}
-    for row, cell in enumerate(cells):
-        rows.setdefault(cell, []).append(row)
-    return [np.array(found, dtype=np.int64) for found in rows.values()]

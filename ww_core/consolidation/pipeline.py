@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from ww_core.config import Settings
 from ww_core.consolidation.assignment import assign, has_drifted, radius
@@ -37,7 +38,8 @@ SAME_DISTANCE = 0.02
 class Outcome:
     """What a run found. ``leftovers``: ids that fitted nowhere, for later runs to look at."""
 
-    considered: int
+    new: New
+    """What it looked at for the first time."""
     sampled: int
     assigned: int
     noise: int
@@ -119,7 +121,14 @@ class Pipeline:
         self._overall = radius(_distance(sample.vectors[inside], means, found.labels[inside]))
         with self._metrics.timer("consolidation.copies"):
             folding = Folding(
-                self._graph, self._vectors, self._settings, new, sample, whole=whole, step=lambda: self._step(0.3)
+                self._graph,
+                self._vectors,
+                self._settings,
+                new,
+                sample,
+                groups,
+                whole=whole,
+                step=lambda: self._step(0.3),
             )
         if whole:
             places = self._adopt_whole(groups, sample, found, means, matching)
@@ -128,7 +137,9 @@ class Pipeline:
         with self._metrics.timer("consolidation.assign"):
             self._place_sample(groups, sample, found, places, folding)
             if not whole:
-                self._place_rest(groups, sample, new, folding)
+                # so little is calculated at a time that a second thread would spend more on waiting for it
+                with threadpool_limits(1, user_api="blas"):
+                    self._place_rest(groups, sample, new, folding)
         self._step(0.9)
         with self._metrics.timer("consolidation.label"):
             members = rows_by_label(places, len(groups))
@@ -141,7 +152,7 @@ class Pipeline:
         room = int(LEFTOVER_SHARE * cap)
         kept = [] if whole else [e for e in leftovers if e not in sample.before]
         return Outcome(
-            len(new),
+            new,
             int(sample.core.sum()),
             self._assigned,
             self._noise,
@@ -282,8 +293,9 @@ class Pipeline:
         )
         nearest = np.where(nearest < 0, to.nearest, nearest)
         distance = _distance(sample.vectors, groups.centroids, nearest)
-        heads = folding.of_sample([groups.id_of(int(place)) for place in nearest])
+        heads = folding.of_sample(nearest)
         batch: list[Membership] = []
+        arrived: list[Membership] = []
         for row, episode in enumerate(sample.episodes):
             placed = Membership(
                 episode.episode_id,
@@ -295,10 +307,11 @@ class Pipeline:
             if places[row] < 0:
                 self._unplaced.append(episode.episode_id)
             if sample.new[row]:
-                self._count(placed)
+                arrived.append(placed)
             before = sample.before.get(episode.episode_id)
             if before is None or (places[row] != sample.known[row] or _differs(before, placed)):
                 batch.append(placed)
+        self._count(arrived)
         size = self._settings.consolidation_batch_size
         for start in range(0, len(batch), size):
             self._step(0.4)
@@ -311,33 +324,36 @@ class Pipeline:
         size = self._settings.consolidation_batch_size
         for start in range(0, len(new), size):
             self._step(0.4 + 0.5 * start / len(new))
-            rest = {new.ids[i]: i for i in (start + np.flatnonzero(~sampled[start : start + size])).tolist()}
-            stored = self._vectors.vectors(list(rest))
+            rest = start + np.flatnonzero(~sampled[start : start + size])
+            single = bool(new.single[rest].all())
+            stored = self._vectors.vectors([new.ids[i] for i in rest.tolist()], single=single)
             if not stored:
                 continue
-            rows = np.stack([s.vector for s in stored]).astype(np.float32)
+            if len(stored) < len(rest):
+                there = {s.episode_id for s in stored}
+                rest = np.array([i for i in rest.tolist() if new.ids[i] in there])
+            rows = np.stack([s.vector for s in stored])
             to = assign(rows, centroids, radii)
             groups.tally.take_in(rows[to.inside], to.nearest[to.inside])
             near = ~to.inside & (to.distance <= 2.0 * radii[to.nearest]) if len(groups) else ~to.inside
             groups.tally.turn_away(to.nearest[near & (to.nearest >= 0)])
-            cells = [groups.id_of(place) for place in to.nearest.tolist()]
-            heads = folding.of_batch(np.array([rest[s.episode_id] for s in stored]), rows, cells)
-            inside, distance = to.inside.tolist(), to.distance.tolist()
-            batch = []
-            for k, item in enumerate(stored):
-                placed = Membership(item.episode_id, cells[k] if inside[k] else None, cells[k], distance[k], heads[k])
-                self._count(placed)
-                batch.append(placed)
-                if placed.cluster_id is None:
-                    self._unplaced.append(item.episode_id)
+            heads = folding.of_batch(rest, rows, to.nearest)
+            names = map(groups.id_of, to.nearest.tolist())
+            found = zip(stored, names, to.inside.tolist(), to.distance.tolist(), heads, strict=True)
+            batch = [
+                Membership(s.episode_id, cell if inside else None, cell, distance, head)
+                for s, cell, inside, distance, head in found
+            ]
+            self._count(batch)
+            self._unplaced += [m.episode_id for m in batch if m.cluster_id is None]
             self._sink.put(batch, {})
 
-    def _count(self, placed: Membership) -> None:
-        self._folded += placed.duplicate_of is not None
-        if placed.cluster_id is None:
-            self._noise += 1
-        else:
-            self._assigned += 1
+    def _count(self, placed: Sequence[Membership]) -> None:
+        """Of new episodes, where they go."""
+        noise = sum(m.cluster_id is None for m in placed)
+        self._noise += noise
+        self._assigned += len(placed) - noise
+        self._folded += sum(m.duplicate_of is not None for m in placed)
 
 
 def _first_rows(labels: NDArray[np.int32], places: NDArray[np.int32]) -> list[tuple[int, NDArray[np.int64]]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from ww_core.consolidation.groups import Groups
 from ww_core.consolidation.sampling import EXEMPLARS_PER_CLUSTER, POOL, draw, share_out, split_budget, spread_over_time
 from ww_core.models import Episode, Vector
 from ww_core.stores.pages import memberships
-from ww_core.stores.ports import GraphStore, Membership, VectorStore, place_of
+from ww_core.stores.ports import GraphStore, Membership, ReadTexts, VectorStore, place_of
 
 PAGE = 5000
 """Episodes or memberships read at a time."""
@@ -25,9 +26,24 @@ class New:
 
     ids: list[str]
     texts: Texts
+    generations: NDArray[np.int64]
+    """(n,) see Fresh."""
+    single: NDArray[np.bool_]
+    """(n,) whether each has one window."""
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def read_texts(self, at_once: int) -> Iterator[ReadTexts]:
+        """What was read of them, in the order of the digests, up to ``at_once`` episodes at a time."""
+        digests = self.texts.whole.view(">u8").astype(np.uint64)
+        order = np.lexsort((digests[:, 1], digests[:, 0], self.generations))
+        _, begins = np.unique(self.generations[order], return_index=True)
+        for low, end in pairwise([*begins.tolist(), len(order)]):
+            for start in range(low, end, at_once):
+                rows = order[start : min(start + at_once, end)]
+                whole = self.texts.whole[rows].tobytes()
+                yield ReadTexts([self.ids[row] for row in rows.tolist()], whole, int(self.generations[rows[0]]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +74,24 @@ def collect_new(graph: GraphStore, session_id: str, step: Callable[[], None]) ->
     """Read the session's new episodes page by page; ``step`` is called after each."""
     ids: list[str] = []
     texts: list[Texts] = []
+    generations: list[NDArray[np.int64]] = []
+    single: list[NDArray[np.bool_]] = []
     after = None
     while page := graph.unconsolidated(session_id, limit=PAGE, after=after):
         ids += [episode.episode_id for episode in page]
         texts.append(Texts.of(episode.content for episode in page))
+        generations.append(np.array([episode.generation for episode in page]))
+        single.append(np.array([episode.windows == 1 for episode in page]))
         after = place_of(page[-1])
         step()
         if len(page) < PAGE:
             break
-    return New(ids, Texts.together(texts))
+    return New(
+        ids,
+        Texts.together(texts),
+        np.concatenate([np.empty(0, np.int64), *generations]),
+        np.concatenate([np.empty(0, np.bool_), *single]),
+    )
 
 
 class Selector:

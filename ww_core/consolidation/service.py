@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import uuid4
@@ -13,6 +15,7 @@ from uuid import uuid4
 from ww_core.config import Settings
 from ww_core.consolidation.pipeline import Outcome, Pipeline
 from ww_core.consolidation.progress import LeaseLost, OutOfTime, ShutDown, Stopped, Watch
+from ww_core.consolidation.selection import New
 from ww_core.consolidation.sink import Preview, Stage
 from ww_core.consolidation.standing import standing
 from ww_core.consolidation.themes import with_themes
@@ -23,7 +26,7 @@ from ww_core.models import Run, RunStatus
 from ww_core.observability.metrics import Metrics
 from ww_core.stores import routing
 from ww_core.stores.leftovers import write_leftovers
-from ww_core.stores.ports import Centroid, GraphStore, VectorStore
+from ww_core.stores.ports import Centroid, GraphStore, ReadTexts, VectorStore
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +36,8 @@ TIDYING_SECONDS = 10.0
 """For which a rollback waits for the run's own worker, which is about to let go of it."""
 INDEXED = 50_000
 """Texts made findable in one go, a second of work: so many that a page of a large index takes several of them."""
+READ = 2000
+"""The same of texts that were read and are in order, some 20 ms."""
 HUGE = 50_000
 """New episodes from which a run takes long enough to let the others go first."""
 
@@ -93,8 +98,9 @@ class Consolidator:
             while self._graph.index_texts(run.session_id, limit=INDEXED):  # what a crash left, or an older version
                 watch.step(0.0)
             current = self._graph.current_run(run.session_id)
-            outcome = self._pipeline(run, current, stage, watch.step).work()
-            stage.flush()
+            with closing(stage):
+                outcome = self._pipeline(run, current, stage, watch.step).work()
+                stage.flush()
             if outcome is None or (not stage.staged and not self._changed(outcome, current)):
                 return self._finish(self._ended(run, "done", watch, outcome, current), token)
             return self._publish(run, outcome, stage, watch, token)
@@ -155,8 +161,8 @@ class Consolidator:
             last = (runs[0].finished_at or runs[0].started_at or runs[0].requested_at) if runs else None
             if last is not None and (now - last).total_seconds() < interval / 2:
                 continue
-            oldest = self._graph.unconsolidated(session_id, limit=1)
-            since = last or (oldest[0].stored_at if oldest else now)
+            oldest = self._graph.get([e.episode_id for e in self._graph.unconsolidated(session_id, limit=1)])
+            since = last or next((e.stored_at for e in oldest.values() if e.stored_at is not None), now)
             if count < self._settings.consolidation_min_new and (now - since).total_seconds() < PATIENCE * interval:
                 continue
             waiting.append((count > HUGE, since, session_id))
@@ -238,16 +244,21 @@ class Consolidator:
         except NotFound:  # its session was erased meanwhile
             finish_session(self._graph, self._vectors, session)
         else:
-            self._tidy(done, stage, watch, token)
+            self._tidy(done, outcome.new, stage, watch, token)
         self._observe(done)
         return done
 
-    def _tidy(self, run: Run, stage: Stage, watch: Watch, token: str) -> None:
+    def _tidy(self, run: Run, new: New, stage: Stage, watch: Watch, token: str) -> None:
         session = run.session_id
         held = routing.hold(self._graph, run.run_id, token)
         try:
-            if stage.cells.write(self._graph, self._vectors, held):
-                routing.forget(self._graph, session, run.attempt)
+            # each of the two has one core: the vector store keeps Python's lock, and SQLite does not
+            with ThreadPoolExecutor(1, "ww-texts") as beside:
+                indexed = beside.submit(self._graph.index_read, run.run_id, _until_stopped(new.read_texts(READ), watch))
+                if stage.cells.write(self._graph, self._vectors, held):
+                    routing.forget(self._graph, session, run.attempt)
+            with suppress(Stopped):
+                indexed.result()
             while held() and not watch.told_to_stop() and self._graph.index_texts(session, limit=INDEXED):
                 pass  # what is left the next run does first
             if held():  # else another run may be about to be published: its centroids are none to keep yet
@@ -270,7 +281,7 @@ class Consolidator:
             return replace(ended, clusters=standing(current))
         return replace(
             ended,
-            considered=outcome.considered,
+            considered=len(outcome.new),
             sampled=outcome.sampled,
             assigned=outcome.assigned,
             noise=outcome.noise,
@@ -319,3 +330,11 @@ class Consolidator:
                 "seconds": round(run.seconds, 3),
             },
         )
+
+
+def _until_stopped(texts: Iterator[ReadTexts], watch: Watch) -> Iterator[ReadTexts]:
+    """Raises Stopped."""
+    for part in texts:
+        if watch.told_to_stop():
+            raise Stopped("the run was asked to stop")
+        yield part

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
 from ww_core.consolidation.progress import LeaseLost
@@ -25,7 +26,11 @@ class Preview:
 
 
 class Stage:
-    """Writes memberships that nobody sees until the run is published."""
+    """Writes memberships that nobody sees until the run is published.
+
+    A thread writes what was found so far while the run finds more: the graph store leaves it the other core. ``close``
+    waits for it, so that nothing is written any more behind a run that broke off.
+    """
 
     def __init__(self, graph: GraphStore, vectors: VectorStore, run_id: str, token: str) -> None:
         self._graph = graph
@@ -34,12 +39,15 @@ class Stage:
         self._token = token
         self._waiting: list[Membership] = []
         self._changes: list[PointChange] = []
+        self._writer = ThreadPoolExecutor(1, "ww-stage")
+        self._written: Future[None] | None = None
         self.cells = Cells()
         """Where the points belong once the run is visible."""
         self.staged = 0
 
     def put(self, memberships: Sequence[Membership], before: Mapping[str, Membership]) -> None:
-        """Write them, sooner or later. Raises LeaseLost where the run is no longer this worker's."""
+        """Write them, sooner or later. Raises LeaseLost where the run is no longer this worker's, and what the stores
+        raised over earlier ones."""
         for membership in memberships:
             old, new = cells_of(before.get(membership.episode_id)), cells_of(membership)
             if old != new:
@@ -47,14 +55,30 @@ class Stage:
                 if old:
                     self._changes.append(PointChange(membership.episode_id, cells=both(old, new)))
         self._waiting += memberships
+        self.staged += len(memberships)
         if len(self._waiting) >= WRITE:
-            self.flush()
+            self._hand_over()
 
     def flush(self) -> None:
-        """Write what is waiting: memberships first, so that whoever ends the run knows which cells to restore."""
-        if self._waiting and not self._graph.stage(self._run_id, token=self._token, memberships=self._waiting):
-            raise LeaseLost("another worker has taken this run over")
-        if self._changes:
-            self._vectors.change(self._changes)
-        self.staged += len(self._waiting)
+        """Have all that was put written. Raises what ``put`` raises."""
+        self._hand_over()
+        if self._written is not None:
+            self._written.result()
+
+    def close(self) -> None:
+        """Write nothing from here on."""
+        self._writer.shutdown(cancel_futures=True)
+
+    def _hand_over(self) -> None:
+        """Begin to write what is waiting, once what was handed over before is written: more is never held."""
+        if self._written is not None:
+            self._written.result()
+        self._written = self._writer.submit(self._write, self._waiting, self._changes)
         self._waiting, self._changes = [], []
+
+    def _write(self, memberships: Sequence[Membership], changes: Sequence[PointChange]) -> None:
+        """Memberships first, so that whoever ends the run knows which cells to restore."""
+        if memberships and not self._graph.stage(self._run_id, token=self._token, memberships=memberships):
+            raise LeaseLost("another worker has taken this run over")
+        if changes:
+            self._vectors.change(changes)

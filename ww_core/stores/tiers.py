@@ -194,12 +194,12 @@ class TieredVectors(Generic[R]):
                     found[episode_id] = row
         return found
 
-    def vectors(self, episode_ids: Sequence[str]) -> list[StoredVector]:
+    def vectors(self, episode_ids: Sequence[str], *, single: bool = False) -> list[StoredVector]:
         found: dict[str, StoredVector] = {}
         for tier in self._tiers():
             left = [episode_id for episode_id in episode_ids if episode_id not in found]
             if left:
-                found |= {stored.episode_id: stored for stored in tier.vectors(left)}
+                found |= {stored.episode_id: stored for stored in tier.vectors(left, single=single)}
         return [found[episode_id] for episode_id in episode_ids if episode_id in found]
 
     def pieces(self, episode_ids: Sequence[str]) -> dict[str, bytes]:

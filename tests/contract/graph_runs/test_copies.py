@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+
+import pytest
 
 from tests.contract.graph_runs.runs import publish, put, start
 from tests.contract.graphs import embed, episodes
 from ww_core.models import Episode, Fold
-from ww_core.stores.ports import GraphStore
+from ww_core.stores.ports import Fresh, GraphStore, ReadTexts
 from ww_core.stores.texts import digest
 
 OK, DONE = digest("ok"), digest("done")
@@ -122,3 +125,45 @@ def test_copies_are_told_apart_whatever_is_in_a_text(graph: GraphStore) -> None:
         digest("É"): "x00005",
         digest("e\u0301"): "x00006",
     }
+
+
+def test_texts_that_a_run_has_read_are_found_at_once_unless_they_changed(graph: GraphStore) -> None:
+    say(graph, "OK", 2)
+    say(graph, "done", 2, prefix="y")
+    fresh = {e.episode_id: e for e in graph.unconsolidated("s", limit=9)}
+    graph.update("y00000", content="changed")
+    embed(graph)
+    run = publish(graph, [put(name, "c1") for name in fresh])
+    graph.index_read(run.run_id, iter(read(list(fresh.values()))))
+    assert graph.copies("s", [OK, DONE]) == {OK: "x00000", DONE: "y00001"}
+    found = copies(graph, OK, DONE, digest("changed"))
+    assert found == {OK: "x00000", DONE: "y00001", digest("changed"): "y00000"}
+
+
+def test_texts_that_were_not_all_read_are_gone_through_later(graph: GraphStore) -> None:
+    say(graph, "OK", 1)
+    say(graph, "done", 1, prefix="y")
+    fresh = graph.unconsolidated("s", limit=9)
+    run = publish(graph, [put(e.episode_id, "c1") for e in fresh])
+
+    def broken_off() -> Iterator[ReadTexts]:
+        yield from read(fresh[:1])
+        raise KeyError("enough")
+
+    with pytest.raises(KeyError, match="enough"):
+        graph.index_read(run.run_id, broken_off())
+    assert copies(graph) == {OK: "x00000", DONE: "y00000"}
+
+
+def test_texts_of_a_run_that_was_taken_back_are_not_gone_through(graph: GraphStore) -> None:
+    say(graph, "OK", 1)
+    fresh = graph.unconsolidated("s", limit=9)
+    first = publish(graph, [put("x00000", "c1")])
+    graph.rollback_run(first.run_id)
+    graph.index_read(first.run_id, iter(read(fresh)))
+    publish(graph, [put("x00000", "c1")])
+    assert copies(graph) == {OK: "x00000"}
+
+
+def read(fresh: Sequence[Fresh]) -> list[ReadTexts]:
+    return [ReadTexts([e.episode_id], digest(e.content), e.generation) for e in fresh]

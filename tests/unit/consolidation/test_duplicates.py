@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ww_core.consolidation import duplicates
-from ww_core.consolidation.duplicates import Texts, fold
+from ww_core.consolidation.duplicates import Texts, fold, fold_within
 
 
 def unit(rows: list[list[float]]) -> np.ndarray:
@@ -52,3 +52,21 @@ def test_blocks_do_not_change_the_answer(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(duplicates, "BLOCK", 7)
     assert folded(texts, rows, 0.98) == whole
     assert len(set(whole)) < 300
+
+
+def test_within_cells_copies_are_found_as_if_each_cell_stood_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duplicates, "STRIP", 4)
+    rng = np.random.default_rng(5)
+    rows = unit((rng.normal(size=(6, 8))[rng.integers(0, 6, 60)] + 0.05 * rng.normal(size=(60, 8))).tolist())
+    cells = rng.integers(-1, 5, 60).astype(np.int32)
+    texts = Texts.of(f"text {'abcdefghij'[i % 10]}{'abcdefghij'[i // 10]}" for i in range(60))
+    heads = fold_within(cells, rows, texts, threshold=0.95)
+    assert (heads != np.arange(60)).sum() > 10
+    for cell in np.unique(cells):
+        own = np.flatnonzero(cells == cell)
+        np.testing.assert_array_equal(heads[own], own[fold(rows[own], texts[own], threshold=0.95)])
+
+
+def test_contractions_are_negations_in_any_text() -> None:
+    exacting = Texts.of(["it didn't work", "it did work", "it does not work in 3.5", "it works in 3.5"]).exacting
+    assert len(set(exacting.tolist())) == 4

@@ -19,6 +19,7 @@ from ww_core.stores.ports.graph_records import (
     Membership,
     Moved,
     Place,
+    ReadTexts,
     Strength,
     place_of,
 )
@@ -66,6 +67,7 @@ __all__ = [
     "Point",
     "PointChange",
     "Queue",
+    "ReadTexts",
     "Search",
     "SparseVector",
     "StoredVector",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from ww_core.stores.ports.graph_records import (
     Membership,
     Moved,
     Place,
+    ReadTexts,
     Strength,
 )
 from ww_core.stores.ports.where import Where
@@ -236,6 +237,11 @@ class GraphStore(Protocol):
     def index_texts(self, session_id: str, *, limit: int) -> bool:
         """Let ``copies`` find what the current run has placed and it does not find yet, about ``limit`` of them;
         whether there may be more. Nothing of an erased or rewritten text stays findable."""
+
+    def index_read(self, run_id: str, texts: Iterable[ReadTexts]) -> None:
+        """Let ``copies`` find what the run has placed, from the texts that it has read itself, best in the order of
+        their digests. A text that changed since is left out, and all are where the run is not visible any more; what
+        that leaves, or is left because this was broken off, ``index_texts`` does."""
 
     def count_unconsolidated(self, session_id: str | None = None) -> dict[str, int]:
         """New episodes by session."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, StrEnum
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from ww_core.models import Episode, State
 
@@ -49,15 +50,28 @@ class Claim:
     """The row was handed out by itself because earlier leases that held it expired."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fresh:
+class Fresh(NamedTuple):
     """What a run has to know of an embedded episode that no run has looked at: there may be a million of them."""
 
     episode_id: str
     content: str
     timestamp: datetime
     position: int
-    stored_at: datetime
+    generation: int
+    """Rises before an episode with another content is embedded."""
+    windows: int
+    """It has so many vectors."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadTexts:
+    """What a run has read: the text of each episode as a digest (``ww_core.stores.texts``)."""
+
+    episode_ids: Sequence[str]
+    digests: bytes
+    """One behind the other."""
+    generation: int
+    """That all of them had."""
 
 
 def place_of(episode: Episode | Fresh) -> Place:

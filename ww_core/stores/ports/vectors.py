@@ -46,8 +46,9 @@ class VectorStore(Protocol):
     def generations(self, episode_ids: Sequence[str]) -> dict[str, tuple[int, int]]:
         """(generation, number of points) of each episode that has points."""
 
-    def vectors(self, episode_ids: Sequence[str]) -> list[StoredVector]:
-        """In the order asked; ids without points are left out."""
+    def vectors(self, episode_ids: Sequence[str], *, single: bool = False) -> list[StoredVector]:
+        """In the order asked; ids without points are left out. ``single``: the episodes have one window each, so that
+        no other need be looked for."""
 
     def pieces(self, episode_ids: Sequence[str]) -> dict[str, bytes]:
         """What was written as ``Point.pieces`` of each episode that has any."""

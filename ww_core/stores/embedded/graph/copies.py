@@ -12,7 +12,8 @@ from operator import itemgetter
 
 from ww_core.stores.embedded.graph.database import Database
 from ww_core.stores.embedded.graph.rows import VISIBLE, Part, as_list, session_key
-from ww_core.stores.texts import digest
+from ww_core.stores.ports import ReadTexts
+from ww_core.stores.texts import SIZE, digest
 
 STEP = 2000
 """Rows of one transaction, some 20 ms."""
@@ -24,6 +25,11 @@ _PLACED = """SELECT m.from_version, m.seq, e.body, b.content FROM membership m
   WHERE m.session = ? AND (m.from_version, m.seq) > (?, ?) AND m.from_version <= ?
   ORDER BY m.from_version, m.seq LIMIT ?"""
 _WRITE = "INSERT OR IGNORE INTO digest SELECT ?, ?, seq FROM episode WHERE seq = ? AND body = ?"
+_WRITE_READ = """INSERT OR IGNORE INTO digest SELECT e.session, substr(?1, 1 + ?2 * j.key, ?2), e.seq
+  FROM json_each(?3) j CROSS JOIN episode e ON e.episode_id = j.value
+  CROSS JOIN session s ON s.session = e.session CROSS JOIN membership m ON m.session = e.session AND m.seq = e.seq
+    AND m.from_version = s.current
+  WHERE e.generation = ?4 AND s.session = ?5 AND s.current = ?6"""
 _BODIES = "SELECT e.seq, e.body FROM json_each(?) j CROSS JOIN episode e ON e.seq = j.value"
 _TEXTS = """SELECT e.seq, b.content FROM json_each(?) j CROSS JOIN episode e ON e.seq = j.value
   CROSS JOIN body b ON b.body = e.body"""
@@ -71,6 +77,22 @@ class Copies(Part):
             query = "UPDATE session SET digested_version = ?, digested_seq = ? WHERE session = ?"
             db.execute(query, (*end, session))
         return more
+
+    def index_read(self, run_id: str, texts: Iterable[ReadTexts]) -> None:
+        """See GraphStore."""
+        with self._db.read() as db:
+            query = "SELECT session, version, base FROM run WHERE run_id = ?"
+            session, version, base = db.execute(query, (run_id,)).fetchone() or (None, 0, 0)
+        written = 0
+        for part in texts:
+            with self._db.write() as db:
+                values = (part.digests, SIZE, as_list(part.episode_ids), part.generation, session, version)
+                written += db.execute(_WRITE_READ, values).rowcount
+        with self._db.write() as db:
+            query = """UPDATE session SET digested_version = ?1, digested_seq = ?2 WHERE session = ?3 AND current = ?1
+              AND (?4 = 0 OR (digested_version, digested_seq) >= (?4, ?2))
+              AND ?5 = (SELECT count(*) FROM membership WHERE session = ?3 AND from_version = ?1)"""
+            db.execute(query, (version, _END, session, base, written))
 
     def _write(self, session: int, texts: Sequence[tuple[bytes, int, int]]) -> None:
         """``texts``: (digest, seq, body) as they were read a moment ago."""

@@ -13,8 +13,8 @@ from ww_core.errors import Busy, InvalidInput, NotFound
 from ww_core.models import Run, attempt
 from ww_core.stores.embedded.graph import labels, runs
 from ww_core.stores.embedded.graph.leftovers import STEP, clear_leftovers, delete_memberships, settle_fresh
-from ww_core.stores.embedded.graph.membership import cluster_keys
 from ww_core.stores.embedded.graph.rows import Part, session_key
+from ww_core.stores.embedded.graph.staging import cluster_keys
 from ww_core.stores.values import to_duration_us
 
 RUN_RECORDS = 500

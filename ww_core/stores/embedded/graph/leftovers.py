@@ -21,10 +21,14 @@ _FRESH_AGAIN = f"""INSERT OR IGNORE INTO fresh SELECT e.session, e.at, e.positio
   FROM json_each(?) j CROSS JOIN episode e ON e.seq = j.value JOIN session s ON s.session = e.session
   WHERE e.state = 2
   AND NOT EXISTS (SELECT 1 FROM membership m WHERE m.session = e.session AND m.seq = e.seq AND {VISIBLE})"""
-_PAGE_OF_FRESH = f"""SELECT f.at, f.position, f.episode_id, EXISTS (SELECT 1 FROM membership m
-    JOIN session s ON s.session = m.session WHERE m.session = f.session AND m.seq = f.seq AND {VISIBLE})
-  FROM fresh f WHERE f.session = ? AND (f.at, f.position, f.episode_id) > (?, ?, ?)
-  ORDER BY f.at, f.position, f.episode_id LIMIT ?"""
+_END_OF_PAGE = """SELECT at, position, episode_id FROM fresh
+  WHERE session = ? AND (at, position, episode_id) > (?, ?, ?) ORDER BY at, position, episode_id LIMIT 1 OFFSET ?"""
+_SEEN = f"""DELETE FROM fresh WHERE session = ? AND (at, position, episode_id) > (?, ?, ?)
+  AND (at, position, episode_id) <= (?, ?, ?) AND EXISTS (SELECT 1 FROM session s
+    CROSS JOIN membership m ON m.session = s.session AND m.seq = fresh.seq AND {VISIBLE}
+    WHERE s.session = fresh.session)"""
+_FIRST, _LAST = (-(2**62), 0, ""), (2**62, 0, "")
+"""Before and behind every place in ``fresh``."""
 
 
 def clear_leftovers(database: Database, session: int, *, upto: int) -> None:
@@ -74,17 +78,12 @@ def clear_idle_leftovers(database: Database, session_id: str | None) -> None:
 
 def settle_fresh(database: Database, session: int) -> None:
     """Take out of ``fresh`` what the visible run has looked at; readers look for themselves until this is done."""
-    place: tuple[int, int, str] = (-(2**62), 0, "")
-    while True:
+    place = _FIRST
+    while place != _LAST:
         with database.write() as db:
-            page = db.execute(_PAGE_OF_FRESH, (session, *place, STEP)).fetchall()
-            db.executemany(
-                "DELETE FROM fresh WHERE session = ? AND at = ? AND position = ? AND episode_id = ?",
-                [(session, *key) for *key, seen in page if seen],
-            )
-        if len(page) < STEP:
-            return
-        place = page[-1][:3]
+            end = db.execute(_END_OF_PAGE, (session, *place, STEP - 1)).fetchone() or _LAST
+            db.execute(_SEEN, (session, *place, *end))
+        place = end
 
 
 def delete_memberships(db: sqlite3.Connection, keys: Sequence[tuple[int, int, int]]) -> None:

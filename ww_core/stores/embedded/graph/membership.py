@@ -5,25 +5,16 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 from ww_core.models import Fold
 from ww_core.stores.embedded.graph import labels
 from ww_core.stores.embedded.graph.copies import fold_orphans
 from ww_core.stores.embedded.graph.leftovers import clear_idle_leftovers
-from ww_core.stores.embedded.graph.rows import EMBEDDED, VISIBLE, Part, as_list, session_key
+from ww_core.stores.embedded.graph.rows import VISIBLE, Part, as_list, session_key
+from ww_core.stores.embedded.graph.staging import stage
 from ww_core.stores.ports import Fresh, Membership, Moved, Place
 from ww_core.stores.values import to_time, to_us
 
-# A row of a version that ended with the run being staged is still the one to compare with.
-_STANDING = """SELECT j.value, m.from_version, m.cluster, m.nearest, m.distance, m.duplicate_of, m.to_version, e.seq
-  FROM json_each(?1) j CROSS JOIN episode e ON e.episode_id = j.value
-  LEFT JOIN membership m ON m.session = e.session AND m.seq = e.seq AND m.from_version <= ?2
-    AND (m.to_version IS NULL OR m.to_version > ?2)
-  WHERE e.session = ?3 AND e.state = ?4 ORDER BY e.seq"""
-_STAGE = """INSERT INTO membership (session, seq, from_version, cluster, nearest, distance, duplicate_of)
-  VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (session, seq, from_version) DO UPDATE SET cluster = excluded.cluster,
-  nearest = excluded.nearest, distance = excluded.distance, duplicate_of = excluded.duplicate_of"""
 _MOVED = """SELECT e.episode_id, coalesce(c.cluster_id, n.cluster_id), coalesce(bc.cluster_id, bn.cluster_id)
   FROM run r CROSS JOIN membership m ON m.session = r.session AND m.from_version = r.version
   JOIN episode e ON e.seq = m.seq
@@ -55,7 +46,7 @@ class Memberships(Part):
             ).fetchone()
             if held is None:
                 return False
-            _stage(db, memberships, session=held[0], version=held[1], current=held[2])
+            stage(db, memberships, session=held[0], version=held[1], current=held[2])
         return True
 
     def memberships(
@@ -93,14 +84,14 @@ class Memberships(Part):
         """See GraphStore."""
         clear_idle_leftovers(self._db, session_id)
         start = (to_us(after[0]), after[1], after[2]) if after is not None else (-(2**62), 0, "")
-        query = f"""SELECT g.episode_id, b.content, g.at, g.position, e.stored_at
+        query = f"""SELECT g.episode_id, b.content, g.at, g.position, e.generation, e.windows
           FROM (SELECT * FROM fresh f WHERE f.session = ? AND (f.at, f.position, f.episode_id) > (?, ?, ?)
             AND {_UNSEEN} ORDER BY f.at, f.position, f.episode_id LIMIT ?) g
           CROSS JOIN episode e ON e.seq = g.seq CROSS JOIN body b ON b.body = e.body
           ORDER BY g.at, g.position, g.episode_id"""
         with self._db.read() as db:
             rows = db.execute(query, (session_key(db, session_id), *start, limit))
-            return [Fresh(name, text, to_time(at), place, to_time(stored)) for name, text, at, place, stored in rows]
+            return [Fresh(name, text, to_time(at), *rest) for name, text, at, *rest in rows]
 
     def count_unconsolidated(self, session_id: str | None = None) -> dict[str, int]:
         """See GraphStore. Sessions with nothing new are left out."""
@@ -135,55 +126,3 @@ def forget_memberships(db: sqlite3.Connection, seqs: Sequence[int]) -> int:
     fold_orphans(db, seqs)
     db.executemany("UPDATE cluster SET medoid = NULL WHERE medoid = ?", [(seq,) for seq in seqs])
     return sum(row[5] for row in rows)
-
-
-def _stage(
-    db: sqlite3.Connection, memberships: Sequence[Membership], *, session: int, version: int, current: int
-) -> None:
-    wanted = {m.episode_id: m for m in memberships}
-    clusters = cluster_keys(db, {c for m in memberships for c in (m.cluster_id, m.nearest) if c is not None})
-    originals = _seqs(db, {m.duplicate_of for m in memberships if m.duplicate_of is not None})
-    ended: list[tuple[int, ...]] = []
-    staged: list[tuple[Any, ...]] = []
-    unchanged: list[tuple[int, ...]] = []
-    for row in db.execute(_STANDING, (as_list(wanted), current, session, EMBEDDED)):
-        episode_id, begun, *before, to_version, seq = row
-        m = wanted[episode_id]
-        after = [
-            None if m.cluster_id is None else clusters[m.cluster_id],
-            None if m.nearest is None else clusters[m.nearest],
-            m.distance,
-            None if m.duplicate_of is None else originals.get(m.duplicate_of),
-        ]
-        if begun is not None and before == after:
-            # staged otherwise a moment ago, perhaps
-            if to_version == version:
-                unchanged.append((session, seq, begun))
-            continue
-        if begun is not None and to_version != version:
-            ended.append((version, session, seq, begun))
-        staged.append((session, seq, version, *after))
-    db.executemany(
-        "UPDATE membership SET to_version = NULL WHERE session = ? AND seq = ? AND from_version = ?", unchanged
-    )
-    db.executemany(
-        "DELETE FROM membership WHERE session = ? AND seq = ? AND from_version = ?",
-        [(session, seq, version) for session, seq, _ in unchanged],
-    )
-    db.executemany("UPDATE membership SET to_version = ? WHERE session = ? AND seq = ? AND from_version = ?", ended)
-    db.executemany(_STAGE, staged)
-
-
-def _seqs(db: sqlite3.Connection, episode_ids: set[str]) -> dict[str, int]:
-    query = """SELECT e.episode_id, e.seq FROM json_each(?) j CROSS JOIN episode e ON e.episode_id = j.value
-      WHERE e.at IS NOT NULL"""
-    return dict(db.execute(query, (as_list(episode_ids),)).fetchall()) if episode_ids else {}
-
-
-def cluster_keys(db: sqlite3.Connection, cluster_ids: set[str]) -> dict[str, int]:
-    """The numbers of cluster ids, given to new ones."""
-    names = sorted(cluster_ids)
-    db.executemany("INSERT OR IGNORE INTO cluster_name (cluster_id) VALUES (?)", [(name,) for name in names])
-    query = """SELECT c.cluster_id, c.cluster FROM json_each(?) j
-      CROSS JOIN cluster_name c ON c.cluster_id = j.value"""
-    return dict(db.execute(query, (as_list(names),)).fetchall())

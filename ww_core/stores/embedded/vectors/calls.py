@@ -33,7 +33,7 @@ def _search(store: VectorStore, packed: Any, given: Arrays, _: Arrays) -> Any:
 
 
 def _vectors(store: VectorStore, packed: Any, _: Arrays, arrays: Arrays) -> Any:
-    return codec.pack_vectors(store.vectors(packed), arrays)
+    return codec.pack_vectors(store.vectors(packed[0], single=packed[1]), arrays)
 
 
 def _walk(store: VectorStore, packed: Any, _: Arrays, __: Arrays) -> Any:

@@ -198,24 +198,40 @@ class Shard(Centroids, Moves):
             stored = self._stored(episode_ids)
         return {key: (max(g for _, g in rows), len(rows)) for key, rows in stored.items()}
 
-    def vectors(self, episode_ids: Sequence[str]) -> list[StoredVector]:
+    def vectors(self, episode_ids: Sequence[str], *, single: bool = False) -> list[StoredVector]:
         if not episode_ids or self._collection is None:
             return []
         with translated("reading vectors"):
+            names = list(dict.fromkeys(episode_ids))
+            records = self._first_windows(names) if single else []
+            if len(records) < len(names):
+                records = self._scroll(names, [p.EPISODE], [CONTENT])
+                names = [engine.text(record.payload, p.EPISODE) for record in records]
             owners: list[str] = []
-            rows: list[bytes] = []
+            rows = bytearray()
             dimension = self._collection.fingerprint.dimension
             packed = Struct(f"{dimension}f")
-            for record in self._scroll(list(episode_ids), [p.EPISODE], [CONTENT]):
+            for name, record in zip(names, records, strict=True):
                 vector = engine.dense(record, CONTENT)
                 if vector is not None:
-                    owners.append(engine.text(record.payload, p.EPISODE))
-                    rows.append(packed.pack(*vector))  # numpy takes three times as long over a list
-            matrix = np.frombuffer(b"".join(rows), np.float32).reshape(len(rows), dimension)
-        self._read_since += len(rows)
+                    owners.append(name)
+                    rows += packed.pack(*vector)  # numpy takes three times as long over a list
+            matrix = np.frombuffer(rows, np.float32).reshape(len(owners), dimension)
+        self._read_since += len(owners)
         if self._read_since >= READ_AND_RELEASED:
             self._release_pages()
         return p.mean_vectors(episode_ids, owners, matrix)
+
+    def _first_windows(self, episode_ids: Sequence[str]) -> list[edge.Record]:
+        """With their vectors, in the order of the ids, without those that there are none of.
+
+        Points are found by their own ids in two thirds of the time that their payloads take.
+        """
+        shard = self._readable()
+        if shard is None:
+            return []
+        ids: list[Any] = [p.point_id(self._namespace, episode_id, 0) for episode_id in episode_ids]
+        return shard.retrieve(ids, with_payload=False, with_vector=[CONTENT])
 
     def _release_pages(self) -> None:
         """While nothing is written, or else after the next reading: in writing and closing alone the engine unmaps its

@@ -138,8 +138,10 @@ class EdgeVectorStore:
     def generations(self, episode_ids: Sequence[str]) -> dict[str, tuple[int, int]]:
         return self._call("generations", lambda shard: shard.generations(episode_ids), lambda _: list(episode_ids))
 
-    def vectors(self, episode_ids: Sequence[str]) -> list[StoredVector]:
-        return self._call("vectors", lambda shard: shard.vectors(episode_ids), lambda _: list(episode_ids))
+    def vectors(self, episode_ids: Sequence[str], *, single: bool = False) -> list[StoredVector]:
+        return self._call(
+            "vectors", lambda shard: shard.vectors(episode_ids, single=single), lambda _: [list(episode_ids), single]
+        )
 
     def pieces(self, episode_ids: Sequence[str]) -> dict[str, bytes]:
         return self._call("pieces", lambda shard: shard.pieces(episode_ids), lambda _: list(episode_ids))

@@ -7,6 +7,7 @@ from typing import Any
 
 from neo4j import Transaction
 
+from ww_core.stores.ports import ReadTexts
 from ww_core.stores.servers.neo4j.rows import ORIGINAL_OF, VISIBLE, Part, usable
 from ww_core.stores.texts import digest
 
@@ -65,6 +66,9 @@ class Copies(Part):
             return more
 
         return all(self._server.write(step, again=True) for _ in range(0, limit, STEP))
+
+    def index_read(self, run_id: str, texts: Iterable[ReadTexts]) -> None:
+        """See GraphStore. Nothing: ``stage`` has done it."""
 
     def scrub(self) -> None:
         """See GraphStore. Freed records are the server's own affair."""

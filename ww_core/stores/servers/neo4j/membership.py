@@ -75,7 +75,7 @@ _UNSEEN = f"""NOT EXISTS {{ MATCH (s:Session {{ns: $ns, id: e.session}})
   MATCH (e)-[m:MEMBER_OF|NEAR]->() WHERE {VISIBLE} }}"""
 _FRESH = f"""MATCH (e:Fresh) WHERE e.ns = $ns AND e.session = $session AND e.place > $place AND {_UNSEEN}
 WITH e ORDER BY e.ns, e.session, e.place LIMIT $limit
-RETURN e.id, e.content, e.at, e.position, e.stored_at, e.place"""
+RETURN e.id, e.content, e.at, e.position, coalesce(e.generation, 0), coalesce(e.windows, 0), e.place"""
 _COUNT_FRESH = f"""MATCH (e:Fresh) WHERE e.ns = $ns AND e.session {{of}} AND e.place > '' AND {_UNSEEN}
 RETURN e.session, count(e)"""
 
@@ -145,9 +145,7 @@ class Memberships(Part):
         parameters = {"ns": self._ns, "session": session_id, "place": place, "limit": limit}
         rows = self._server.read(lambda tx: list(tx.run(_FRESH, parameters)))
         rows.sort(key=lambda row: row["e.place"])
-        return [
-            Fresh(name, text, to_time(at), position, to_time(stored)) for name, text, at, position, stored, _ in rows
-        ]
+        return [Fresh(name, text, to_time(at), *rest[:-1]) for name, text, at, *rest in rows]
 
     def count_unconsolidated(self, session_id: str | None = None) -> dict[str, int]:
         """See GraphStore. Sessions with nothing new are left out."""

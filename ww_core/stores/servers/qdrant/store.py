@@ -171,7 +171,7 @@ class QdrantCollection(Centroids, Moves):
             stored = self._stored(client, name, episode_ids)
         return {key: (max(g for _, g, _ in rows), len(rows)) for key, rows in stored.items()}
 
-    def vectors(self, episode_ids: Sequence[str]) -> list[StoredVector]:
+    def vectors(self, episode_ids: Sequence[str], *, single: bool = False) -> list[StoredVector]:
         owners: list[str] = []
         rows: list[list[float]] = []
         with self._using("reading vectors") as client:
