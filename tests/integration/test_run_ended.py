@@ -9,9 +9,10 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -112,20 +113,38 @@ def wait_until_at_work(data: Path) -> None:
     until(lambda: recorded(data, query), what="a run is at its arithmetic")
 
 
+@contextmanager
+def terminal() -> Iterator[int]:
+    """A terminal whose screen somebody looks at: one that nobody reads holds up whoever writes much to it."""
+    screen, end = os.openpty()
+
+    def look() -> None:
+        with suppress(OSError):  # closed
+            while os.read(screen, 4096):
+                pass
+
+    looking = threading.Thread(target=look, daemon=True)
+    looking.start()
+    try:
+        yield end
+    finally:
+        os.close(end)
+        looking.join(BOUND)
+        os.close(screen)
+
+
 @pytest.mark.parametrize("on_terminal", [False, True])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_command_that_is_ended_cancels_its_run(
     number: signal.Signals, on_terminal: bool, command: Callable[..., subprocess.Popen[str]], data: Path
 ) -> None:
-    terminal, end = os.openpty()
-    process = command(stderr=end if on_terminal else subprocess.DEVNULL)
-    wait_until_at_work(data)
-    started = time.monotonic()
-    process.send_signal(number)
-    assert process.wait(BOUND) == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
-    assert time.monotonic() - started < ENDS_SECONDS
-    os.close(terminal)
-    os.close(end)
+    with terminal() as end:
+        process = command(stderr=end if on_terminal else subprocess.DEVNULL)
+        wait_until_at_work(data)
+        started = time.monotonic()
+        process.send_signal(number)
+        assert process.wait(BOUND) == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
+        assert time.monotonic() - started < ENDS_SECONDS
     (run,) = listed(data)
     assert run["status"] == "cancelled"
     assert staged(data) == 0
