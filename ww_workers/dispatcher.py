@@ -11,8 +11,10 @@ import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 
+from ww_core.consolidation.progress import ShutDown
 from ww_core.deployment import Deployment
 from ww_core.errors import WorldWeaverError
 from ww_core.maintenance.fading import DECAY_SECONDS
@@ -56,6 +58,8 @@ class Dispatcher:
         self._started = False
         self.outage = ""
         """Why nothing could be embedded lately, in one line; empty where all is well."""
+        self.works_on: str | None = None
+        """The run that is carried out just now."""
         _running.add(self)
 
     # -- the doorbell
@@ -140,10 +144,14 @@ class Dispatcher:
             return self._runs.popitem(last=False)[1] if self._runs else None
 
     def _consolidate(self, run: Run) -> None:
+        self.works_on = run.run_id
         try:
-            self.jobs.consolidate(run.session_id, run_id=run.run_id, should_stop=lambda: self._chores.stopped)
+            with suppress(ShutDown):  # whoever comes next finds the request
+                self.jobs.consolidate(run.session_id, run_id=run.run_id, should_stop=lambda: self._chores.stopped)
         except WorldWeaverError as error:  # the run says so too
             log.warning("consolidation failed: %s", error, extra={"action": "consolidation", "run_id": run.run_id})
+        finally:
+            self.works_on = None
 
     def _consolidate_due(self) -> None:
         if self._once_in(self._deployment.settings.consolidation_interval, DUE_FACT):

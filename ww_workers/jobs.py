@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Protocol
 from uuid import NAMESPACE_URL, uuid4, uuid5
 
+from ww_core.consolidation.progress import ShutDown
 from ww_core.consolidation.standing import answered
 from ww_core.deployment import Deployment
 from ww_core.errors import Busy
@@ -40,10 +41,6 @@ class Bells(Protocol):
     def embed(self) -> None: ...
 
     def consolidate(self, run: Run) -> None: ...
-
-
-class ShutDown(BaseException):
-    """The process ends: leave everything as it is. No error of the work, so nothing that records errors catches it."""
 
 
 class Jobs:
@@ -159,20 +156,22 @@ class Jobs:
         on_progress: Callable[[float], None] | None = None,
     ) -> Run:
         """Carry out a run of the session, a new one where none is given. While another run of the session is under way
-        the run stays ``requested``: the sweep rings for it again."""
+        the run stays ``requested``: the sweep rings for it again. Raises ShutDown where it ``should_stop``: the run is
+        ``requested`` again, for others to go on with."""
         parts = self.deployment
-        if dry_run:
-            must_exist(parts.graph, session_id)
-            return parts.consolidator.preview(session_id)
-        run = parts.graph.request_run(session_id) if run_id is None else parts.graph.run(run_id)
-        if run.status in ENDED:  # delivered twice
-            return answered(run, parts.graph)
 
         def stop() -> bool:
             if should_stop():
                 raise ShutDown
             return False
 
+        if dry_run:
+            must_exist(parts.graph, session_id)
+            return parts.consolidator.preview(session_id, should_stop=stop)
+        self.make_room()  # the process that worked on this session last may have been killed
+        run = parts.graph.request_run(session_id) if run_id is None else parts.graph.run(run_id)
+        if run.status in ENDED:  # delivered twice
+            return answered(run, parts.graph)
         try:
             with process_tracing().task("ww.consolidate", session_id=session_id, run_id=run.run_id):
                 run = parts.consolidator.run(run.run_id, token=uuid4().hex, on_progress=on_progress, should_stop=stop)
@@ -182,7 +181,7 @@ class Jobs:
             return answered(parts.graph.run(run.run_id), parts.graph)
         except ShutDown:
             log.info("consolidation left to others", extra={"action": "consolidation.shutdown", "run_id": run.run_id})
-            return parts.graph.run(run.run_id)
+            raise
 
     def consolidate_due(self, now: datetime | None = None) -> list[Run]:
         """Request a run of every session that is due, once per window of the interval, and ring for the first of them:
@@ -239,10 +238,14 @@ class Jobs:
         parts = self.deployment
         return parts.graph.expire_leases(max_attempts=parts.settings.task_max_attempts)
 
-    def take_over(self) -> None:
-        """Free what processes held that are gone, and ring for it: whoever starts may come in the place of one."""
+    def make_room(self) -> None:
+        """Free what processes held that are gone, and ring for whoever embeds."""
         if self.free_leases():
             self.bells.embed()
+
+    def take_over(self) -> None:
+        """The same, and ring for runs as well: whoever starts may come in the place of one that is gone."""
+        self.make_room()
         self._ring_for_runs()
 
     def sweep(self, *, should_stop: Callable[[], bool] = never) -> SweepReport:

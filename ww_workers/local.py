@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from ww_core.deployment import Deployment
+from ww_core.errors import WorldWeaverError
 from ww_core.models import Run
 from ww_workers.dispatcher import Dispatcher
 from ww_workers.jobs import ENDED
@@ -25,10 +28,14 @@ class LocalRuntime(Runtime):
         self.dispatcher.start()
 
     def consolidate(self, session_id: str, *, dry_run: bool = False, wait: float | None = None) -> Run:
-        """In the caller's thread; with ``wait`` 0 on the dispatcher's. A run under way elsewhere is waited for."""
+        """In the caller's thread; with ``wait`` 0 on the dispatcher's. A run under way elsewhere is waited for.
+
+        Ctrl-C and the like cancel the run, but not one that another process works on.
+        """
         jobs = self.dispatcher.jobs
         if dry_run:
             return jobs.consolidate(session_id, dry_run=True)
+        jobs.make_room()  # a run that a killed process left is the one to go on with
         run = self.deployment.graph.request_run(session_id)
         if wait is not None and wait <= 0:
             self.dispatcher.consolidate(run)
@@ -37,7 +44,19 @@ class LocalRuntime(Runtime):
         if run.status in ENDED:
             return run
         self.dispatcher.consolidate(run)  # again, once the other one is over
-        return self.wait_for(run, wait, at_most=2 * self.deployment.settings.consolidation_time_limit)
+        try:
+            return self.wait_for(run, wait, at_most=2 * self.deployment.settings.consolidation_time_limit)
+        except Exception:
+            raise
+        except BaseException:
+            self._cancel(run)
+            raise
+
+    def _cancel(self, run: Run) -> None:
+        graph = self.deployment.graph
+        with suppress(WorldWeaverError):
+            if self.dispatcher.works_on == run.run_id or graph.run(run.run_id).status == "requested":
+                graph.cancel_run(run.run_id)
 
     def close(self) -> None:
         super().close()

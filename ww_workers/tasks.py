@@ -10,6 +10,7 @@ from typing import Any
 from celery import Task
 from celery.exceptions import Reject
 
+from ww_core.consolidation.progress import ShutDown
 from ww_core.errors import InvalidInput, WorldWeaverError
 from ww_core.ingest import validate
 from ww_core.stores.ports import Queue
@@ -80,19 +81,23 @@ def store(self: Any, content: Any = None, **fields: Any) -> dict[str, Any]:
 
 @app.task(name="ww.consolidate", base=Work, ignore_result=False, bind=True, resultrepr_maxsize=160)
 def consolidate(self: Any, session_id: Any = None, dry_run: bool = False, run_id: str | None = None) -> dict[str, Any]:
-    """Consolidate one session, on a worker of the queue for that, whichever queue the message came by."""
+    """Consolidate one session, on a worker of the queue for that, whichever queue the message came by; a worker that
+    ends leaves it to another, from the beginning."""
     validate.identifier("session_id", session_id)
     info = self.request.delivery_info or {}
     if not self.request.is_eager and info.get("routing_key") not in (None, Queue.CONSOLIDATE.value):
         passed_on = self.si(session_id=session_id, dry_run=dry_run, run_id=run_id)
         self.replace(passed_on.set(queue=Queue.CONSOLIDATE.value))
-    run = jobs().consolidate(
-        session_id,
-        dry_run=dry_run,
-        run_id=run_id,
-        should_stop=stopping,
-        on_progress=None if self.request.is_eager else Progress(self),
-    )
+    try:
+        run = jobs().consolidate(
+            session_id,
+            dry_run=dry_run,
+            run_id=run_id,
+            should_stop=stopping,
+            on_progress=None if self.request.is_eager else Progress(self),
+        )
+    except ShutDown:
+        raise Reject("this worker ends", requeue=True) from None
     return run_json(run)
 
 

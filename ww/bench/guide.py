@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from ww.bench import servers
 from ww.bench.corpus import Corpus, drawn
-from ww.bench.embedding import prose
+from ww.bench.embedding import ON_A_GPU, prose
 from ww.bench.figure import Bench, Figure, skipped
 from ww.bench.filled import SESSION, consolidate, filled, recaller
 from ww.bench.gain import Work, gain
@@ -45,15 +45,15 @@ CONSOLIDATION: Sequence[tuple[str, str, Mapping[str, object], Mapping[str, objec
     ("consolidation_batch_size", "500 a batch", ASSIGNING, {**ASSIGNING, "consolidation_batch_size": LARGE}),
 )
 """Figure, what stands before it, settings before and after."""
+CUDA: Mapping[str, object] = {"embedding_device": "cuda"}
 EMBEDDING: Sequence[tuple[str, str, Mapping[str, object], Mapping[str, object]]] = (
     ("embedding_batch_size", "1 a pass", {"embedding_batch_size": 1}, {"embedding_batch_size": 8}),
     ("embedding_batch_size_small", "32 a pass", {"embedding_batch_size": 32}, {"embedding_batch_size": 8}),
     ("embedding_threads", "one thread", {"embedding_threads": 1}, {}),
-    ("embedding_device", "the CPU", {}, {"embedding_device": "cuda"}),
-    (
-        *("embedding_fp16", "float32", {"embedding_device": "cuda"}),
-        {"embedding_device": "cuda", "embedding_fp16": True},
-    ),
+    ("embedding_device", "the CPU", {}, CUDA),
+    ("embedding_fp16", "float32", CUDA, {**CUDA, "embedding_fp16": True}),
+    ("embedding_batch_size_64", "8 a pass", {**CUDA, "embedding_batch_size": 8}, CUDA),
+    ("embedding_batch_size_512", "64 a pass", CUDA, {**CUDA, "embedding_batch_size": 512}),
 )
 """Figure, what stands before it, settings before and after; the device is the CPU unless they say otherwise."""
 
@@ -131,12 +131,13 @@ def _changed(
 def _embedding(bench: Bench) -> Iterator[Figure]:
     import torch
 
-    contents = prose(max(1, bench.scale.encoded // 2))
+    few = prose(max(1, bench.scale.encoded // 2))
     base = bench.settings.replace(embedding_cache_size=0, embedding_device="cpu", embedding_fp16=False)
     for name, peer, *ways in EMBEDDING:
         if not torch.cuda.is_available() and any("embedding_device" in way for way in ways):
             yield skipped(name, "ms", "there is no CUDA device")
             continue
+        contents = prose(ON_A_GPU) if all("embedding_device" in way for way in ways) else few
         before, after = (_embeds(EmbeddingService(base.replace(**way)), contents) for way in ways)
         yield gain(name, before, after, ROUNDS, peer=peer, note=f"{len(contents)} paragraphs")
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as StillRunning
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -15,7 +15,7 @@ from ww.cli.opening import drain, embedded, opened
 from ww.cli.options import everywhere, globals_of
 from ww.cli.output import emit, one_line, pick, plain, table
 from ww.cli.progress import bar
-from ww_core.errors import InvalidInput
+from ww_core.errors import InvalidInput, WorldWeaverError
 from ww_core.models import Cluster, Run
 
 if TYPE_CHECKING:
@@ -78,16 +78,33 @@ def _consolidated(memory: EpisodicMemory, session_id: str, *, wait: bool) -> Run
         return memory.sync.consolidate(session_id, wait=0)
     if not sys.stderr.isatty():
         return memory.sync.consolidate(session_id)
-    with ThreadPoolExecutor(1) as pool, bar(f"consolidating {one_line(session_id, 40)}", 1.0) as advance_to:
-        future = pool.submit(memory.sync.consolidate, session_id)
-        while True:
-            try:
-                return future.result(timeout=LOOK_SECONDS)
-            except StillRunning:
-                if future.done():
-                    raise
-                latest = memory.core.runs(session_id, limit=1)
-                advance_to(latest[0].progress if latest else 0.0, 1.0)
+
+    def look() -> None:
+        latest = memory.core.runs(session_id, limit=1)
+        advance_to(latest[0].progress if latest else 0.0, 1.0)
+
+    # the run itself is on this thread: Ctrl-C ends it
+    with bar(f"consolidating {one_line(session_id, 40)}", 1.0) as advance_to, _meanwhile(look):
+        return memory.sync.consolidate(session_id)
+
+
+@contextmanager
+def _meanwhile(look: Callable[[], None]) -> Iterator[None]:
+    """Call ``look`` on a thread again and again during the block; an error of it only ends the looking."""
+    over = threading.Event()
+
+    def keep_looking() -> None:
+        with suppress(WorldWeaverError):
+            while not over.wait(LOOK_SECONDS):
+                look()
+
+    thread = threading.Thread(target=keep_looking, name="ww-progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def run_json(run: Run) -> dict[str, Any]:

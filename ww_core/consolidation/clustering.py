@@ -9,6 +9,7 @@ both): HDBSCAN on raw vectors .51 and .59; on principal directions drawn togethe
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import log
 from typing import Literal
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from ww_core.consolidation.density import density_clusters
 from ww_core.consolidation.neighbours import Graph, flow_between, principal_directions, smooth, unit
+from ww_core.consolidation.progress import unwatched
 from ww_core.models import Vector
 
 DIMENSIONS = 128
@@ -67,11 +69,13 @@ def cluster(
     core: NDArray[np.bool_] | None = None,
     min_cluster_size: int | Literal["auto"] = "auto",
     min_samples: int | Literal["auto"] = "auto",
+    step: Callable[[], None] = unwatched,
 ) -> Clustering:
     """Cluster unit rows (n, d), float32. The same rows in the same order give the same answer.
 
     HDBSCAN, the costly part, sees only the rows of ``core`` (n,), by default all. The others help to sharpen them,
-    which is worth far more than their absence saves, and go to the nearest cluster.
+    which is worth far more than their absence saves, and go to the nearest cluster. ``step`` is called every second or
+    so of work; what it raises ends the work there.
     """
     n = len(vectors)
     core = np.ones(n, dtype=np.bool_) if core is None else core
@@ -80,13 +84,13 @@ def cluster(
         nothing = np.full(n, -1, dtype=np.int32)
         return Clustering(nothing, nothing)
     points = principal_directions(vectors, DIMENSIONS)
-    first = graph = Graph.of(points, NEIGHBOURS)
-    for step in range(SMOOTHING_ROUNDS):
-        if step:
-            graph = Graph.of(points, NEIGHBOURS)
+    first = graph = Graph.of(points, NEIGHBOURS, step)
+    for further in range(SMOOTHING_ROUNDS):
+        if further:
+            graph = Graph.of(points, NEIGHBOURS, step)
         points = smooth(points, graph.transitions, share=SMOOTHING_SHARE, times=STEPS_PER_ROUND)
     labels = np.full(n, -1, dtype=np.int32)
-    labels[core] = density_clusters(points[core], min_cluster_size=size, min_samples=samples)
+    labels[core] = density_clusters(points[core], min_cluster_size=size, min_samples=samples, step=step)
     if labels.max() < 0:
         return Clustering(labels, labels)
     likely = labels >= 0

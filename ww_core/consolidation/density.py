@@ -7,45 +7,50 @@ recomputes them in blocks, so memory stays linear. Both release the GIL in all b
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 from sklearn.cluster import HDBSCAN
 
+from ww_core.consolidation.progress import unwatched
 from ww_core.models import Vector
 
 DENSE_LIMIT = 6000
 """Rows whose distances are kept: 144 MB of float32."""
 BLOCK = 1024
-"""Rows of distances made at a time beyond that."""
+"""Rows of distances made at a time beyond that, and steps of a tree between two looks at whether to go on."""
 _CLOSEST = 1e-7
 """Added to every edge: the sparse input of HDBSCAN reads 0 as "no edge"."""
 
 Edges = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]
 
 
-def density_clusters(vectors: Vector, *, min_cluster_size: int, min_samples: int) -> NDArray[np.int32]:
+def density_clusters(
+    vectors: Vector, *, min_cluster_size: int, min_samples: int, step: Callable[[], None] = unwatched
+) -> NDArray[np.int32]:
     """HDBSCAN labels (n,) from 0, -1 for noise, of unit rows (n, d) by euclidean distance.
 
     ``min_samples`` counts neighbours, the row itself not among them. Fewer rows than twice ``min_cluster_size`` cannot
-    be told apart and are all noise.
+    be told apart and are all noise. ``step`` is called every second or so of work, and may raise.
     """
     n = len(vectors)
     if n < 2 * min_cluster_size:
         return np.full(n, -1, dtype=np.int32)
-    rows, columns, weights = spanning_tree(vectors, min_samples=min_samples)
+    rows, columns, weights = spanning_tree(vectors, min_samples=min_samples, step=step)
     tree = sparse.coo_matrix((weights.astype(np.float64) + _CLOSEST, (rows, columns)), shape=(n, n)).tocsr()
     # With one neighbour as density, the mutual reachability of the tree's edges is the edges themselves.
     model = HDBSCAN(metric="precomputed", min_cluster_size=min_cluster_size, min_samples=1, copy=False)
     return np.asarray(model.fit(tree + tree.T).labels_, dtype=np.int32)
 
 
-def spanning_tree(vectors: Vector, *, min_samples: int) -> Edges:
+def spanning_tree(vectors: Vector, *, min_samples: int, step: Callable[[], None] = unwatched) -> Edges:
     """Minimum spanning tree of the mutual reachability of unit rows (n, d): ends and lengths, each (n - 1,)."""
     if len(vectors) <= DENSE_LIMIT:
-        return _prim(vectors, min_samples)
-    return _boruvka(vectors, min_samples)
+        return _prim(vectors, min_samples, step)
+    return _boruvka(vectors, min_samples, step)
 
 
 def _distances(rows: Vector, columns: Vector) -> Vector:
@@ -61,10 +66,11 @@ def _core_distances(distances: Vector, min_samples: int) -> Vector:
     return np.ascontiguousarray(np.partition(distances, kth, axis=1)[:, kth])
 
 
-def _prim(vectors: Vector, min_samples: int) -> Edges:
+def _prim(vectors: Vector, min_samples: int, step: Callable[[], None]) -> Edges:
     n = len(vectors)
     distances = _distances(vectors, vectors)
     np.fill_diagonal(distances, 0.0)
+    step()
     core = _core_distances(distances, min_samples)
     nearest = np.full(n, np.inf, dtype=np.float32)
     source = np.zeros(n, dtype=np.int64)
@@ -73,7 +79,9 @@ def _prim(vectors: Vector, min_samples: int) -> Edges:
     weights = np.empty(n - 1, dtype=np.float32)
     reach, open_nearest = np.empty(n, dtype=np.float32), np.empty(n, dtype=np.float32)
     current = 0
-    for step in range(n - 1):
+    for edge in range(n - 1):
+        if edge % BLOCK == 0:
+            step()
         closed[current] = np.inf
         np.maximum(distances[current], core, out=reach)
         np.maximum(reach, core[current], out=reach)
@@ -82,14 +90,15 @@ def _prim(vectors: Vector, min_samples: int) -> Edges:
         source[closer] = current
         np.add(nearest, closed, out=open_nearest)
         current = int(open_nearest.argmin())
-        rows[step], columns[step], weights[step] = source[current], current, nearest[current]
+        rows[edge], columns[edge], weights[edge] = source[current], current, nearest[current]
     return rows, columns, weights
 
 
-def _boruvka(vectors: Vector, min_samples: int) -> Edges:
+def _boruvka(vectors: Vector, min_samples: int, step: Callable[[], None]) -> Edges:
     n = len(vectors)
     core = np.empty(n, dtype=np.float32)
     for start in range(0, n, BLOCK):
+        step()
         distances = _distances(vectors[start : start + BLOCK], vectors)
         distances[np.arange(len(distances)), np.arange(start, start + len(distances))] = 0.0
         core[start : start + BLOCK] = _core_distances(distances, min_samples)
@@ -103,6 +112,7 @@ def _boruvka(vectors: Vector, min_samples: int) -> Edges:
         first = np.searchsorted(ordered_component, np.arange(count + 1))
         best_column, best = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.float32)
         for start in range(0, n, BLOCK):
+            step()
             stop = min(start + BLOCK, n)
             reach = _distances(ordered[start:stop], ordered)
             np.maximum(reach, ordered_core, out=reach)

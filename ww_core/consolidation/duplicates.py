@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ww_core.consolidation.progress import unwatched
 from ww_core.models import Vector
 from ww_core.stores import texts as wording
 
@@ -77,15 +78,16 @@ class Texts:
         return found
 
 
-def fold(vectors: Vector, texts: Texts, *, threshold: float) -> NDArray[np.int64]:
+def fold(vectors: Vector, texts: Texts, *, threshold: float, step: Callable[[], None] = unwatched) -> NDArray[np.int64]:
     """For each of n rows in order of time the first row that it duplicates, or itself (n,); never a chain.
 
     ``vectors`` (n, d) unit rows; ``threshold`` is the cosine (0 to 1) from which rows are near duplicates; from 1 on
-    only exact copies are folded.
+    only exact copies are folded. ``step`` is called before each BLOCK of rows, and may raise.
     """
     heads = texts.first()
     if threshold < 1.0:
         for start in range(0, len(vectors), BLOCK):
+            step()
             stop = min(start + BLOCK, len(vectors))
             later, earlier = np.nonzero(vectors[start:stop] @ vectors[:stop].T >= threshold)
             _join(heads, later + start, earlier, texts)

@@ -40,7 +40,7 @@ class Folding:
         whole: bool,
         step: Callable[[], None],
     ) -> None:
-        """``step`` is called after each PAGE of texts."""
+        """``step`` is called after each PAGE of texts, and between blocks of rows."""
         self._graph = graph
         self._vectors = vectors
         self._threshold = settings.duplicate_threshold
@@ -50,6 +50,7 @@ class Folding:
         self._new = new
         self._groups = groups
         self._ask_store = not whole and len(new) <= settings.consolidation_max_samples
+        self._step = step
         self._known: dict[bytes, str] = {}
         """Originals stored before this run, by the digest of the texts that have copies among the new ones."""
         self._heads: dict[str, str] = {}
@@ -68,7 +69,7 @@ class Folding:
         episodes = self._sample.episodes
         if self._whole:
             texts = Texts.of(e.content for e in episodes)
-            heads = fold(self._sample.vectors, texts, threshold=self._threshold).tolist()
+            heads = fold(self._sample.vectors, texts, threshold=self._threshold, step=self._step).tolist()
             return [None if head == row else episodes[head].episode_id for row, head in enumerate(heads)]
         rows = np.flatnonzero(self._sample.new)
         found = self.of_batch(self._sample.place[rows], self._sample.vectors[rows], nearest[rows])

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from math import log
 
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+
+from ww_core.consolidation.progress import unwatched
 
 MAX_WORDS = 3
 KEYPHRASES = 5
@@ -60,12 +62,18 @@ def _empty(word: str) -> bool:
     return len(head) < 2 or head in _STOP or (mark != "" and head.removesuffix("n") in _STOP)
 
 
-def keyphrases(classes: Sequence[Sequence[str]], names: Collection[str] = ()) -> list[tuple[str, ...]]:
+def keyphrases(
+    classes: Sequence[Sequence[str]], names: Collection[str] = (), step: Callable[[], None] = unwatched
+) -> list[tuple[str, ...]]:
     """The phrases, best first, that set each cluster's texts apart from the others'; ``names`` as in ``phrases``.
 
-    A phrase that only one of several texts holds is never used: it would name an episode, not a cluster.
+    A phrase that only one of several texts holds is never used: it would name an episode, not a cluster. ``step`` is
+    called between the clusters, and may raise.
     """
-    counts = [Counter(phrase for text in texts for phrase in phrases(text, names)) for texts in classes]
+    counts: list[Counter[str]] = []
+    for texts in classes:
+        step()
+        counts.append(Counter(phrase for text in texts for phrase in phrases(text, names)))
     everywhere: Counter[str] = Counter()
     for count in counts:
         everywhere.update(count)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 
 import numpy as np
@@ -36,12 +36,15 @@ class Namer:
         order = np.argsort(-(vectors @ self._groups.centroids[i]), kind="stable")
         return [episodes[row] for row in order]
 
-    def name(self) -> None:
-        """Keyphrases and medoids for all clusters, labels for those that have none: a name once given stays."""
+    def name(self, step: Callable[[], None]) -> None:
+        """Keyphrases and medoids for all clusters, labels for those that have none: a name once given stays.
+
+        ``step`` is called between the clusters, and may raise.
+        """
         alive = [i for i, group in enumerate(self._groups.items) if not group.gone and self._groups.tally.sizes[i] > 0]
         members = [self._members[i][0] for i in alive]
         speakers = {word for name in speakers_of(chain(*members)) for word in name.lower().split()} - ROLES
-        phrases = keyphrases([[e.content for e in episodes] for episodes in members], speakers)
+        phrases = keyphrases([[e.content for e in episodes] for episodes in members], speakers, step)
         for i, found in zip(alive, phrases, strict=True):
             group = self._groups.items[i]
             group.keyphrases = found or group.keyphrases
@@ -50,6 +53,7 @@ class Namer:
                 group.medoid = Medoid(best.episode_id, best.content)
         taken = {group.label for group in self._groups.items if group.label and not group.gone}
         for i in sorted(alive, key=lambda i: (-int(self._groups.tally.sizes[i]), self._groups.items[i].cluster_id)):
+            step()
             group = self._groups.items[i]
             if not group.label:
                 group.label = self._better(i, label(group.keyphrases, taken), taken)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,13 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.neighbors import NearestNeighbors
 
+from ww_core.consolidation.progress import unwatched
 from ww_core.models import Vector
+
+CHUNK = 256
+"""Rows that scikit-learn compares at a time: blocks of whole chunks are what it would have made of all rows."""
+COMPARED = 2**26
+"""Pairs of rows compared between two looks at whether to go on, a second of work."""
 
 
 def unit(rows: Vector) -> Vector:
@@ -47,11 +54,11 @@ class Graph:
     both name each other: mutual neighbours matter more."""
 
     @classmethod
-    def of(cls, vectors: Vector, neighbours: int) -> Graph:
-        """Of unit rows (n, d), n at least 2."""
+    def of(cls, vectors: Vector, neighbours: int, step: Callable[[], None] = unwatched) -> Graph:
+        """Of unit rows (n, d), n at least 2. ``step`` is called every second or so of work, and may raise."""
         n = len(vectors)
         k = min(neighbours, n - 1)
-        distances, indices = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(vectors).kneighbors()
+        distances, indices = _nearest_others(vectors, k, step)
         cosines = (1.0 - distances**2 / 2.0).astype(np.float32)
         # Opposite and unrelated neighbours keep a sliver of weight, so that no row is empty.
         weights = np.maximum(cosines, 1e-6)
@@ -59,6 +66,22 @@ class Graph:
         both = directed + directed.T
         scale = 1.0 / np.asarray(both.sum(axis=1), dtype=np.float32).ravel()
         return cls(indices, cosines, sparse.csr_matrix(sparse.diags(scale, dtype=np.float32) @ both))
+
+
+def _nearest_others(vectors: Vector, k: int, step: Callable[[], None]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Distances (n, k) to the ``k`` nearest other rows of (n, d), and which those are, (n, k)."""
+    n = len(vectors)
+    model = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(vectors)
+    block = max(COMPARED // n // CHUNK, 1) * CHUNK
+    found = []
+    for start in range(0, n, block):
+        step()
+        distances, indices = model.kneighbors(vectors[start : start + block])
+        others = indices != np.arange(start, start + len(indices))[:, None]
+        # among more than k copies of a row it need not find itself: then another one is left out
+        others[others.all(axis=1), 0] = False
+        found.append((distances[others].reshape(-1, k), indices[others].reshape(-1, k)))
+    return np.concatenate([one for one, _ in found]), np.concatenate([other for _, other in found])
 
 
 def smooth(vectors: Vector, transitions: sparse.csr_matrix, *, share: float, times: int) -> Vector:

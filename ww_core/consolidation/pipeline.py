@@ -106,6 +106,7 @@ class Pipeline:
                 core=sample.core,
                 min_cluster_size=self._settings.consolidation_min_cluster_size,
                 min_samples=self._settings.consolidation_min_samples,
+                step=lambda: self._step(0.15),
             )
         self._step(0.3)
         means = mean_rows(sample.vectors, found.labels)
@@ -144,7 +145,7 @@ class Pipeline:
             members = rows_by_label(places, len(groups))
             Namer(
                 groups, [([sample.episodes[r] for r in rows], sample.vectors[rows]) for rows in members], self._hooks
-            ).name()
+            ).name(lambda: self._step(0.9))
         for i in self._clustered:
             groups.items[i].clustered_size = int(groups.tally.sizes[i])
             groups.items[i].strays = groups.tally.strays[i] = 0

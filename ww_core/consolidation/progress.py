@@ -22,6 +22,14 @@ class LeaseLost(WorldWeaverError):
     """Another worker has taken the run over."""
 
 
+class ShutDown(BaseException):
+    """The process ends: others go on with the run. No error of the work, so nothing that records errors catches it."""
+
+
+def unwatched() -> None:
+    """What is called between the steps of work that nobody ends early."""
+
+
 @dataclass
 class Watch:
     """Called between the steps of a run.

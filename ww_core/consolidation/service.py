@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from ww_core.config import Settings
 from ww_core.consolidation.pipeline import Outcome, Pipeline
-from ww_core.consolidation.progress import LeaseLost, OutOfTime, Stopped, Watch
+from ww_core.consolidation.progress import LeaseLost, OutOfTime, ShutDown, Stopped, Watch
 from ww_core.consolidation.selection import New
 from ww_core.consolidation.sink import Preview, Stage
 from ww_core.consolidation.standing import standing
@@ -77,9 +77,11 @@ class Consolidator:
         """Carry out a requested run under a lease with ``token``; the run as it ended.
 
         With nothing new it ends as done with ``considered`` 0 and nothing is published. ``should_stop`` ends it as
-        cancelled, its time limit as failed. ``on_progress`` gets 0 to 1. Raises NotFound, Busy where another run of the
-        session is under way or has taken this one over, and what the stores raise (the run is then recorded as failed
-        where that is still possible).
+        cancelled, its time limit as failed: both are looked at every second or so, as is whether the run was cancelled
+        from elsewhere. ``on_progress`` gets 0 to 1. Raises NotFound, Busy where another run of the session is under way
+        or has taken this one over, and what the stores raise (the run is then recorded as failed where that is still
+        possible). An exception that is no error passes: after ShutDown, raised by ``should_stop``, the run is
+        ``requested`` again, after any other (Ctrl-C) it is cancelled.
         """
         run = self._graph.start_run(run_id, token=token, lease_seconds=routing.LEASE_SECONDS)
         watch = Watch(
@@ -123,15 +125,24 @@ class Consolidator:
             self._finish(self._ended(run, "failed", watch, error="MemoryError"), token)
             raise WorldWeaverError(f"run {run_id} ran out of memory", hint="lower consolidation_max_samples") from error
         except Exception as error:  # recorded and raised again: whoever looks at the run learns why it ended
-            self._record_failure(run, watch, error, token)
+            self._record_end(self._ended(run, "failed", watch, error=f"{type(error).__name__}: {error}"), token)
+            raise
+        except ShutDown:
+            self._hand_back(run, token)
+            raise
+        except BaseException:  # who asked for it has gone: Ctrl-C, SIGTERM
+            self._record_end(self._ended(run, "cancelled", watch), token)
             raise
 
-    def preview(self, session_id: str) -> Run:
-        """What a run would do, without writing anything: status ``dry_run``, ``run_id`` empty."""
+    def preview(self, session_id: str, *, should_stop: Callable[[], bool] | None = None) -> Run:
+        """What a run would do, without writing anything: status ``dry_run``, ``run_id`` empty. ``should_stop`` may
+        raise."""
         current = self._graph.current_run(session_id)
         latest = max((r.seq for r in self._graph.runs(session_id, limit=1)), default=0)
         run = Run("", session_id, "dry_run", seq=latest + 1, started_at=self._clock())
-        watch = Watch(extend=lambda progress: True, limit=self._settings.consolidation_time_limit)
+        watch = Watch(
+            extend=lambda progress: True, limit=self._settings.consolidation_time_limit, should_stop=should_stop
+        )
         outcome = self._pipeline(run, current, Preview(), watch.step).work()
         return replace(self._ended(run, "dry_run", watch, outcome, current), progress=1.0)
 
@@ -288,13 +299,21 @@ class Consolidator:
         self._observe(run)
         return run
 
-    def _record_failure(self, run: Run, watch: Watch, error: Exception, token: str) -> None:
+    def _record_end(self, run: Run, token: str) -> None:
+        """Where that is still possible; else the lease runs out."""
         try:
-            self._graph.finish_run(
-                self._ended(run, "failed", watch, error=f"{type(error).__name__}: {error}"), token=token
-            )
+            self._graph.finish_run(run, token=token)
         except WorldWeaverError:
-            log.warning("could not record a failed run", extra={"action": "consolidation.failed", "run_id": run.run_id})
+            action = f"consolidation.{run.status}"
+            log.warning("could not record a %s run", run.status, extra={"action": action, "run_id": run.run_id})
+
+    def _hand_back(self, run: Run, token: str) -> None:
+        """The same for a run that others are to go on with."""
+        try:
+            self._graph.return_run(run.run_id, token=token)
+        except WorldWeaverError:
+            extra = {"action": "consolidation.shutdown", "run_id": run.run_id}
+            log.warning("could not hand a run back: it waits for its lease", extra=extra)
 
     def _observe(self, run: Run) -> None:
         self._metrics.observe("consolidation", run.seconds)

@@ -8,7 +8,9 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Literal
 
 import numpy as np
@@ -99,14 +101,31 @@ class TextEncoder:
         self, texts: Sequence[str], *, kind: Kind = "document", rows: int | None = None
     ) -> Generator[tuple[int, Vector]]:
         """The same text by text, with its place, as soon as it is made: first those of one window, then the longer."""
-        for start in range(0, len(texts), _CHUNK):
-            pieces = self._prompted(texts[start : start + _CHUNK], kind)
+        for start, pieces in self._read_ahead(texts, kind):
             short = [place for place, ids in enumerate(pieces) if len(ids) <= self._pieces.max_tokens]
             for lines, vectors in self._runner.embed_as_made([pieces[place] for place in short], rows):
                 for line, vector in zip(lines, vectors, strict=True):
                     yield start + short[line], vector[np.newaxis]
             long = sorted(set(range(len(pieces))).difference(short))
             yield from self._longer([(start + place, texts[start + place]) for place in long], kind, rows)
+
+    def _read_ahead(self, texts: Sequence[str], kind: Kind) -> Iterator[tuple[int, list[list[int]]]]:
+        """The word pieces of a chunk and where it starts; a device works on one chunk while the next is tokenised."""
+
+        def read(start: int) -> list[list[int]]:
+            return self._prompted(texts[start : start + _CHUNK], kind)
+
+        starts = range(0, len(texts), _CHUNK)
+        if self.device == "cpu" or len(starts) < 2:
+            yield from ((start, read(start)) for start in starts)
+            return
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="ww-tokenise") as reader:
+            coming = reader.submit(read, starts[0])
+            for start, following in zip_longest(starts, starts[1:]):
+                pieces = coming.result()
+                if following is not None:
+                    coming = reader.submit(read, following)
+                yield start, pieces
 
     def _longer(self, texts: Sequence[tuple[int, str]], kind: Kind, rows: int | None) -> Iterator[tuple[int, Vector]]:
         """Texts of several windows, a few at a time: all at once, none would be whole before the last pass."""

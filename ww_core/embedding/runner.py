@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ww_core.embedding import selftest
 from ww_core.embedding.backends import Backend, domain_error, unit
+from ww_core.embedding.cuda import WIDTH_STEP
 from ww_core.embedding.errors import EncodingFailed, OutOfMemory
 from ww_core.embedding.onnx_backend import OnnxBackend, usable_cores
 from ww_core.embedding.onnx_graph import UnsupportedModel
@@ -28,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 BATCH_ROWS = {"cuda": 64, "mps": 64, "cpu": 8}  # texts of one forward pass where the setting is silent
 # Padded word pieces of one forward pass: bounds its memory. On a CPU its activations should stay in the cache.
-_DEVICE_TOKENS = {"cuda": 16_384, "mps": 8_192}
+_DEVICE_TOKENS = {"cuda": 65_536, "mps": 8_192}
 # Of these, padding: with more, another pass costs a CPU less. A GPU is idle while a pass is launched.
 _CPU_PADDING = 8
 _CPU_TOKENS_PER_THREAD, _MIN_CPU_TOKENS, _MAX_CPU_TOKENS = 256, 512, 4_096
@@ -216,7 +217,8 @@ class Runner:
 
         def feed() -> Iterator[Batch]:
             padding = _CPU_PADDING if self.device == "cpu" else None
-            for batch in self.pieces.batches(pieces, rows=rows, tokens=tokens, padding=padding):
+            step = WIDTH_STEP if self.device == "cuda" else 1
+            for batch in self.pieces.batches(pieces, rows=rows, tokens=tokens, padding=padding, step=step):
                 under_way.append(batch.rows)
                 yield batch
 

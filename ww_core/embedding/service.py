@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -72,7 +73,7 @@ class EmbeddingService:
 
     # -- what it is
 
-    @property
+    @cached_property
     def source(self) -> ModelSource:
         """The model's directory and configuration. Raises ModelUnavailable where there is none."""
         return locate(self._settings.embedding_model)

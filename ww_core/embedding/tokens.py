@@ -112,17 +112,17 @@ class WordPieces:
             start = max(start + 1, _word_start(opens, end - overlap, lowest=start + 1))
 
     def batches(
-        self, ids: Sequence[Sequence[int]], *, rows: int, tokens: int, padding: int | None = None
+        self, ids: Sequence[Sequence[int]], *, rows: int, tokens: int, padding: int | None = None, step: int = 1
     ) -> Iterator[Batch]:
         """Batches of like length, longest first: at most ``rows`` texts and ``tokens`` padded word pieces each.
 
-        ``padding``: how many of a batch's word pieces may be padding; None for any number. Texts beyond the model's
-        window are cut to it.
+        ``padding``: how many of a batch's word pieces may be padding; None for any number. Widths are multiples of
+        ``step``, or the model's window. Texts beyond that window are cut to it.
         """
         order = sorted(range(len(ids)), key=lambda i: -len(ids[i]))
         taken = 0
         while taken < len(order):
-            width = min(len(ids[order[taken]]), self.max_tokens)
+            width = min(-(-len(ids[order[taken]]) // step) * step, self.max_tokens)
             most = min(max(1, min(rows, tokens // max(1, width))), len(order) - taken)
             count, padded = 1, 0
             while count < most and (padding is None or padded <= padding):

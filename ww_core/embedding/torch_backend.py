@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from importlib import import_module
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ww_core.embedding.backends import domain_error
+from ww_core.embedding.cuda import AHEAD, Fetched, Passes
 from ww_core.embedding.source import ModelSource
 from ww_core.embedding.tokens import Batch
 from ww_core.errors import ConfigurationError, ModelUnavailable
@@ -59,6 +61,11 @@ class TorchBackend:
         self._model = model
         self._bf16 = bf16
         self.device = device
+        self._passes = (
+            Passes(lambda ids, mask: self._forward(ids, mask)["sentence_embedding"], device)
+            if device == "cuda"
+            else None
+        )
         self.name = self.BF16 if bf16 else "torch"
 
     @classmethod
@@ -100,33 +107,35 @@ class TorchBackend:
         return self._model
 
     def run(self, batches: Iterable[Batch]) -> Iterator[Vector]:
-        # One batch is always under way on the device while the one before is fetched, and the next is being tokenised.
-        under_way: Any = None
+        if self._passes is None:
+            yield from (_numpy(self._on_device(batch)["sentence_embedding"]) for batch in batches)
+            return
+        under_way: deque[Fetched] = deque()
         for batch in batches:
-            launched = self._forward(batch)["sentence_embedding"]
-            if under_way is not None:
-                yield _numpy(under_way)
-            under_way = launched
-            if self.device == "cpu":
-                yield _numpy(under_way)
-                under_way = None
-        if under_way is not None:
-            yield _numpy(under_way)
+            under_way.append(self._passes.run(batch))
+            if len(under_way) > AHEAD:
+                yield under_way.popleft().rows()
+        while under_way:
+            yield under_way.popleft().rows()
 
     def pooled_and_states(self, batch: Batch) -> tuple[Vector, NDArray[np.float32]]:
-        made = self._forward(batch)
+        made = self._on_device(batch)
         return _numpy(made["sentence_embedding"]), _numpy(made["token_embeddings"])
 
-    def _forward(self, batch: Batch) -> Any:
+    def _on_device(self, batch: Batch) -> Any:
         import torch
 
-        features = {
-            "input_ids": torch.from_numpy(batch.ids).to(self.device, non_blocking=True),
-            "attention_mask": torch.from_numpy(batch.mask).to(self.device, non_blocking=True),
-        }
+        return self._forward(torch.from_numpy(batch.ids).to(self.device), torch.from_numpy(batch.mask).to(self.device))
+
+    def _pooled(self, ids: Any, mask: Any) -> Any:
+        return self._forward(ids, mask)["sentence_embedding"]
+
+    def _forward(self, ids: Any, mask: Any) -> Any:
+        import torch
+
         precision = torch.autocast(self.device, dtype=torch.bfloat16) if self._bf16 else nullcontext()
         with torch.inference_mode(), precision:
-            return self._model(features)
+            return self._model({"input_ids": ids, "attention_mask": mask})
 
 
 def single_threaded_after_fork() -> None:

@@ -37,8 +37,12 @@ def neighbour_boost(
         return boost
     mean = float(total.mean())
     reach = len(steps)
+    alone = 2 * sum(steps) * mean
     for row, episode in enumerate(episodes):
-        neighbours = around.get(episode.episode_id, (None,) * (2 * reach))
+        neighbours = around.get(episode.episode_id)
+        if neighbours is None:
+            boost[row] = alone
+            continue
         gain = 0.0
         for place, other in enumerate(neighbours):
             distance = reach - place if place < reach else place - reach + 1

@@ -10,7 +10,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from hashlib import blake2b
+from hashlib import blake2b, sha1
 from typing import Any, TypeAlias
 from uuid import NAMESPACE_URL, UUID, uuid5
 
@@ -64,6 +64,10 @@ KEYWORDS: tuple[str, ...] = (
 
 # -- identity
 
+_UUID_BITS = 0xF << 76 | 0x3 << 62
+"""Where version and variant stand in the number of a UUID (RFC 9562)."""
+_UUID_5 = 0x5 << 76 | 0x2 << 62
+
 
 def digest(text: str) -> str:
     """128 bits of BLAKE2b as 32 hexadecimal characters."""
@@ -73,6 +77,13 @@ def digest(text: str) -> str:
 def point_id(namespace: str, episode_id: str, window: int) -> UUID:
     """The same for every writer, so that writing twice is writing once."""
     return uuid5(NAMESPACE_URL, f"{namespace}\x1fepisode\x1f{episode_id}\x1f{window}")
+
+
+def first_window(namespace: str, episode_id: str) -> int:
+    """``point_id(namespace, episode_id, 0).int`` in a third of the time: a query asks about some hundred."""
+    name = f"{namespace}\x1fepisode\x1f{episode_id}\x1f0"
+    made = int.from_bytes(sha1(NAMESPACE_URL.bytes + name.encode(), usedforsecurity=False).digest()[:16], "big")
+    return made & ~_UUID_BITS | _UUID_5
 
 
 def centroid_id(namespace: str, session_id: str, attempt: str, cluster_id: str) -> UUID:

@@ -96,6 +96,37 @@ class TestRequests:
         assert graph.cancel_run(graph.request_run("s").run_id).status == "cancelled"
         assert graph.requested_runs(10) == []
 
+    def test_a_returned_run_waits_for_another_worker_and_nothing_of_it_stays(self, graph: GraphStore) -> None:
+        publish(graph, [put("e00000", "c1")], [cluster("c1")])
+        before = state(graph)
+        run = start(graph)
+        assert graph.stage(run.run_id, token="t", memberships=[put("e00001", "c2"), put("e00000", "c2")])
+        assert not graph.return_run(run.run_id, token="other")
+        assert graph.return_run(run.run_id, token="t")
+        assert graph.run(run.run_id).status == "requested"
+        assert state(graph) == before
+        assert graph.running_runs() == []
+        assert not graph.stage(run.run_id, token="t", memberships=[put("e00002", "c2")])
+        assert not graph.return_run(run.run_id, token="t")
+        assert start(graph, "u").run_id == run.run_id, "the session is free at once"
+
+    def test_a_published_run_is_not_returned(self, graph: GraphStore) -> None:
+        run = start(graph)
+        assert graph.publish(replace(run, status="done"), token="t", lease_seconds=LEASE)
+        assert not graph.return_run(run.run_id, token="t")
+        assert graph.run(run.run_id).status == "done"
+
+    def test_a_run_that_nobody_works_on_any_more_is_read_as_requested(self, graph: GraphStore, clock: Clock) -> None:
+        run = start(graph)
+        other = start(graph, session="t")
+        clock.advance(LEASE - 1)
+        assert graph.extend_run(other.run_id, token="t", lease_seconds=LEASE, progress=0.5)
+        assert {r.status for r in graph.runs()} == {"running"}
+        clock.advance(2)
+        assert {r.run_id: r.status for r in graph.runs()} == {run.run_id: "requested", other.run_id: "running"}
+        assert graph.run(run.run_id).status == graph.runs("s")[0].status == "requested"
+        assert [r.status for r in graph.requested_runs(9)] == ["requested"]
+
     def test_runs_under_a_live_lease_are_told_apart(self, graph: GraphStore, clock: Clock) -> None:
         first, second = start(graph), start(graph, "u", "t")
         graph.request_run("s")

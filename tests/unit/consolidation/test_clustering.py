@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 import hdbscan
 import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
+from sklearn.neighbors import NearestNeighbors
 
 from tests.unit.consolidation.blobs import blobs
-from ww_core.consolidation import density
+from ww_core.consolidation import density, neighbours
 from ww_core.consolidation.clustering import auto_sizes, centroids, cluster
 from ww_core.consolidation.density import density_clusters, spanning_tree
+from ww_core.consolidation.duplicates import Texts, fold
+from ww_core.consolidation.neighbours import Graph
 
 
 def test_well_separated_groups_are_found() -> None:
@@ -104,6 +110,46 @@ def test_both_ways_to_a_spanning_tree_agree(monkeypatch: pytest.MonkeyPatch) -> 
     boruvka = spanning_tree(rows, min_samples=4)
     assert len(prim[2]) == len(boruvka[2]) == len(rows) - 1
     np.testing.assert_allclose(np.sort(prim[2]), np.sort(boruvka[2]), atol=1e-5)
+
+
+def test_blocks_do_not_change_the_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, _ = blobs(5, 200, noise=37, spread=0.8)
+    rows[100:130] = rows[100]  # more copies than neighbours
+    distances, _ = NearestNeighbors(n_neighbors=15, algorithm="brute").fit(rows).kneighbors()
+    monkeypatch.setattr(neighbours, "COMPARED", 1)
+    graph = Graph.of(rows, 15)
+    np.testing.assert_array_equal(graph.cosines, (1.0 - distances**2 / 2.0).astype(np.float32))
+    assert not (graph.neighbours == np.arange(len(rows))[:, None]).any()
+
+
+class _Enough(Exception):
+    pass
+
+
+def _everything(step: Callable[[], None]) -> None:
+    """The arithmetic of a run over more rows than fit one block, and more than Prim's algorithm walks."""
+    rows, _ = blobs(70, 100, dimension=384, spread=1.0)
+    cluster(rows, step=step)
+    fold(rows, Texts.of(map(str, range(len(rows)))), threshold=0.9, step=step)
+
+
+def test_work_looks_every_second_whether_to_go_on() -> None:
+    calculated = [time.process_time()]
+    _everything(lambda: calculated.append(time.process_time()))
+    calculated.append(time.process_time())
+    assert max(np.diff(calculated)) < 2.0
+    assert calculated[-1] - calculated[0] > 2.0
+
+
+def test_work_ends_where_it_is_told_to() -> None:
+    left = iter(range(20))
+
+    def step() -> None:
+        if next(left, None) is None:
+            raise _Enough
+
+    with pytest.raises(_Enough):
+        _everything(step)
 
 
 def test_centroids_are_unit_means() -> None:

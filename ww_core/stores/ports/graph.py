@@ -123,9 +123,9 @@ class GraphStore(Protocol):
         """
 
     def expire_leases(self, *, max_attempts: int) -> int:
-        """Free rows whose lease ran out, by the store's own clock, or whose holder is known to be dead, with the runs
-        of that holder. A row lost ``max_attempts`` times alone becomes dead with the error ``WorkerLost``. How many
-        rows were freed or buried."""
+        """Free rows whose lease ran out, by the store's own clock, or whose holder is known to be dead; the runs that
+        the dead worked on are ``requested`` again. A row lost ``max_attempts`` times alone becomes dead with the error
+        ``WorkerLost``. How many rows were freed or buried."""
 
     def reopen(self, episode_ids: Sequence[str]) -> int:
         """Make embedded rows pending again (their points are missing); how many."""
@@ -184,6 +184,8 @@ class GraphStore(Protocol):
 
     # -- consolidation
 
+    # A run whose lease has run out while it was ``running`` waits to be taken over: it is read as ``requested``.
+
     def request_run(self, session_id: str, *, window: str | None = None) -> Run:
         """The session's run of that window, made in state ``requested`` if it does not exist; without a window the
         session's requested run, or a new one. Raises NotFound where nothing was ever stored in the session."""
@@ -203,6 +205,12 @@ class GraphStore(Protocol):
 
     def finish_run(self, run: Run, *, token: str) -> bool:
         """Record the end of a run that publishes nothing (failed, cancelled, nothing new)."""
+
+    def return_run(self, run_id: str, *, token: str) -> bool:
+        """Give up a run that others are to go on with: ``requested`` again, and what it staged is cleared away.
+
+        False where the token is void.
+        """
 
     def cancel_run(self, run_id: str) -> Run:
         """End a run as cancelled: its lease is void and what it staged is cleared away. The run as it is now.

@@ -71,7 +71,8 @@ class History(Part):
             db.execute("UPDATE session SET current = ?, leftovers = 1 WHERE session = ?", (base, session))
         clear_leftovers(self._db, session, upto=last + 1)
         with self._db.read() as db:
-            return runs.to_run(db.execute(f"{runs.RUN_COLUMNS} WHERE r.run_id = ?", (run_id,)).fetchone())
+            row = db.execute(f"{runs.RUN_COLUMNS} WHERE r.run_id = ?", (run_id,)).fetchone()
+            return runs.to_run(row, self._now())
 
     def prune_runs(self, session_id: str, keep: int) -> list[str]:
         """See GraphStore."""

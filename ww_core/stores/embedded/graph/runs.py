@@ -29,6 +29,8 @@ _HOLD = """UPDATE run SET token = ?2, expires_at = ?4, holder = ?5 WHERE run_id 
       SELECT 1 FROM run o WHERE o.session = run.session AND o.token IS NOT NULL AND o.expires_at > ?3)))
   RETURNING session"""
 _ABANDONED = "r.status = 'running' AND r.expires_at <= ?"
+_RETURN = """UPDATE run SET status = 'requested', token = NULL, expires_at = 0, progress = 0
+  WHERE run_id = ? AND token = ? AND status = 'running' RETURNING session, version"""
 
 
 class Runs(Part):
@@ -52,14 +54,15 @@ class Runs(Part):
                     (run_id, session, window, self._now()),
                 )
                 row = _row(db, run_id)
-            return to_run(row)
+            return to_run(row, self._now())
 
     def requested_runs(self, limit: int) -> list[Run]:
         """See GraphStore. Oldest first."""
         query = f"""{RUN_COLUMNS} WHERE r.status IN ('requested', 'running')
           AND (r.status = 'requested' OR {_ABANDONED}) ORDER BY r.run LIMIT ?"""
         with self._db.read() as db:
-            return [to_run(row) for row in db.execute(query, (self._now(), limit))]
+            now = self._now()
+            return [to_run(row, now) for row in db.execute(query, (now, limit))]
 
     def start_run(self, run_id: str, *, token: str, lease_seconds: float) -> Run:
         """See GraphStore. What an earlier run of the session left behind is cleared away before this returns."""
@@ -83,7 +86,7 @@ class Runs(Part):
                   progress = 0, holder = ? WHERE run_id = ?""",
                 (token, now + to_duration_us(lease_seconds), version, now, self._db.holders.mine(), run_id),
             )
-            run = to_run(_row(db, run_id))
+            run = to_run(_row(db, run_id), now)
         clear_leftovers(self._db, session, upto=version)
         return run
 
@@ -121,6 +124,16 @@ class Runs(Part):
         clear_leftovers(self._db, session, upto=version + 1)
         return True
 
+    def return_run(self, run_id: str, *, token: str) -> bool:
+        """See GraphStore."""
+        with self._db.write() as db:
+            returned = db.execute(_RETURN, (run_id, token)).fetchone()
+        if returned is None:
+            return False
+        session, version = returned
+        clear_leftovers(self._db, session, upto=version + 1)
+        return True
+
     def cancel_run(self, run_id: str) -> Run:
         """See GraphStore."""
         with self._db.write() as db:
@@ -131,7 +144,7 @@ class Runs(Part):
                 "UPDATE run SET status = 'cancelled', token = NULL, expires_at = 0, finished_at = ? WHERE run_id = ?"
             )
             db.execute(query, (self._now(), run_id))
-            run = to_run(_row(db, run_id))
+            run = to_run(_row(db, run_id), self._now())
         clear_leftovers(self._db, row[16], upto=row[17] + 1)
         return run
 
@@ -139,20 +152,21 @@ class Runs(Part):
         """See GraphStore."""
         query = f"{RUN_COLUMNS} WHERE r.status = 'running' AND r.expires_at > ? ORDER BY r.started_at, r.run"
         with self._db.read() as db:
-            return [to_run(row) for row in db.execute(query, (self._now(),))]
+            now = self._now()
+            return [to_run(row, now) for row in db.execute(query, (now,))]
 
     def run(self, run_id: str) -> Run:
         """See GraphStore. With its clusters where it was published and is kept. Raises NotFound."""
         with self._db.read() as db:
             row = _row(db, run_id)
-            return to_run(row, labels.read_clusters(db, row[16], row[17]) if row[17] else ())
+            return to_run(row, self._now(), labels.read_clusters(db, row[16], row[17]) if row[17] else ())
 
     def current_run(self, session_id: str) -> Run | None:
         """See GraphStore."""
         query = f"{RUN_COLUMNS} WHERE t.session_id = ? AND t.current > 0 AND r.version = t.current"
         with self._db.read() as db:
             row = db.execute(query, (session_id,)).fetchone()
-            return None if row is None else to_run(row, labels.read_clusters(db, row[16], row[17]))
+            return None if row is None else to_run(row, self._now(), labels.read_clusters(db, row[16], row[17]))
 
     def current_attempts(self, session_ids: Sequence[str] = ()) -> dict[str, str]:
         """See GraphStore."""
@@ -176,7 +190,8 @@ class Runs(Part):
         where, values = ("", ()) if session_id is None else ("WHERE t.session_id = ?", (session_id,))
         with self._db.read() as db:
             rows = db.execute(f"{RUN_COLUMNS} {where} ORDER BY r.run DESC LIMIT ?", (*values, limit))
-            return [to_run(row) for row in rows]
+            now = self._now()
+            return [to_run(row, now) for row in rows]
 
 
 def record_end(db: sqlite3.Connection, run: Run, token: str, now: int) -> bool:
@@ -192,12 +207,13 @@ def record_end(db: sqlite3.Connection, run: Run, token: str, now: int) -> bool:
     return changed.rowcount == 1
 
 
-def to_run(row: Sequence[Any], clusters: tuple[Any, ...] = ()) -> Run:
-    """A run from a row of ``RUN_COLUMNS``."""
+def to_run(row: Sequence[Any], now: int, clusters: tuple[Any, ...] = ()) -> Run:
+    """A run from a row of ``RUN_COLUMNS``, as it is at ``now`` (microseconds)."""
+    abandoned = row[2] == "running" and row[19] <= now
     return Run(
         run_id=row[0],
         session_id=row[1],
-        status=row[2],
+        status="requested" if abandoned else row[2],
         seq=row[3],
         window=row[4],
         requested_at=to_time(row[5]),

@@ -158,7 +158,7 @@ class Shard(Centroids, Moves):
         """
         for name in search.where.episode_ids:
             if name not in first:
-                first[name] = p.point_id(self._namespace, name, 0).int
+                first[name] = p.first_window(self._namespace, name)
         windows = {first[name]: (name, 0) for name in search.where.episode_ids}
         condition = engine.filtered(p.conditions(search.where))
         compressed = points >= engine.COMPRESSED_FROM and not search.exact

@@ -71,9 +71,9 @@ class History(Part):
         """See GraphStore."""
 
         def work(tx: Transaction) -> tuple[str, int]:
-            session = runs.get_run(tx, self._ns, run_id)["session"]
+            session = runs.get_run(tx, self._ns, run_id, self._given())["session"]
             pointer = tx.run(runs.LOCK_SESSION, ns=self._ns, session=session).single(strict=True)
-            run = runs.get_run(tx, self._ns, run_id)
+            run = runs.get_run(tx, self._ns, run_id, self._given())
             version, base, current = run.get("version", 0), run.get("base", 0), pointer["current"]
             if version != current or not version:
                 visible = value(tx, _AT_VERSION, ns=self._ns, session=session, version=current) if current else None
@@ -90,7 +90,7 @@ class History(Part):
 
         session, last = self._server.write(work)
         clear_leftovers(self._server, self._ns, session, upto=last + 1)
-        return self._server.read(lambda tx: runs.to_run(runs.get_run(tx, self._ns, run_id)))
+        return self._server.read(lambda tx: runs.to_run(runs.get_run(tx, self._ns, run_id, self._given())))
 
     def prune_runs(self, session_id: str, keep: int) -> list[str]:
         """See GraphStore."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
-from neo4j import Transaction
+from neo4j import Record, Transaction
 
 from ww_core.errors import Busy, NotFound
 from ww_core.models import Run, attempt, of_attempt
@@ -19,10 +19,14 @@ LOCK_SESSION = """MATCH (s:Session {ns: $ns, id: $session}) SET s.lock = true
 RETURN s.current AS current, s.last_version AS last, s.oldest_version AS oldest"""
 """Whoever changes a session's runs holds this lock first; nobody who stores does."""
 
-GET_RUN = "MATCH (r:Run {ns: $ns, id: $run}) RETURN properties(r)"
-_OPEN = """MATCH (r:Run) WHERE r.ns = $ns AND r.session = $session AND r.seq > 0 AND r.status = 'requested'
-RETURN properties(r) ORDER BY r.ordinal LIMIT 1"""
-_OF_WINDOW = "MATCH (r:Run {ns: $ns, session: $session, window: $window}) RETURN properties(r)"
+_ABANDONED = "r.status = 'running' AND r.expires_at <= coalesce($now, datetime.realtime().epochMillis * 1000)"
+_AS_READ = f"r {{.*, status: CASE WHEN {_ABANDONED} THEN 'requested' ELSE r.status END}}"
+"""The properties of a run for whoever reads it: under a lease that has run out it waits to be taken over."""
+
+GET_RUN = f"MATCH (r:Run {{ns: $ns, id: $run}}) RETURN {_AS_READ}"
+_OPEN = f"""MATCH (r:Run) WHERE r.ns = $ns AND r.session = $session AND r.seq > 0 AND r.status = 'requested'
+RETURN {_AS_READ} ORDER BY r.ordinal LIMIT 1"""
+_OF_WINDOW = f"MATCH (r:Run {{ns: $ns, session: $session, window: $window}}) RETURN {_AS_READ}"
 _REQUEST = f"""{NOW}
 MATCH (s:Session {{ns: $ns, id: $session}})
 WITH s, clock, now, coalesce(COLLECT {{ MATCH (r:Run) WHERE r.ns = $ns AND r.session = $session AND r.seq > 0
@@ -33,11 +37,15 @@ RETURN properties(r)"""
 _REQUESTED = f"""{NOW}
 MATCH (r:Run) WHERE r.ns = $ns AND r.open IN ['requested', 'running']
 WITH r, now WHERE r.status = 'requested' OR r.expires_at <= now
-RETURN properties(r) ORDER BY r.ordinal LIMIT $limit"""
+RETURN r {{.*, status: 'requested'}} ORDER BY r.ordinal LIMIT $limit"""
 _ALIVE = f"""{NOW}
 MATCH (r:Run) WHERE r.ns = $ns AND r.open = 'running'
 WITH r, now WHERE r.status = 'running' AND r.expires_at > now
 RETURN properties(r) ORDER BY r.started_at, r.ordinal"""
+_RETURN = """MATCH (r:Run {ns: $ns, id: $run}) SET r.lock = true
+WITH r WHERE r.token = $token AND r.status = 'running'
+SET r.status = 'requested', r.open = 'requested', r.token = null, r.expires_at = null, r.progress = 0.0
+RETURN r.session, r.version"""
 _CANCEL = f"""{NOW}
 MATCH (r:Run {{ns: $ns, id: $run}})
 SET r.status = 'cancelled', r.open = null, r.token = null, r.expires_at = null, r.finished_at = now
@@ -75,10 +83,10 @@ _CURRENT = """MATCH (s:Session {ns: $ns, id: $session}) WHERE s.current > 0
 MATCH (r:Run {ns: $ns, session: $session, version: s.current}) RETURN properties(r)"""
 _POINTERS = """{source} MATCH (s:Session) WHERE s.ns = $ns AND s.id {of} AND s.current > 0
 MATCH (r:Run {{ns: $ns, session: s.id, version: s.current}}) RETURN s.id, r.id, r.version"""
-_LIST = """MATCH (r:Run) WHERE r.ns = $ns AND r.ordinal > 0
-RETURN properties(r) ORDER BY r.ns DESC, r.ordinal DESC LIMIT $limit"""
-_LIST_OF_SESSION = """MATCH (r:Run) WHERE r.ns = $ns AND r.session = $session AND r.seq > 0
-RETURN properties(r) ORDER BY r.ns DESC, r.session DESC, r.seq DESC LIMIT $limit"""
+_LIST = f"""MATCH (r:Run) WHERE r.ns = $ns AND r.ordinal > 0
+RETURN {_AS_READ} ORDER BY r.ns DESC, r.ordinal DESC LIMIT $limit"""
+_LIST_OF_SESSION = f"""MATCH (r:Run) WHERE r.ns = $ns AND r.session = $session AND r.seq > 0
+RETURN {_AS_READ} ORDER BY r.ns DESC, r.session DESC, r.seq DESC LIMIT $limit"""
 
 
 class Runs(Part):
@@ -91,9 +99,9 @@ class Runs(Part):
             known = usable([session_id]) and tx.run(LOCK_SESSION, ns=self._ns, session=session_id).single()
             if not known:
                 raise NotFound(f"no session {session_id!r}", hint="nothing was stored in it")
-            parameters = {"ns": self._ns, "session": session_id, "window": window, "run": uuid4().hex}
-            found = value(tx, _OPEN if window is None else _OF_WINDOW, **parameters)
-            return to_run(found or value(tx, _REQUEST, **parameters, now=self._given()))
+            asked: dict[str, Any] = {"ns": self._ns, "session": session_id, "window": window, "now": self._given()}
+            found = value(tx, _OPEN if window is None else _OF_WINDOW, **asked)
+            return to_run(found or value(tx, _REQUEST, **asked, run=uuid4().hex))
 
         return self._server.write(work, again=True)
 
@@ -106,10 +114,10 @@ class Runs(Part):
         """See GraphStore. What an earlier run of the session left behind is cleared away before this returns."""
 
         def work(tx: Transaction) -> tuple[Run, int]:
-            session = get_run(tx, self._ns, run_id)["session"]
+            session = get_run(tx, self._ns, run_id, self._given())["session"]
             tx.run(LOCK_SESSION, ns=self._ns, session=session).consume()
             now = self._now(tx)
-            run = get_run(tx, self._ns, run_id)
+            run = get_run(tx, self._ns, run_id, self._given())
             for other, expires_at, _ in tx.run(HELD, ns=self._ns, session=session):
                 if expires_at > now:
                     raise Busy(
@@ -142,11 +150,11 @@ class Runs(Part):
         """See GraphStore."""
 
         def work(tx: Transaction) -> bool:
-            found = value(tx, GET_RUN, ns=self._ns, run=run_id)
+            found = value(tx, GET_RUN, ns=self._ns, run=run_id, now=self._given())
             if found is None:
                 return False
             pointer = tx.run(LOCK_SESSION, ns=self._ns, session=found["session"]).single()
-            run = value(tx, GET_RUN, ns=self._ns, run=run_id)
+            run = value(tx, GET_RUN, ns=self._ns, run=run_id, now=self._given())
             if pointer is None or run is None or run["status"] not in ("done", "rolled_back"):
                 return False
             now = self._now(tx)
@@ -175,13 +183,26 @@ class Runs(Part):
         clear_leftovers(self._server, self._ns, session, upto=version + 1)
         return True
 
+    def return_run(self, run_id: str, *, token: str) -> bool:
+        """See GraphStore."""
+
+        def work(tx: Transaction) -> Record | None:
+            return tx.run(_RETURN, ns=self._ns, run=run_id, token=token).single()
+
+        returned = self._server.write(work)
+        if returned is None:
+            return False
+        session, version = returned
+        clear_leftovers(self._server, self._ns, session, upto=version + 1)
+        return True
+
     def cancel_run(self, run_id: str) -> Run:
         """See GraphStore."""
 
         def work(tx: Transaction) -> dict[str, Any]:
-            session = get_run(tx, self._ns, run_id)["session"]
+            session = get_run(tx, self._ns, run_id, self._given())["session"]
             tx.run(LOCK_SESSION, ns=self._ns, session=session).consume()
-            run = get_run(tx, self._ns, run_id)
+            run = get_run(tx, self._ns, run_id, self._given())
             if run["status"] not in ("requested", "running"):
                 raise Busy(f"run {run_id} is {run['status']} already", hint="ww rollback takes a visible run back")
             cancelled: dict[str, Any] = value(tx, _CANCEL, ns=self._ns, run=run_id, now=self._given())
@@ -198,7 +219,7 @@ class Runs(Part):
 
     def run(self, run_id: str) -> Run:
         """See GraphStore. With its clusters where it was published and is kept. Raises NotFound."""
-        return self._server.read(lambda tx: self._with_clusters(tx, get_run(tx, self._ns, run_id)))
+        return self._server.read(lambda tx: self._with_clusters(tx, get_run(tx, self._ns, run_id, self._given())))
 
     def current_run(self, session_id: str) -> Run | None:
         """See GraphStore."""
@@ -227,7 +248,8 @@ class Runs(Part):
     def runs(self, session_id: str | None = None, *, limit: int = 50) -> list[Run]:
         """See GraphStore."""
         query = _LIST if session_id is None else _LIST_OF_SESSION
-        rows = self._server.read(lambda tx: list(tx.run(query, ns=self._ns, session=session_id, limit=limit)))
+        asked = {"ns": self._ns, "session": session_id, "limit": limit, "now": self._given()}
+        rows = self._server.read(lambda tx: list(tx.run(query, asked)))
         return [to_run(row[0]) for row in rows]
 
     def _with_clusters(self, tx: Transaction, row: Mapping[str, Any]) -> Run:
@@ -235,9 +257,9 @@ class Runs(Part):
         return to_run(row, labels.read_clusters(tx, self._ns, row["session"], version) if version else ())
 
 
-def get_run(tx: Transaction, ns: str, run_id: str) -> Mapping[str, Any]:
-    """The properties of a run. Raises NotFound."""
-    found: Mapping[str, Any] | None = value(tx, GET_RUN, ns=ns, run=run_id) if usable([run_id]) else None
+def get_run(tx: Transaction, ns: str, run_id: str, given: int | None) -> Mapping[str, Any]:
+    """The properties of a run, as it is read. Raises NotFound."""
+    found: Mapping[str, Any] | None = value(tx, GET_RUN, ns=ns, run=run_id, now=given) if usable([run_id]) else None
     if found is None:
         raise NotFound(f"no run {run_id!r}", hint="ww runs lists them")
     return found
