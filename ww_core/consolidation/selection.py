@@ -36,8 +36,7 @@ class New:
 
     def read_texts(self, at_once: int) -> Iterator[ReadTexts]:
         """What was read of them, in the order of the digests, up to ``at_once`` episodes at a time."""
-        digests = self.texts.whole.view(">u8").astype(np.uint64)
-        order = np.lexsort((digests[:, 1], digests[:, 0], self.generations))
+        order = np.lexsort((*self.texts.whole.view(">u8").astype(np.uint64).T[::-1], self.generations))
         _, begins = np.unique(self.generations[order], return_index=True)
         for low, end in pairwise([*begins.tolist(), len(order)]):
             for start in range(low, end, at_once):

@@ -43,7 +43,7 @@ HUGE = 50_000
 
 
 class Consolidator:
-    """Consolidates sessions. Thread-safe; the work of a run happens in the caller's thread.
+    """Consolidates sessions. Thread-safe; a run happens in the caller's thread, and what it stages in one beside it.
 
     Nothing of a run is visible before ``GraphStore.publish``: a crash before it leaves the state before the run. Behind
     it the run tidies up, still under its lease: cells that new points get and moved ones lose, and what is old.

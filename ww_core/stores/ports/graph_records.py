@@ -80,8 +80,7 @@ def place_of(episode: Episode | Fresh) -> Place:
     return episode.timestamp, episode.position, episode.episode_id
 
 
-@dataclass(frozen=True, slots=True)
-class Membership:
+class Membership(NamedTuple):
     """Where a run puts an episode. ``cluster_id`` None: unclustered; ``nearest`` routes it all the same."""
 
     episode_id: str

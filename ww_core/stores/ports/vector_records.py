@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,13 +71,12 @@ class Point:
     """What late interaction reads of the episode, where that is kept (ww_core.recall.pieces); on window 0."""
 
 
-@dataclass(frozen=True, slots=True)
-class PointChange:
+class PointChange(NamedTuple):
     """New values for every point of an episode; None leaves a part as it is. Points that do not exist stay absent."""
 
     episode_id: str
-    dense: Mapping[str, Vector] = field(default_factory=dict)
-    sparse: Mapping[str, SparseVector] = field(default_factory=dict)
+    dense: Mapping[str, Vector] = MappingProxyType({})
+    sparse: Mapping[str, SparseVector] = MappingProxyType({})
     timestamp: datetime | None = None
     outcome: str | None = None
     context: Mapping[str, str] | None = None
