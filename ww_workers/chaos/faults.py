@@ -132,8 +132,8 @@ class Faults:
         return self._frozen(self._scene.qdrant)
 
     def _stopped(self, server: Process | None) -> bool:
-        """Killed, away for a while, and started again."""
-        if server is None:
+        """Killed, away for a while, and started again; not before it is up again from the last time."""
+        if server is None or not server.up:
             return False
         server.kill()
         _wait(self._rng.uniform(*AWAY_SECONDS))
@@ -141,7 +141,7 @@ class Faults:
         return True
 
     def _frozen(self, server: Process | None) -> bool:
-        if server is None:
+        if server is None or not server.up:
             return False
         server.signal(signal.SIGSTOP)
         _wait(self._rng.uniform(*AWAY_SECONDS))

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -29,8 +30,18 @@ START_SECONDS = 60.0
 class Process:
     """One program, started again as often as it is killed."""
 
-    def __init__(self, name: str, command: Sequence[str], directory: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        directory: Path,
+        environment: Mapping[str, str],
+        *,
+        port: int | None = None,
+    ) -> None:
+        """``port``: where on loopback it listens once it is up."""
         self.name = name
+        self.port = port
         self._command = command
         self._directory = directory
         self._environment = environment
@@ -55,6 +66,15 @@ class Process:
     @property
     def alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
+
+    @property
+    def up(self) -> bool:
+        """Whether it listens: one that is only just starting has nothing yet that could break."""
+        if not self.alive or self.port is None:
+            return False
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
+            return True
+        return False
 
     def signal(self, number: signal.Signals) -> None:
         """To the program and its children."""
@@ -246,7 +266,7 @@ def _neo4j(place: Path, home: Path, port: int) -> Process:
     (home / "conf" / "neo4j.conf").write_text("".join(f"{key}={value}\n" for key, value in settings.items()), "utf-8")
     options = ["-Xms512m", "-Xmx512m", "-XX:+UseParallelGC", "-cp", f"{jars.absolute()}/*"]
     entry = ["org.neo4j.server.CommunityEntryPoint", f"--home-dir={home}", f"--config-dir={home}/conf"]
-    return Process("neo4j", [java, *options, *entry], home.parent, _environment())
+    return Process("neo4j", [java, *options, *entry], home.parent, _environment(), port=port)
 
 
 def _qdrant(program: Path, home: Path, http: int, grpc: int) -> Process:
@@ -265,7 +285,7 @@ def _qdrant(program: Path, home: Path, http: int, grpc: int) -> Process:
         "QDRANT__SERVICE__GRPC_PORT": str(grpc),
         "QDRANT__TELEMETRY_DISABLED": "true",
     }
-    return Process("qdrant", [str(Path(found).absolute())], home.parent, _environment(**settings))
+    return Process("qdrant", [str(Path(found).absolute())], home.parent, _environment(**settings), port=http)
 
 
 def _environment(**more: str) -> dict[str, str]:
