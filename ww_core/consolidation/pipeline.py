@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from ww_core.config import Settings
 from ww_core.consolidation.assignment import assign, has_drifted, radius
+from ww_core.consolidation.beside import one_thread
 from ww_core.consolidation.clustering import Clustering, cluster
 from ww_core.consolidation.clustering import centroids as mean_rows
 from ww_core.consolidation.folding import Folding
@@ -138,7 +138,7 @@ class Pipeline:
             self._place_sample(groups, sample, found, places, folding)
             if not whole:
                 # so little is calculated at a time that a second thread would spend more on waiting for it
-                with threadpool_limits(1, user_api="blas"):
+                with one_thread():
                     self._place_rest(groups, sample, new, folding)
         self._step(0.9)
         with self._metrics.timer("consolidation.label"):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Protocol
 
+from ww_core.consolidation.beside import Beside
 from ww_core.consolidation.progress import LeaseLost
 from ww_core.stores.ports import GraphStore, Membership, PointChange, VectorStore
 from ww_core.stores.routing import WRITE, Cells, both, cells_of
@@ -39,8 +40,7 @@ class Stage:
         self._token = token
         self._waiting: list[Membership] = []
         self._changes: list[PointChange] = []
-        self._writer = ThreadPoolExecutor(1, "ww-stage")
-        self._written: Future[None] | None = None
+        self._writer = Beside("ww-stage")
         self.cells = Cells()
         """Where the points belong once the run is visible."""
         self.staged = 0
@@ -61,19 +61,17 @@ class Stage:
 
     def flush(self) -> None:
         """Have all that was put written. Raises what ``put`` raises."""
-        self._hand_over()
-        if self._written is not None:
-            self._written.result()
+        if self._waiting:
+            self._hand_over()
+        self._writer.wait()
 
     def close(self) -> None:
         """Write nothing from here on."""
-        self._writer.shutdown(cancel_futures=True)
+        self._writer.close()
 
     def _hand_over(self) -> None:
         """Begin to write what is waiting, once what was handed over before is written: more is never held."""
-        if self._written is not None:
-            self._written.result()
-        self._written = self._writer.submit(self._write, self._waiting, self._changes)
+        self._writer.begin(partial(self._write, self._waiting, self._changes))
         self._waiting, self._changes = [], []
 
     def _write(self, memberships: Sequence[Membership], changes: Sequence[PointChange]) -> None:
