@@ -30,6 +30,11 @@ _WRITE_READ = """INSERT OR IGNORE INTO digest SELECT e.session, substr(?1, 1 + ?
   CROSS JOIN session s ON s.session = e.session CROSS JOIN membership m ON m.session = e.session AND m.seq = e.seq
     AND m.from_version = s.current
   WHERE e.generation = ?4 AND s.session = ?5 AND s.current = ?6"""
+# Where each of them was written, and they are as many as the run placed for the first time, it placed no others.
+_ALL_WRITTEN = """UPDATE session SET digested_version = ?1, digested_seq = ?2 WHERE session = ?3 AND current = ?1
+  AND (?4 = 0 OR (digested_version, digested_seq) >= (?4, ?2))
+  AND ?5 = (SELECT count(*) FROM membership m WHERE m.session = ?3 AND m.from_version = ?1 AND NOT EXISTS (
+    SELECT 1 FROM membership o WHERE o.session = m.session AND o.seq = m.seq AND o.from_version < ?1))"""
 _BODIES = "SELECT e.seq, e.body FROM json_each(?) j CROSS JOIN episode e ON e.seq = j.value"
 _TEXTS = """SELECT e.seq, b.content FROM json_each(?) j CROSS JOIN episode e ON e.seq = j.value
   CROSS JOIN body b ON b.body = e.body"""
@@ -83,16 +88,15 @@ class Copies(Part):
         with self._db.read() as db:
             query = "SELECT session, version, base FROM run WHERE run_id = ?"
             session, version, base = db.execute(query, (run_id,)).fetchone() or (None, 0, 0)
-        written = 0
+        read = written = 0
         for part in texts:
             with self._db.write() as db:
                 values = (part.digests, SIZE, as_list(part.episode_ids), part.generation, session, version)
                 written += db.execute(_WRITE_READ, values).rowcount
-        with self._db.write() as db:
-            query = """UPDATE session SET digested_version = ?1, digested_seq = ?2 WHERE session = ?3 AND current = ?1
-              AND (?4 = 0 OR (digested_version, digested_seq) >= (?4, ?2))
-              AND ?5 = (SELECT count(*) FROM membership WHERE session = ?3 AND from_version = ?1)"""
-            db.execute(query, (version, _END, session, base, written))
+            read += len(part.episode_ids)
+        if written == read:
+            with self._db.write() as db:
+                db.execute(_ALL_WRITTEN, (version, _END, session, base, written))
 
     def _write(self, session: int, texts: Sequence[tuple[bytes, int, int]]) -> None:
         """``texts``: (digest, seq, body) as they were read a moment ago."""
