@@ -14,6 +14,12 @@ from ww_core.stores.ports import Dirty, GraphStore
 
 
 class TestRequests:
+    def test_a_run_whose_worker_is_gone_is_the_requested_one(self, graph: GraphStore, clock: Clock) -> None:
+        run = start(graph)
+        clock.advance(LEASE)
+        assert graph.request_run("s").run_id == run.run_id
+        assert [r.run_id for r in graph.requested_runs(9)] == [run.run_id]
+
     def test_a_session_has_one_requested_run_and_one_run_per_window(self, graph: GraphStore, clock: Clock) -> None:
         first = graph.request_run("s")
         assert (first.status, first.session_id, first.seq, first.requested_at) == ("requested", "s", 1, clock.now)
@@ -140,7 +146,9 @@ class TestRequests:
         slow = start(graph, "a")
         graph.stage(slow.run_id, token="a", memberships=[put("e00000", "slow"), put("e00001", "slow")])
         clock.advance(LEASE)
-        publish(graph, [put("e00000", "quick")], token="b")
+        quick = graph.start_run(graph.request_run("s", window="w").run_id, token="b", lease_seconds=LEASE)
+        graph.stage(quick.run_id, token="b", memberships=[put("e00000", "quick")])
+        graph.publish(quick, token="b")
 
         assert not graph.publish(slow, token="a")
         assert [(m.episode_id, m.cluster_id) for m in graph.memberships("s")] == [("e00000", "quick")]

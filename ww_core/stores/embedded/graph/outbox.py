@@ -30,7 +30,8 @@ _PLACED = f"""SELECT e.seq FROM json_each(?) j CROSS JOIN episode e ON e.seq = j
   WHERE EXISTS (SELECT 1 FROM membership m WHERE m.session = e.session AND m.seq = e.seq AND {VISIBLE})"""
 _HOLDERS = "SELECT holder FROM lease UNION SELECT holder FROM run WHERE token IS NOT NULL AND expires_at > ?"
 _RUNS_OF_THE_DEAD = """UPDATE run SET expires_at = 0, token = iif(status = 'running', NULL, token),
-  status = iif(status = 'running', 'requested', status) WHERE token IS NOT NULL AND holder = ?"""
+  progress = iif(status = 'running', 0, progress), status = iif(status = 'running', 'requested', status)
+  WHERE token IS NOT NULL AND holder = ?"""
 _FRESH = """INSERT OR IGNORE INTO fresh SELECT e.session, e.at, e.position, e.episode_id, e.seq
   FROM json_each(?) j CROSS JOIN episode e ON e.seq = j.value"""
 

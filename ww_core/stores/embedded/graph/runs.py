@@ -42,8 +42,8 @@ class Runs(Part):
             session = session_key(db, session_id)
             if session is None:
                 raise NotFound(f"no session {session_id!r}", hint="nothing was stored in it")
-            condition = "r.status = 'requested'" if window is None else "r.time_window = ?"
-            values = (session,) if window is None else (session, window)
+            condition = f"(r.status = 'requested' OR {_ABANDONED})" if window is None else "r.time_window = ?"
+            values = (session, self._now() if window is None else window)
             query = f"{RUN_COLUMNS} WHERE r.session = ? AND {condition} ORDER BY r.run LIMIT 1"
             row = db.execute(query, values).fetchone()
             if row is None:

@@ -82,7 +82,7 @@ WITH l ORDER BY l.id SET l.expires_at = 0"""
 _RUNS_OF_THE_DEAD = """MATCH (r:Run) WHERE r.ns = $ns AND r.open IN ['running', 'held'] AND r.holder IN $dead
 WITH r ORDER BY r.id SET r.lock = true
 WITH r WHERE r.token IS NOT NULL AND r.holder IN $dead SET r.expires_at = 0
-WITH r WHERE r.status = 'running' SET r.status = 'requested', r.open = 'requested', r.token = null"""
+WITH r WHERE r.status = 'running' SET r.status = 'requested', r.open = 'requested', r.token = null, r.progress = 0.0"""
 _EXPIRED = f"""{NOW}
 MATCH (l:Lease) WHERE l.ns = $ns AND l.expires_at <= now RETURN l.id ORDER BY l.id"""
 _LOCK_LEASE = f"""{NOW}

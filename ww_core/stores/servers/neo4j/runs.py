@@ -24,7 +24,8 @@ _AS_READ = f"r {{.*, status: CASE WHEN {_ABANDONED} THEN 'requested' ELSE r.stat
 """The properties of a run for whoever reads it: under a lease that has run out it waits to be taken over."""
 
 GET_RUN = f"MATCH (r:Run {{ns: $ns, id: $run}}) RETURN {_AS_READ}"
-_OPEN = f"""MATCH (r:Run) WHERE r.ns = $ns AND r.session = $session AND r.seq > 0 AND r.status = 'requested'
+_OPEN = f"""MATCH (r:Run) WHERE r.ns = $ns AND r.session = $session AND r.seq > 0
+  AND (r.status = 'requested' OR {_ABANDONED})
 RETURN {_AS_READ} ORDER BY r.ordinal LIMIT 1"""
 _OF_WINDOW = f"MATCH (r:Run {{ns: $ns, session: $session, window: $window}}) RETURN {_AS_READ}"
 _REQUEST = f"""{NOW}
