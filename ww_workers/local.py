@@ -30,7 +30,7 @@ class LocalRuntime(Runtime):
     def consolidate(self, session_id: str, *, dry_run: bool = False, wait: float | None = None) -> Run:
         """In the caller's thread; with ``wait`` 0 on the dispatcher's. A run under way elsewhere is waited for.
 
-        Ctrl-C and the like cancel the run, but not one that another process works on.
+        Ctrl-C and the like cancel the run, but not one that the schedule asked for or another process works on.
         """
         jobs = self.dispatcher.jobs
         if dry_run:
@@ -55,6 +55,8 @@ class LocalRuntime(Runtime):
     def _cancel(self, run: Run) -> None:
         graph = self.deployment.graph
         with suppress(WorldWeaverError):
+            if run.window is not None:
+                return
             if self.dispatcher.works_on == run.run_id or graph.run(run.run_id).status == "requested":
                 graph.cancel_run(run.run_id)
 

@@ -60,6 +60,13 @@ class Watch:
         """Whether the run was asked to stop."""
         return self.should_stop is not None and self.should_stop()
 
+    def ends(self) -> bool:
+        """The same for what is only tidied up behind a run, which others can do as well, whoever asks to stop."""
+        try:
+            return self.told_to_stop()
+        except ShutDown:
+            return True
+
     def step(self, progress: float, *, renew: bool = False) -> None:
         """Report ``progress`` (0 to 1), and ``renew`` the lease however lately it was.
 

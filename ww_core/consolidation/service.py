@@ -6,13 +6,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from uuid import uuid4
 
 from ww_core.config import Settings
+from ww_core.consolidation.beside import Beside
 from ww_core.consolidation.pipeline import Outcome, Pipeline
 from ww_core.consolidation.progress import LeaseLost, OutOfTime, ShutDown, Stopped, Watch
 from ww_core.consolidation.selection import New
@@ -81,9 +82,25 @@ class Consolidator:
         from elsewhere. ``on_progress`` gets 0 to 1. Raises NotFound, Busy where another run of the session is under way
         or has taken this one over, and what the stores raise (the run is then recorded as failed where that is still
         possible). An exception that is no error passes: after ShutDown, raised by ``should_stop``, the run is
-        ``requested`` again, after any other (Ctrl-C) it is cancelled.
+        ``requested`` again, after any other (Ctrl-C) it is cancelled, unless the schedule asked for it.
         """
-        run = self._graph.start_run(run_id, token=token, lease_seconds=routing.LEASE_SECONDS)
+        try:
+            run = self._graph.start_run(run_id, token=token, lease_seconds=routing.LEASE_SECONDS)
+            return self._carry_out(run, token, on_progress, should_stop)
+        except Exception:
+            raise
+        except BaseException:
+            self._let_go(run_id, token)
+            raise
+
+    def _carry_out(
+        self,
+        run: Run,
+        token: str,
+        on_progress: Callable[[float], None] | None,
+        should_stop: Callable[[], bool] | None,
+    ) -> Run:
+        run_id = run.run_id
         watch = Watch(
             extend=lambda progress: self._graph.extend_run(
                 run_id, token=token, lease_seconds=routing.LEASE_SECONDS, progress=progress
@@ -131,7 +148,10 @@ class Consolidator:
             self._hand_back(run, token)
             raise
         except BaseException:  # who asked for it has gone: Ctrl-C, SIGTERM
-            self._record_end(self._ended(run, "cancelled", watch), token)
+            if run.window is None:
+                self._record_end(self._ended(run, "cancelled", watch), token)
+            else:
+                self._hand_back(run, token)
             raise
 
     def preview(self, session_id: str, *, should_stop: Callable[[], bool] | None = None) -> Run:
@@ -253,13 +273,18 @@ class Consolidator:
         held = routing.hold(self._graph, run.run_id, token)
         try:
             # each of the two has one core: the vector store keeps Python's lock, and SQLite does not
-            with ThreadPoolExecutor(1, "ww-texts") as beside:
-                indexed = beside.submit(self._graph.index_read, run.run_id, _until_stopped(new.read_texts(READ), watch))
-                if stage.cells.write(self._graph, self._vectors, held):
-                    routing.forget(self._graph, session, run.attempt)
-            with suppress(Stopped):
-                indexed.result()
-            while held() and not watch.told_to_stop() and self._graph.index_texts(session, limit=INDEXED):
+            broken_off = threading.Event()
+            texts = _until(lambda: broken_off.is_set() or watch.ends(), new.read_texts(READ))
+            with closing(Beside("ww-texts")) as beside:
+                beside.begin(partial(self._graph.index_read, run.run_id, texts))
+                try:
+                    if stage.cells.write(self._graph, self._vectors, held):
+                        routing.forget(self._graph, session, run.attempt)
+                    with suppress(Stopped):
+                        beside.wait()
+                finally:
+                    broken_off.set()
+            while held() and not watch.ends() and self._graph.index_texts(session, limit=INDEXED):
                 pass  # what is left the next run does first
             if held():  # else another run may be about to be published: its centroids are none to keep yet
                 kept = self._graph.prune_runs(session, self._settings.consolidation_keep_runs)
@@ -295,9 +320,16 @@ class Consolidator:
         return before != {c.cluster_id for c in outcome.clusters if c.change != "gone"}
 
     def _finish(self, run: Run, token: str) -> Run:
-        self._graph.finish_run(run, token=token)
+        if not self._graph.finish_run(run, token=token):  # cancelled, or taken over, at this very moment
+            return self._graph.run(run.run_id)
         self._observe(run)
         return run
+
+    def _let_go(self, run_id: str, token: str) -> None:
+        """Hold nothing any more of a run that was broken off, wherever that was."""
+        with suppress(WorldWeaverError):
+            if not self._graph.return_run(run_id, token=token):
+                self._graph.release_run(run_id, token=token)
 
     def _record_end(self, run: Run, token: str) -> None:
         """Where that is still possible; else the lease runs out."""
@@ -332,9 +364,9 @@ class Consolidator:
         )
 
 
-def _until_stopped(texts: Iterator[ReadTexts], watch: Watch) -> Iterator[ReadTexts]:
+def _until(stop: Callable[[], bool], texts: Iterator[ReadTexts]) -> Iterator[ReadTexts]:
     """Raises Stopped."""
     for part in texts:
-        if watch.told_to_stop():
+        if stop():
             raise Stopped("the run was asked to stop")
         yield part
