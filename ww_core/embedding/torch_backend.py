@@ -61,11 +61,7 @@ class TorchBackend:
         self._model = model
         self._bf16 = bf16
         self.device = device
-        self._passes = (
-            Passes(lambda ids, mask: self._forward(ids, mask)["sentence_embedding"], device)
-            if device == "cuda"
-            else None
-        )
+        self._passes = Passes(self._pooled, device) if device == "cuda" else None
         self.name = self.BF16 if bf16 else "torch"
 
     @classmethod

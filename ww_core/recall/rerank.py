@@ -37,7 +37,7 @@ def neighbour_boost(
         return boost
     mean = float(total.mean())
     reach = len(steps)
-    alone = 2 * sum(steps) * mean
+    alone = sum(step * mean for step in (*reversed(steps), *steps))
     for row, episode in enumerate(episodes):
         neighbours = around.get(episode.episode_id)
         if neighbours is None:

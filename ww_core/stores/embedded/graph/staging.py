@@ -21,7 +21,7 @@ _TABLE = """CREATE TEMP TABLE IF NOT EXISTS placing (seq INTEGER PRIMARY KEY, cl
   distance REAL, duplicate_of INTEGER, begun INTEGER, ended INTEGER, same INTEGER)"""
 # A row of a version that ended with the run being staged is still the one to compare with.
 _PLACE = """INSERT INTO temp.placing SELECT e.seq, v.column2, v.column3, v.column4, o.seq, m.from_version, m.to_version,
-    m.cluster IS v.column2 AND m.nearest IS v.column3 AND m.distance = v.column4 AND m.duplicate_of IS o.seq
+    m.cluster IS v.column2 AND m.nearest IS v.column3 AND m.distance IS v.column4 AND m.duplicate_of IS o.seq
   FROM (VALUES {rows}) v CROSS JOIN episode e ON e.episode_id = v.column1
   LEFT JOIN episode o ON o.episode_id = v.column5 AND o.at IS NOT NULL
   LEFT JOIN membership m ON m.session = e.session AND m.seq = e.seq AND m.from_version <= {current}
