@@ -44,7 +44,8 @@ HUGE = 50_000
 
 
 class Consolidator:
-    """Consolidates sessions. Thread-safe; a run happens in the caller's thread, and what it stages in one beside it.
+    """Consolidates sessions. Thread-safe; a run happens in the caller's thread; what it stages is written in one beside
+    it, and so are digests of texts once it is visible.
 
     Nothing of a run is visible before ``GraphStore.publish``: a crash before it leaves the state before the run. Behind
     it the run tidies up, still under its lease: cells that new points get and moved ones lose, and what is old.

@@ -240,8 +240,8 @@ class GraphStore(Protocol):
 
     def index_read(self, run_id: str, texts: Iterable[ReadTexts]) -> None:
         """Let ``copies`` find what the run has placed, from the texts that it has read itself, best in the order of
-        their digests. A text that changed since is left out, and all are where the run is not visible any more; what
-        that leaves, or is left because this was broken off, ``index_texts`` does."""
+        their digests. Texts that changed since are left out; so is everything once the run is no longer visible. What
+        is left, also where this was broken off, ``index_texts`` does. A store that needs no texts reads none."""
 
     def count_unconsolidated(self, session_id: str | None = None) -> dict[str, int]:
         """New episodes by session."""
