@@ -55,9 +55,8 @@ class LocalRuntime(Runtime):
     def _cancel(self, run: Run) -> None:
         graph = self.deployment.graph
         with suppress(WorldWeaverError):
-            if run.window is not None:
-                return
-            if self.dispatcher.works_on == run.run_id or graph.run(run.run_id).status == "requested":
+            here = self.dispatcher.works_on == run.run_id or graph.run(run.run_id).status == "requested"
+            if here and run.window is None:
                 graph.cancel_run(run.run_id)
 
     def close(self) -> None:

@@ -90,7 +90,7 @@ class Consolidator:
             return self._carry_out(run, token, on_progress, should_stop)
         except Exception:
             raise
-        except BaseException:
+        except BaseException:  # Ctrl-C, SIGTERM, ShutDown, at whichever step
             self._let_go(run_id, token)
             raise
 
