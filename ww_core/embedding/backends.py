@@ -22,7 +22,7 @@ class Backend(Protocol):
 
     @property
     def name(self) -> str:
-        """``torch``, ``torch-bf16`` or ``onnx``."""
+        """``torch``, ``torch-bf16``, ``onnx`` or ``int16``."""
 
     @property
     def device(self) -> str:

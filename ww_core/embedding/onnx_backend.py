@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -10,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ww_core.embedding.onnx_graph import POOLED, STATES, BertGraph, UnsupportedModel
+from ww_core.embedding.bert import BertWeights
+from ww_core.embedding.onnx_graph import POOLED, STATES, BertGraph
 from ww_core.embedding.source import ModelSource
 from ww_core.embedding.tokens import Batch
 from ww_core.models import Vector
@@ -29,13 +29,10 @@ class OnnxBackend:
 
     @classmethod
     def load(cls, source: ModelSource, *, threads: int | None) -> OnnxBackend:
-        """Raises UnsupportedModel where the architecture or the pipeline is another, or no safetensors are there."""
+        """Raises UnsupportedModel: see BertWeights."""
         import onnxruntime
 
-        if not source.plain:
-            raise UnsupportedModel("the pipeline is more than a transformer with one pooling")
-        config = json.loads((source.transformer / "config.json").read_text(encoding="utf-8"))
-        graph = BertGraph(config, _weights(source), source.pooling)
+        graph = BertGraph(BertWeights.read(source))
         model = graph.build().SerializeToString()
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
@@ -63,19 +60,6 @@ class OnnxBackend:
 def usable_cores() -> int:
     """CPU cores this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _weights(source: ModelSource) -> dict[str, NDArray[Any]]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    file = source.transformer / "model.safetensors"
-    if not file.exists():
-        raise UnsupportedModel("there is no model.safetensors")
-    try:
-        return load_file(file)
-    except (SafetensorError, TypeError, KeyError) as error:  # bfloat16 weights, which numpy does not know
-        raise UnsupportedModel(f"numpy cannot read the weights: {error}") from error
 
 
 __all__ = ["OnnxBackend", "usable_cores"]

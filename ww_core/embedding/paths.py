@@ -25,8 +25,8 @@ _ROUNDS = 3  # interleaved; the fastest round of each path counts
 _WORTH_LEAVING = 1.1  # times as fast: a busy machine measures ties as differences
 _MAX_SECONDS = 3.0  # after which no further round is begun
 _BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
-_LIBRARIES = ("torch", "sentence-transformers", "onnxruntime", "tokenizers")
-_FORMAT = 1  # of the remembered file
+_LIBRARIES = ("torch", "sentence-transformers", "onnxruntime", "numba", "llvmlite", "tokenizers")
+_FORMAT = 2  # of the remembered file
 
 REFERENCE = "torch"
 

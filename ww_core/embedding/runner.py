@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from ww_core.embedding import selftest
 from ww_core.embedding.backends import Backend, domain_error, unit
+from ww_core.embedding.bert import UnsupportedModel
 from ww_core.embedding.cuda import WIDTH_STEP
 from ww_core.embedding.errors import EncodingFailed, OutOfMemory
 from ww_core.embedding.onnx_backend import OnnxBackend, usable_cores
-from ww_core.embedding.onnx_graph import UnsupportedModel
 from ww_core.embedding.paths import REFERENCE, Choice, Memory, compare, has_bf16
 from ww_core.embedding.source import ModelSource
 from ww_core.embedding.tokens import Batch, WordPieces
@@ -32,6 +32,7 @@ BATCH_ROWS = {"cuda": 64, "mps": 64, "cpu": 8}  # texts of one forward pass wher
 _DEVICE_TOKENS = {"cuda": 65_536, "mps": 8_192}
 # Of these, padding: with more, another pass costs a CPU less. A GPU is idle while a pass is launched.
 _CPU_PADDING = 8
+INT16 = "int16"  # the name of Int16Backend, which is imported where it is used
 _CPU_TOKENS_PER_THREAD, _MIN_CPU_TOKENS, _MAX_CPU_TOKENS = 256, 512, 4_096
 
 
@@ -62,12 +63,15 @@ class Runner:
         self._memory = Memory()
         self._settling = threading.Lock()
         self._settled = True
+        """Whether nothing is left to find, and the backend in use is that of the choice."""
+        self._measured = False
+        """Whether some process of this machine found the choice."""
         self.choice, self.backend = self._begin()
 
     # -- which path
 
     def settle(self) -> Choice:
-        """Find the fastest path here and now, where no process did so before on this machine: seconds, once.
+        """Run on the fastest path from here on; where no process found it here before, find it: seconds, once.
 
         Others go on embedding meanwhile; a second caller does not wait.
         """
@@ -75,49 +79,71 @@ class Runner:
             return self.choice
         try:
             if not self._settled:
-                self._compare()
+                self._take() if self._measured else self._compare()
                 self._settled = True
         finally:
             self._settling.release()
         return self.choice
 
     def settle_aside(self, model: str) -> None:
-        """Have another process find it, once; ``model`` is the setting's value. Returns at once."""
+        """The same beside the work, once; another process does the finding. ``model`` is the setting's value."""
         if self._settled or not self._settling.acquire(blocking=False):
             return
         if self._settled:
             self._settling.release()
+        elif self._measured:
+            threading.Thread(target=self._adopt, name="ww-encoder", daemon=True).start()
         else:
             selftest.start(model, self.options.threads, self._adopt)
 
     def _adopt(self) -> None:
-        """Use what the other process found; where it found nothing, this process asks no more."""
+        """Use what was found; where nothing was, this process asks no more."""
         try:
-            if self._memory.recall(self.source, self.options.threads) is not None:
-                self.choice, self.backend = self._begin()
+            if (choice := self._memory.recall(self.source, self.options.threads)) is not None:
+                self.choice = choice
+                self._take()
             self._settled = True
         finally:
             self._settling.release()
+
+    def _take(self) -> None:
+        """Run on the path of the choice; what is in use stays where that cannot be opened."""
+        if self.backend.name == self.choice.path:
+            return
+        try:
+            self.backend = self._open(self.choice.path)
+        except Exception as error:
+            # Whatever keeps a path from loading, there is one that works.
+            reason = f"{self.choice.path} cannot be used: {type(error).__name__}: {error}"
+            logger.warning(reason, extra={"action": "embedding.path_refused", "path": self.choice.path})
+            self.choice = Choice(self.backend.name, reason)
 
     def _begin(self) -> tuple[Choice, Backend]:
         """What earlier processes found best here, else what is there soonest; the reference where that fails."""
         if self.device != "cpu":
             return Choice(REFERENCE, f"the one path on {self.device}"), self._reference()
         remembered = self._memory.recall(self.source, self.options.threads)
-        self._settled = remembered is not None
         choice = remembered or Choice(OnnxBackend.name, "loads without torch; not yet compared on this machine")
+        soonest = OnnxBackend.name if choice.path == INT16 else choice.path
+        self._measured = remembered is not None
+        self._settled = self._measured and soonest == choice.path
         try:
-            return choice, self._open(choice.path)
+            return choice, self._open(soonest)
         except Exception as error:
             # The fast paths are optional: whatever keeps one from loading, the reference decides what is an error.
-            reason = f"{choice.path} cannot be used: {type(error).__name__}: {error}"
+            self._settled = True
+            reason = f"{soonest} cannot be used: {type(error).__name__}: {error}"
             level = logging.INFO if isinstance(error, UnsupportedModel) else logging.WARNING
-            logger.log(level, reason, extra={"action": "embedding.path_refused", "path": choice.path})
+            logger.log(level, reason, extra={"action": "embedding.path_refused", "path": soonest})
             return Choice(REFERENCE, reason), self._reference()
 
     def _open(self, path: str) -> Backend:
         if path == OnnxBackend.name:
             return OnnxBackend.load(self.source, threads=self.options.threads)
+        if path == INT16:
+            from ww_core.embedding.int16.backend import Int16Backend  # numba: half a second that few commands need
+
+            return Int16Backend.load(self.source, threads=self.options.threads or usable_cores())
         reference = self._reference()
         return reference.with_bf16() if path == TorchBackend.BF16 else reference
 
@@ -129,6 +155,13 @@ class Runner:
         backends: dict[str, Backend] = {REFERENCE: reference}
         if self.backend.name == OnnxBackend.name:
             backends[OnnxBackend.name] = self.backend
+            try:
+                backends[INT16] = self._open(INT16)
+            except Exception as error:
+                # Impossible in many ways: no AVX2, no numba for this Python, nowhere to keep what it compiles.
+                logger.info(
+                    "int16 cannot be used: %s", error, extra={"action": "embedding.path_refused", "path": INT16}
+                )
         if has_bf16():
             backends[TorchBackend.BF16] = reference.with_bf16()
         choice = Choice(REFERENCE, self.choice.reason)
@@ -269,4 +302,4 @@ def _free_device_memory(device: str) -> None:
         torch.cuda.empty_cache()
 
 
-__all__ = ["BATCH_ROWS", "ModelOptions", "Runner", "failure"]
+__all__ = ["BATCH_ROWS", "INT16", "ModelOptions", "Runner", "failure"]

@@ -25,7 +25,7 @@ from ww_core.errors import ConfigurationError, InvalidInput, ModelUnavailable
 from ww_core.models import Vector
 from ww_core.stores.ports import Fingerprint
 
-BULK = 256  # texts of bulk work in one process from which finding the fastest path pays
+BULK = 256  # texts run through the model in one process from which the fastest path pays what it costs to take
 
 _Key = tuple[str, str]  # (prompt, text); the model is the service's own
 
@@ -68,7 +68,7 @@ class EmbeddingService:
             settings.embedding_cache_size, settings.embedding_cache_ttl, clock=clock
         )
         self._bulk = threading.Lock()
-        self._bulk_texts = 0
+        self._texts = 0
         _services.add(self)
 
     # -- what it is
@@ -117,7 +117,7 @@ class EmbeddingService:
     def settle(self) -> Choice:
         """Find this machine's fastest way of running the model now, if it was not found before (seconds, once).
 
-        Otherwise a process of its own does it once bulk work has come to ``BULK`` texts; nobody waits for it.
+        Otherwise a process of its own does it once ``BULK`` texts went through the model; nobody waits for it.
         """
         return self._encoder().settle()
 
@@ -145,7 +145,7 @@ class EmbeddingService:
 
         def compute(missing: list[_Key]) -> list[Vector]:
             try:
-                rows, tokens = self._encoder().with_tokens(text, kind="query")
+                rows, tokens = self._encoder(1).with_tokens(text, kind="query")
             except (EncodingFailed, OutOfMemory):
                 read.append(None)
                 return [_mean(row) for row in self._encode([text], "query")]
@@ -190,11 +190,7 @@ class EmbeddingService:
         yield from ((place, row.copy()) for text, row in known.items() for place in places[text])
         if not missing:
             return
-        encoder = self._encoder()
-        with self._bulk:
-            self._bulk_texts += len(missing)
-            if self._bulk_texts >= BULK:
-                encoder.settle_aside(self._settings.embedding_model)
+        encoder = self._encoder(len(missing))
         with closing(encoder.windows_as_made(missing, rows=self._settings.embedding_batch_size)) as stream:
             while True:
                 with self._bulk:  # never while this is suspended: whoever reads it may be writing, or waiting
@@ -235,8 +231,13 @@ class EmbeddingService:
 
     # -- inside
 
-    def _encoder(self) -> TextEncoder:
-        return shared(self.source, self._options)
+    def _encoder(self, texts: int = 0) -> TextEncoder:
+        """This process's encoder, for so many texts to run through the model."""
+        encoder = shared(self.source, self._options)
+        self._texts += texts
+        if self._texts >= BULK:
+            encoder.settle_aside(self._settings.embedding_model)
+        return encoder
 
     def _key(self, text: str, kind: Kind) -> _Key:
         return (self.source.prompts.get(kind, ""), text)
@@ -253,7 +254,7 @@ class EmbeddingService:
         return np.stack(self._cache.fetch(keys, compute, counted=counted))
 
     def _encode(self, texts: Sequence[str], kind: Kind) -> list[Vector]:
-        return self._encoder().encode_windows(texts, kind=kind, rows=self._settings.embedding_batch_size)
+        return self._encoder(len(texts)).encode_windows(texts, kind=kind, rows=self._settings.embedding_batch_size)
 
 
 def _check(texts: Sequence[str]) -> None:
