@@ -69,6 +69,9 @@ class Int16Backend:
     def _states(self, batch: Batch) -> tuple[NDArray[np.int64], Vector]:
         """The length of each text, and the states of all their word pieces end to end."""
         lengths = batch.mask.sum(axis=1)
+        words, places = len(self._encoder.words), len(self._encoder.places)
+        if not 0 < lengths.min() <= lengths.max() <= places or not 0 <= batch.ids.min() <= batch.ids.max() < words:
+            raise ValueError(f"a text is empty, or beyond {places} word pieces or the {words} that the model knows")
         states: Vector = forward(self._encoder, batch.ids[batch.mask.astype(bool)], lengths)
         return lengths, states
 

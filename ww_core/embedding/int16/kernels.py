@@ -261,7 +261,7 @@ def _gelu(row: Any) -> None:
 
 @_compiled
 def _exp(x: Any) -> Any:
-    """e to the power of x, |x| <= 80, to 3e-7 of it: a whole power of 2 times the Taylor polynomial of the rest.
+    """e to the power of x, |x| <= 80, to 4e-7 of it: a whole power of 2 times the Taylor polynomial of the rest.
 
     The rest is at most ln(2) / 2, and ln(2) is taken off in two parts (Cody and Waite).
     """
