@@ -45,13 +45,14 @@ def encoder(bench: Bench) -> list[Figure]:
     from sentence_transformers import SentenceTransformer
 
     settings = bench.settings.replace(embedding_cache_size=0)
+    threads = torch.get_num_threads()  # before a model of one thread is loaded
     on_cpu = settings.embedding_device == "cpu" or not torch.cuda.is_available()
     target = BFLOAT16_TARGET if _has_bfloat16() or not on_cpu else PLAIN_TARGET
     service = EmbeddingService(settings.replace(embedding_threads=1) if on_cpu else settings)
     choice = service.settle()
     model = SentenceTransformer(str(service.source.directory), device=service.device, local_files_only=True)
     kinds, absent = _kinds(bench.scale.encoded if on_cpu else max(bench.scale.encoded, ON_A_GPU))
-    threads, found, cosines = torch.get_num_threads(), [], []
+    found, cosines = [], []
     try:
         if on_cpu:
             torch.set_num_threads(1)
@@ -75,7 +76,7 @@ def encoder(bench: Bench) -> list[Figure]:
         if on_cpu:
             torch.set_num_threads(threads)
             everywhere = EmbeddingService(settings)
-            everywhere.warm()
+            everywhere.settle()
             own, other = _Pair(everywhere, model, kinds[""]).rates(wall)
             found.append(
                 Figure(

@@ -23,6 +23,7 @@ from ww_core.embedding.source import ModelSource
 from ww_core.embedding.tokens import Batch, WordPieces
 from ww_core.embedding.torch_backend import TorchBackend, pick_device
 from ww_core.errors import ConfigurationError, WorldWeaverError
+from ww_core.heap import return_memory
 from ww_core.models import Vector
 
 logger = logging.getLogger(__name__)
@@ -112,6 +113,7 @@ class Runner:
             return
         try:
             self.backend = self._open(self.choice.path)
+            return_memory()  # what the other held, and the weights before they were rounded
         except Exception as error:
             # Whatever keeps a path from loading, there is one that works.
             reason = f"{self.choice.path} cannot be used: {type(error).__name__}: {error}"

@@ -104,12 +104,6 @@ def _kept(*, cold: bool) -> edge.Memory:
     return edge.Memory.Cold if cold else edge.Memory.Pinned
 
 
-def return_memory() -> None:
-    """Give the system back what opening a shard took and freed: two thirds of the heap that glibc would keep."""
-    with suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL(None).malloc_trim(0)
-
-
 def release_pages(directory: Path) -> None:
     """Let go of the whole vectors in ``directory`` that this process has read. A pass over all of them would hold 1.5
     GiB a million otherwise. They stay in the system's page cache as long as there is room.

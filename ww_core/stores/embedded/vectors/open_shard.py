@@ -11,6 +11,7 @@ from uuid import UUID
 import qdrant_edge as edge
 
 from ww_core.errors import ConfigurationError, StoreUnavailable
+from ww_core.heap import return_memory
 from ww_core.stores import points as p
 from ww_core.stores.embedded.vectors import collection, engine, rewrite, room
 from ww_core.stores.embedded.vectors.engine import translated
@@ -47,7 +48,7 @@ class OpenShard:
                     self._shard.update(edge.UpdateOperation.delete_points_by_filter(outdated))
                 if cold:
                     self._shard.optimize()  # nothing, unless many points came since
-            engine.return_memory()
+            return_memory()
 
     # -- the collection
 
