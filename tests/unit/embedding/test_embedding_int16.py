@@ -131,6 +131,31 @@ def test_weights_that_are_not_finite_are_refused(tiny_model: Callable[..., Path]
         int16.Int16Backend.load(locate(str(file.parent)), threads=1)
 
 
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("embeddings.LayerNorm.bias", (16,)),
+        ("embeddings.word_embeddings.weight", (30522, 48)),
+        ("encoder.layer.1.output.LayerNorm.weight", (16,)),
+        ("encoder.layer.0.intermediate.dense.bias", (48,)),
+        ("encoder.layer.1.output.dense.weight", (32, 96)),
+        ("encoder.layer.1.attention.self.value.weight", (48, 32)),
+    ],
+)
+def test_weights_that_do_not_fit_each_other_are_refused(
+    tiny_model: Callable[..., Path], name: str, shape: tuple[int, ...]
+) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    file = tiny_model() / "model.safetensors"
+    weights = load_file(file)
+    for alike in (name, name.replace("layer.0", "layer.1"), name.replace("layer.1", "layer.0")):
+        weights[alike] = np.ones(shape, np.float32)
+    save_file(weights, file)
+    with pytest.raises(UnsupportedModel, match="shapes"):
+        int16.Int16Backend.load(locate(str(file.parent)), threads=1)
+
+
 @pytest.mark.parametrize("ids", [[[101, 30522]], [[101, -1]], [[101] * 65]])
 def test_word_pieces_that_the_model_does_not_have_are_an_error(
     tiny_model: Callable[..., Path], ids: list[list[int]]

@@ -98,7 +98,7 @@ def _check_cpu() -> None:
 def _encoder(bert: BertWeights) -> Encoder:
     if bert.hidden // bert.heads % COLUMNS:
         raise UnsupportedModel(f"heads have {bert.hidden // bert.heads} numbers, no multiple of {COLUMNS}")
-    return Encoder(
+    encoder = Encoder(
         words=_finite(bert.get("embeddings.word_embeddings.weight")),
         places=_finite(bert.places()),
         embedded=_norm(bert, ["embeddings.LayerNorm"]),
@@ -111,6 +111,31 @@ def _encoder(bert: BertWeights) -> Encoder:
         heads=bert.heads,
         epsilon=np.float32(bert.epsilon),
     )
+    _check_shapes(encoder, bert.hidden)
+    return encoder
+
+
+def _check_shapes(encoder: Encoder, hidden: int) -> None:
+    """The kernels work at addresses: they would read beyond an array that is smaller than the others say.
+
+    Raises UnsupportedModel.
+    """
+    layers, wide = encoder.up.bias.shape
+    linears = (
+        (encoder.projected, hidden, 3 * hidden),
+        (encoder.attended, hidden, hidden),
+        (encoder.up, hidden, wide),
+        (encoder.down, wide, hidden),
+    )
+    fits = all(
+        linear.weights.shape == (layers, out // COLUMNS, deep // 2, COLUMNS, 2) and linear.bias.shape == (layers, out)
+        for linear, deep, out in linears
+    )
+    for norm, count in ((encoder.embedded, 1), (encoder.attended_norm, layers), (encoder.down_norm, layers)):
+        fits &= norm.gain.shape == norm.bias.shape == (count, hidden)
+    fits &= hidden % encoder.heads == 0 and encoder.words.shape[1:] == encoder.places.shape[1:] == (hidden,)
+    if not fits:
+        raise UnsupportedModel("the weights' shapes are not those of one encoder")
 
 
 def _norm(bert: BertWeights, names: Sequence[str]) -> Norm:
