@@ -82,6 +82,17 @@ def test_threads_give_the_same_vectors_in_the_order_asked_for() -> None:
         np.testing.assert_array_equal(found, expected)
 
 
+def test_where_no_thread_can_be_had_the_passes_run_on_the_callers(tiny_model: Callable[..., Path]) -> None:
+    source = locate(str(tiny_model()))
+    pieces = WordPieces(source)
+    batches = list(pieces.batches(pieces.ids(TEXTS), rows=1, tokens=512))
+    backend = int16.Int16Backend.load(source, threads=2)
+    expected = list(backend.run(batches))
+    assert backend._pool is not None
+    backend._pool.shutdown()  # as the interpreter does at its end, before the functions of atexit
+    np.testing.assert_array_equal(np.stack(list(backend.run(batches))), np.stack(expected))
+
+
 @pytest.mark.parametrize("depth", [2, 384, 1536, 4096])
 def test_the_largest_sums_there_can_be_do_not_overflow(depth: int) -> None:
     weights = np.random.default_rng(depth).standard_normal((depth, 16)).astype(np.float32)

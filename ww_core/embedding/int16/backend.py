@@ -51,7 +51,7 @@ class Int16Backend:
             return
         under_way: deque[Future[Vector]] = deque()
         for batch in batches:
-            under_way.append(self._pool.submit(self._pooled, batch))
+            under_way.append(self._submit(self._pool, batch))
             if len(under_way) > self._threads:
                 yield under_way.popleft().result()
         while under_way:
@@ -62,6 +62,14 @@ class Int16Backend:
         padded = np.zeros((*batch.ids.shape, states.shape[1]), dtype=np.float32)
         padded[batch.mask.astype(bool)] = states
         return self._pool_states(lengths, states), padded
+
+    def _submit(self, pool: ThreadPoolExecutor, batch: Batch) -> Future[Vector]:
+        try:
+            return pool.submit(self._pooled, batch)
+        except RuntimeError:  # there are no threads any more: the interpreter is ending
+            made: Future[Vector] = Future()
+            made.set_result(self._pooled(batch))
+            return made
 
     def _pooled(self, batch: Batch) -> Vector:
         return self._pool_states(*self._states(batch))
