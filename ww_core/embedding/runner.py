@@ -64,10 +64,9 @@ class Runner:
         self._memory = Memory()
         self._settling = threading.Lock()
         self._settled = True
-        """Whether nothing is left to find, and the backend in use is that of the choice."""
-        self._measured = False
-        """Whether some process of this machine found the choice."""
+        """Whether nothing is left to find or to take."""
         self.choice, self.backend = self._begin()
+        """The path in use, and why."""
 
     # -- which path
 
@@ -80,7 +79,8 @@ class Runner:
             return self.choice
         try:
             if not self._settled:
-                self._take() if self._measured else self._compare()
+                found = self._recall()
+                self._take(found) if found else self._compare()
                 self._settled = True
         finally:
             self._settling.release()
@@ -92,51 +92,59 @@ class Runner:
             return
         if self._settled:
             self._settling.release()
-        elif self._measured:
-            threading.Thread(target=self._adopt, name="ww-encoder", daemon=True).start()
-        else:
-            selftest.start(model, self.options.threads, self._adopt)
+            return
+        try:
+            if self._recall():
+                threading.Thread(target=self._adopt, name="ww-encoder", daemon=True).start()
+            else:
+                selftest.start(model, self.options.threads, self._adopt)
+        except RuntimeError as error:  # there can be no thread more, or the interpreter is ending
+            self._settling.release()
+            logger.info("No thread to settle on: %s", error, extra={"action": "embedding.selftest"})
 
     def _adopt(self) -> None:
         """Use what was found; where nothing was, this process asks no more."""
         try:
-            if (choice := self._memory.recall(self.source, self.options.threads)) is not None:
-                self.choice = choice
-                self._take()
+            if found := self._recall():
+                self._take(found)
             self._settled = True
         finally:
             self._settling.release()
 
-    def _take(self) -> None:
-        """Run on the path of the choice; what is in use stays where that cannot be opened."""
-        if self.backend.name == self.choice.path:
-            return
+    def _take(self, choice: Choice) -> None:
+        """Run on its path; what is in use stays where that cannot be opened."""
         try:
-            self.backend = self._open(self.choice.path)
-            return_memory()  # what the other held, and the weights before they were rounded
+            if self.backend.name != choice.path:
+                self.backend = self._open(choice.path)
+                return_memory()  # what the other held, and the weights before they were rounded
+            self.choice = choice
         except Exception as error:
             # Whatever keeps a path from loading, there is one that works.
-            reason = f"{self.choice.path} cannot be used: {type(error).__name__}: {error}"
-            logger.warning(reason, extra={"action": "embedding.path_refused", "path": self.choice.path})
+            reason = f"{choice.path} cannot be used: {type(error).__name__}: {error}"
+            logger.warning(reason, extra={"action": "embedding.path_refused", "path": choice.path})
             self.choice = Choice(self.backend.name, reason)
+
+    def _recall(self) -> Choice | None:
+        """What some process of this machine found."""
+        return self._memory.recall(self.source, self.options.threads)
 
     def _begin(self) -> tuple[Choice, Backend]:
         """What earlier processes found best here, else what is there soonest; the reference where that fails."""
         if self.device != "cpu":
             return Choice(REFERENCE, f"the one path on {self.device}"), self._reference()
-        remembered = self._memory.recall(self.source, self.options.threads)
-        choice = remembered or Choice(OnnxBackend.name, "loads without torch; not yet compared on this machine")
-        soonest = OnnxBackend.name if choice.path == INT16 else choice.path
-        self._measured = remembered is not None
-        self._settled = self._measured and soonest == choice.path
+        found = self._recall()
+        self._settled = found is not None and found.path != INT16
+        choice = found or Choice(OnnxBackend.name, "loads without torch; not yet compared on this machine")
+        if choice.path == INT16:
+            choice = Choice(OnnxBackend.name, f"loads soonest; with more work comes {INT16}, {choice.reason}")
         try:
-            return choice, self._open(soonest)
+            return choice, self._open(choice.path)
         except Exception as error:
             # The fast paths are optional: whatever keeps one from loading, the reference decides what is an error.
             self._settled = True
-            reason = f"{soonest} cannot be used: {type(error).__name__}: {error}"
+            reason = f"{choice.path} cannot be used: {type(error).__name__}: {error}"
             level = logging.INFO if isinstance(error, UnsupportedModel) else logging.WARNING
-            logger.log(level, reason, extra={"action": "embedding.path_refused", "path": soonest})
+            logger.log(level, reason, extra={"action": "embedding.path_refused", "path": choice.path})
             return Choice(REFERENCE, reason), self._reference()
 
     def _open(self, path: str) -> Backend:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -191,14 +192,35 @@ def test_a_process_begins_on_what_loads_soonest_and_takes_the_fastest_with_the_b
     source = locate(str(tiny_model()))
     Memory().keep(source, 1, Choice(INT16, "measured earlier", {INT16: 2.0}, {INT16: 1.0}))
     runner = Runner(source, CPU)
-    assert runner.backend.name == OnnxBackend.name
+    assert runner.choice.path == runner.backend.name == OnnxBackend.name
     before = runner.embed(runner.pieces.ids(TEXTS))
     runner.settle_aside(str(source.directory))
     until(lambda: runner.backend.name == INT16, what="the fastest path is in use")
     assert (runner.embed(runner.pieces.ids(TEXTS)) * before).sum(axis=1).min() > 0.99999
+    until(lambda: runner.choice.path == INT16, what="the choice says so")
     again = Runner(source, CPU)
     assert again.settle().path == INT16
     assert again.backend.name == INT16
+
+
+@pytest.mark.parametrize("measured", [True, False])
+def test_where_no_thread_can_be_had_a_process_stays_on_what_it_has(
+    tiny_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, measured: bool
+) -> None:
+    source = locate(str(tiny_model()))
+    if measured:
+        Memory().keep(source, 1, Choice(INT16, "measured earlier", {INT16: 2.0}, {INT16: 1.0}))
+    runner = Runner(source, CPU)
+    with monkeypatch.context() as ending:
+        ending.setattr("threading.Thread.start", refuse)
+        runner.settle_aside(str(source.directory))
+    assert runner.choice.path == OnnxBackend.name
+    runner.settle_aside(str(source.directory))
+    until(lambda: runner.choice.speed, what="settling was possible later")
+
+
+def refuse(thread: threading.Thread) -> None:
+    raise RuntimeError("can't create new thread at interpreter shutdown")
 
 
 def test_where_the_fastest_cannot_be_taken_the_work_goes_on(
