@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -151,9 +152,10 @@ class Runner:
         if path == OnnxBackend.name:
             return OnnxBackend.load(self.source, threads=self.options.threads)
         if path == INT16:
-            from ww_core.embedding.int16.backend import Int16Backend  # numba: half a second that few commands need
+            with _compiling:
+                from ww_core.embedding.int16.backend import Int16Backend  # numba: half a second that few commands need
 
-            return Int16Backend.load(self.source, threads=self.options.threads or usable_cores())
+                return Int16Backend.load(self.source, threads=self.options.threads or usable_cores())
         reference = self._reference()
         return reference.with_bf16() if path == TorchBackend.BF16 else reference
 
@@ -303,6 +305,12 @@ def failure(error: BaseException, device: str) -> WorldWeaverError:
     return domain_error(error, device) or EncodingFailed(
         f"the model failed: {type(error).__name__}: {str(error)[:200]}"
     )
+
+
+_compiling = threading.RLock()
+"""Held while numba is imported and at work: a child forked meanwhile would wait for its locks for ever."""
+
+os.register_at_fork(before=_compiling.acquire, after_in_parent=_compiling.release, after_in_child=_compiling.release)
 
 
 def _free_device_memory(device: str) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from llvmlite import binding
 
-from tests.processes import until
+from tests.processes import ROOT, run_python, until
 from ww_core.embedding.backends import unit
 from ww_core.embedding.bert import UnsupportedModel
 from ww_core.embedding.int16 import backend as int16
@@ -201,6 +201,43 @@ def test_a_process_begins_on_what_loads_soonest_and_takes_the_fastest_with_the_b
     again = Runner(source, CPU)
     assert again.settle().path == INT16
     assert again.backend.name == INT16
+
+
+def test_a_child_forked_while_the_path_is_opened_opens_it_too(tiny_model: Callable[..., Path], tmp_path: Path) -> None:
+    source = locate(str(tiny_model()))
+    Memory().keep(source, 1, Choice(INT16, "measured earlier", {INT16: 2.0}, {INT16: 1.0}))
+    run_python(FORKED, str(source.directory), cwd=ROOT, XDG_CACHE_HOME=str(tmp_path / "cache"))
+
+
+FORKED = """
+import os, signal, sys, threading
+from unittest.mock import patch
+from numba.core.compiler_lock import global_compiler_lock
+from ww_core.embedding.int16.backend import Int16Backend
+from ww_core.embedding.runner import ModelOptions, Runner
+from ww_core.embedding.source import locate
+
+source, options = locate(sys.argv[1]), ModelOptions(device="cpu", threads=1)
+load, compiling, forking = Int16Backend.load, threading.Event(), threading.Event()
+os.register_at_fork(before=forking.set)
+
+def slowly(*arguments, **named):
+    with global_compiler_lock:
+        compiling.set()
+        forking.wait(60)
+        return load(*arguments, **named)
+
+runner = Runner(source, options)
+with patch.object(Int16Backend, "load", slowly):
+    runner.settle_aside(sys.argv[1])
+    compiling.wait()
+    child = os.fork()
+if child == 0:
+    signal.alarm(80)  # which ends a child that waits for a lock
+    load(source, threads=1)
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+"""
 
 
 @pytest.mark.parametrize("measured", [True, False])
