@@ -51,7 +51,7 @@ assert service.dimension == 384
 assert service.fingerprint.model == "all-MiniLM-L6-v2"
 assert service.cache_stats()["total"] == 0
 assert not service.describe().loaded
-heavy = {"torch", "transformers", "sentence_transformers", "onnxruntime", "onnx", "tokenizers"}
+heavy = {"torch", "transformers", "sentence_transformers", "onnxruntime", "onnx", "tokenizers", "numba", "llvmlite"}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
