@@ -29,6 +29,7 @@ FIRST_SWEEP_SECONDS = 1.0  # a process that lives shorter has nothing to gain fr
 DUE_FACT = "consolidate_due.at"
 DECAY_FACT = "decay.at"
 STOP_SECONDS = 5.0
+EXIT_SECONDS = 30.0  # more, where the process ends with it
 WRITING_SECONDS = 0.1
 """Whoever rang this short a time ago is still storing."""
 SHIFT_SECONDS = 5.0
@@ -172,11 +173,17 @@ _running: weakref.WeakSet[Dispatcher] = weakref.WeakSet()
 
 
 def _stop_all() -> None:
-    for dispatcher in list(_running):
+    dispatchers = list(_running)
+    for dispatcher in dispatchers:
         dispatcher._embedding.stop()
         dispatcher._chores.stop()
-    for dispatcher in list(_running):
+    for dispatcher in dispatchers:
         dispatcher.close()
+    # A thread that is inside an engine or loads a model while the interpreter takes itself apart aborts the process.
+    deadline = time.monotonic() + EXIT_SECONDS
+    for dispatcher in dispatchers:
+        dispatcher._embedding.join(deadline)
+        dispatcher._chores.join(deadline)
 
 
 def _forget_in_child() -> None:

@@ -90,6 +90,25 @@ until(lambda: m.sync.counts().embedded > 0)
         graph.close()
 
 
+def test_a_process_that_ends_waits_for_work_that_does_not_listen(quick_path: Path) -> None:
+    script = """
+import sys, threading, time
+from ww.memory.episodic import EpisodicMemory
+from ww_workers.dispatcher import STOP_SECONDS, Dispatcher
+begun = threading.Event()
+def embed(self):
+    begun.set()
+    time.sleep(STOP_SECONDS + 2)
+    print("done", flush=True)
+    return 60.0
+Dispatcher._embed = embed
+memory = EpisodicMemory(data_dir=sys.argv[1])
+memory.sync.store("something")
+begun.wait()
+"""
+    assert run_python(script, str(quick_path), cwd=quick_path, PYTHONPATH=str(ROOT)).strip() == "done"
+
+
 def test_a_killed_process_loses_nothing_and_the_next_one_goes_on(quick_path: Path) -> None:
     script = f"""
 import sys
