@@ -85,8 +85,7 @@ class PointChange(NamedTuple):
     archived: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(NamedTuple):
     """One episode found, with its best window's score (cosine -1 to 1 for dense, BM25 >= 0 for sparse)."""
 
     episode_id: str

@@ -69,8 +69,7 @@ def unmark(db: sqlite3.Connection, seqs: Iterable[int]) -> None:
 
 def neighbours_of(db: sqlite3.Connection, seqs: Iterable[int]) -> list[int]:
     """The embedded rows whose context the given rows are part of."""
-    found: set[int] = set()
-    for place in order.places(db, "seq", seqs):
-        for side in order.beside(db, place, CONTEXT_NEIGHBOURS):
-            found.update(seq for seq, _, state in side if state == EMBEDDED)
-    return sorted(found)
+    beside = order.around(db, "seq", seqs, CONTEXT_NEIGHBOURS).values()
+    found = {seq for neighbours in beside for seq in neighbours if seq is not None}
+    query = "SELECT e.seq FROM json_each(?) j CROSS JOIN episode e ON e.seq = j.value WHERE e.state = ? ORDER BY e.seq"
+    return [seq for (seq,) in db.execute(query, (as_list(found), EMBEDDED))]

@@ -69,13 +69,8 @@ class Reading(Part):
 
     def around(self, episode_ids: Sequence[str], *, reach: int) -> dict[str, tuple[str | None, ...]]:
         """See GraphStore."""
-        found: dict[str, tuple[str | None, ...]] = {}
         with self._db.read() as db:
-            for place in order.places(db, "episode_id", episode_ids):
-                before, behind = ([name for _, name, _ in side] for side in order.beside(db, place, reach))
-                missing = [None] * reach
-                found[place[3]] = (*missing[len(before) :], *reversed(before), *behind, *missing[len(behind) :])
-        return found
+            return order.around(db, "episode_id", episode_ids, reach)
 
     def sessions(self) -> list[SessionInfo]:
         """See GraphStore. By name; sessions whose episodes are all erased are left out."""

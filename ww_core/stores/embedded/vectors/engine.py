@@ -205,7 +205,7 @@ def query(
     if isinstance(search.vector, SparseVector):
         vector = edge.SparseVector(search.vector.indices.tolist(), search.vector.values.tolist())
     else:
-        vector = np.asarray(search.vector, np.float32)
+        vector = np.asarray(search.vector, np.float32).tolist()  # the engine reads a list twice as fast
         more = max(PROPOSED, 1 + PROPOSED_BESIDE / limit)
         quantization = edge.QuantizationSearchParams(ignore=not compressed, rescore=rescored, oversampling=more)
         params = edge.SearchParams(exact=search.exact, quantization=quantization)
@@ -222,6 +222,11 @@ def uuid_of(point_id: object) -> UUID:
     return point_id if isinstance(point_id, UUID) else UUID(str(point_id))
 
 
+def number_of(point_id: object) -> int:
+    """``uuid_of(point_id).int``."""
+    return uuid_of(point_id).int
+
+
 # -- payload of what was found
 
 
@@ -234,4 +239,8 @@ def whole(payload: Mapping[str, Any] | None, key: str) -> int:
 
 
 def meets(payload: Mapping[str, Any] | None, conditions: Sequence[p.Term]) -> bool:
-    return all(p.holds(term, payload or {}) for term in conditions)
+    known = payload or {}
+    for term in conditions:  # noqa: SIM110 - a search asks hundreds of times, and a generator costs more than the answer
+        if not p.holds(term, known):
+            return False
+    return True

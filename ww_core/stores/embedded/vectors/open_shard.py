@@ -16,6 +16,7 @@ from ww_core.stores import points as p
 from ww_core.stores.embedded.vectors import collection, engine, rewrite, room
 from ww_core.stores.embedded.vectors.engine import translated
 from ww_core.stores.embedded.vectors.rewrite import Touched
+from ww_core.stores.embedded.vectors.warming import Warming
 from ww_core.stores.ports import Fingerprint, Point
 
 PAGE = 10_000
@@ -36,6 +37,7 @@ class OpenShard:
         self._scrubbing = threading.Lock()
         self._touched: Touched | None = None
         """What a running scrub has to look at again; guarded by the write lock."""
+        self._warming: Warming | None = None
         self._shard: edge.EdgeShard | None = None
         self._collection = collection.find(directory, cold=cold)
         if self._collection is not None:
@@ -48,6 +50,8 @@ class OpenShard:
                     self._shard.update(edge.UpdateOperation.delete_points_by_filter(outdated))
                 if cold:
                     self._shard.optimize()  # nothing, unless many points came since
+                elif (self._shard.info().points_count or 0) >= engine.COMPRESSED_FROM:
+                    self._warming = Warming(self._collection.shard)
             return_memory()
 
     # -- the collection
@@ -57,6 +61,8 @@ class OpenShard:
 
     def close(self) -> None:
         self._leaving = True
+        if self._warming is not None:
+            self._warming.stop()
         with self._scrubbing, self._write:
             self._closed = True
             shard, self._shard = self._shard, None

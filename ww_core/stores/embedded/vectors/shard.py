@@ -116,6 +116,7 @@ class Shard(Centroids, Moves):
         if shard is None:
             return [[] for _ in searches]
         meeting: dict[p.Term, int] = {}
+        windows: dict[int, tuple[str, int]] = {}
         first: dict[str, int] = {}
         with translated("searching"):
             points = shard.info().points_count or 0
@@ -124,7 +125,7 @@ class Shard(Centroids, Moves):
                 if isinstance(search.vector, SparseVector) and not len(search.vector.indices):
                     found.append([])
                 elif search.where.episode_ids:
-                    found.append(self._search_named(shard, search, points, first))
+                    found.append(self._search_named(shard, search, points, first, windows))
                 else:
                     found.append(self._search(shard, search, points, meeting))
             return found
@@ -149,29 +150,37 @@ class Shard(Centroids, Moves):
 
         return _best(ask, wanted, search.limit)
 
-    def _search_named(self, shard: edge.EdgeShard, search: Search, points: int, first: dict[str, int]) -> list[Hit]:
+    def _search_named(
+        self,
+        shard: edge.EdgeShard,
+        search: Search,
+        points: int,
+        first: dict[str, int],
+        windows: dict[int, tuple[str, int]],
+    ) -> list[Hit]:
         """Among episodes that are named: all conditions are checked first, and what a point is of follows from its id.
 
         Payloads, which cost more than the scores of so few, are read of windows beyond an episode's first alone, and
         whole vectors, which may lie on the disk, for exact scores alone.
-        ``first``: the ids of first windows as far as they were made before.
+        ``first``: the ids of first windows as far as they were made before; ``windows``: what points are known to be.
         """
         for name in search.where.episode_ids:
             if name not in first:
-                first[name] = p.first_window(self._namespace, name)
-        windows = {first[name]: (name, 0) for name in search.where.episode_ids}
+                first[name] = made = p.first_window(self._namespace, name)
+                windows[made] = (name, 0)
         condition = engine.filtered(p.conditions(search.where))
         compressed = points >= engine.COMPRESSED_FROM and not search.exact
 
         def ask(most: int) -> tuple[list[p.Scored], int]:
             found = shard.query(engine.query(search, most, condition, False, compressed=compressed, rescored=False))
-            scores = {engine.uuid_of(hit.id): hit.score for hit in found}
-            later: list[Any] = [point_id for point_id in scores if point_id.int not in windows]
+            # by number: a UUID as a key is hashed in Python
+            scores = [(engine.number_of(hit.id), hit.score) for hit in found]
+            later: list[Any] = [UUID(int=number) for number, _ in scores if number not in windows]
             for record in shard.retrieve(later, with_payload=[p.EPISODE, p.WINDOW], with_vector=False) if later else ():
-                window = engine.text(record.payload, p.EPISODE), engine.whole(record.payload, p.WINDOW)
-                windows[engine.uuid_of(record.id).int] = window
+                name, window = engine.text(record.payload, p.EPISODE), engine.whole(record.payload, p.WINDOW)
+                windows[engine.number_of(record.id)] = (name, window)
             # one that is unknown still was removed between the two calls
-            scored = [(*windows[point.int], score) for point, score in scores.items() if point.int in windows]
+            scored = [(*known, score) for number, score in scores if (known := windows.get(number)) is not None]
             return scored, len(found)
 
         return _best(ask, search.limit, search.limit)
