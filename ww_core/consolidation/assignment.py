@@ -87,7 +87,7 @@ class Tally:
 
     def turn_away(self, clusters: NDArray[np.int32]) -> None:
         """Rows whose nearest cluster (n,) did not take them in."""
-        np.add.at(self.strays, clusters, 1)
+        self.strays += np.bincount(clusters, minlength=len(self.strays))
 
     def let_go(self, cluster: int) -> None:
         """Forget all members of a cluster."""

@@ -16,7 +16,7 @@ from ww_core.stores.embedded.vectors import engine, room
 from ww_core.stores.embedded.vectors.centroids import Centroids
 from ww_core.stores.embedded.vectors.engine import translated
 from ww_core.stores.embedded.vectors.moves import Moves
-from ww_core.stores.ports import CONTENT, Hit, Point, PointChange, Search, SparseVector, StoredVector, Where
+from ww_core.stores.ports import CONTENT, Hit, Point, PointChange, Search, SparseVector, StoredVectors, Where
 
 READ_AND_RELEASED = 50_000
 """Vectors read (of 384 numbers: 77 MB) from which their pages are let go of."""
@@ -93,6 +93,16 @@ class Shard(Centroids, Moves):
             for changed, episode_ids in groups:
                 which = engine.any_of(p.EPISODE, episode_ids)
                 shard.update(edge.UpdateOperation.set_payload_by_filter(which, changed))
+
+    def set_cells(self, episode_ids: Sequence[str], cells: tuple[str, ...]) -> None:
+        if not episode_ids:
+            return
+        with self._write, translated("changing points"):
+            shard = self._writable()
+            room.need(self._directory, room.TO_WRITE, "changing points")
+            self._touch(episode_ids)
+            which = engine.any_of(p.EPISODE, list(episode_ids))
+            shard.update(edge.UpdateOperation.set_payload_by_filter(which, {p.CELLS: p.cells(cells)}))
 
     def _differing(self, groups: list[tuple[dict[str, Any], list[str]]]) -> list[tuple[dict[str, Any], list[str]]]:
         """What of the groups is not so already: the engine sets one payload at a time, and where much changes at once
@@ -198,9 +208,9 @@ class Shard(Centroids, Moves):
             stored = self._stored(episode_ids)
         return {key: (max(g for _, g in rows), len(rows)) for key, rows in stored.items()}
 
-    def vectors(self, episode_ids: Sequence[str], *, single: bool = False) -> list[StoredVector]:
+    def vectors(self, episode_ids: Sequence[str], *, single: bool = False) -> StoredVectors:
         if not episode_ids or self._collection is None:
-            return []
+            return StoredVectors.none()
         with translated("reading vectors"):
             names = list(dict.fromkeys(episode_ids))
             records = self._first_windows(names) if single else []
@@ -230,7 +240,7 @@ class Shard(Centroids, Moves):
         shard = self._readable()
         if shard is None:
             return []
-        ids: list[Any] = [p.point_id(self._namespace, episode_id, 0) for episode_id in episode_ids]
+        ids: list[Any] = p.first_windows(self._namespace, episode_ids)
         return shard.retrieve(ids, with_payload=False, with_vector=[CONTENT])
 
     def _release_pages(self) -> None:
