@@ -15,11 +15,13 @@ from ww_core.models import Vector
 from ww_core.stores import texts as wording
 
 _NEGATIONS = "no|not|never|without|none|nor|cannot"
-_EXACTING = re.compile(rf"\d[\d.,:/-]*|\b(?:{_NEGATIONS}|\w+n't)\b")
+_NUMBER = r"\d[\d.,:/-]*"
+_EXACTING = re.compile(rf"{_NUMBER}|\b(?:{_NEGATIONS}|\w+n't)\b")
 """In lower case."""
-_EXACTING_IN_FULL = re.compile(rf"\d[\d.,:/-]*|\b(?:{_NEGATIONS})\b")
-"""The same in texts without contractions: they are most, and each of their words would be tried as one."""
-_DIGIT = re.compile(r"\d")
+_EXACTING_IN_FULL = re.compile(rf"{_NUMBER}|\b(?:{_NEGATIONS})\b")
+"""The same in texts without contractions."""
+_NUMBERS = re.compile(_NUMBER)
+"""The same in texts without any negation."""
 _NOTHING = bytes(8)
 BLOCK = 1024
 """Rows compared with the others at a time."""
@@ -121,13 +123,13 @@ def _join(heads: NDArray[np.int64], later: NDArray[np.int64], earlier: NDArray[n
             heads[row] = other
 
 
-def _exacting(plain: str) -> Sequence[str]:
-    """Most texts have nothing of the kind, and show it before each of their words is looked at."""
+def _exacting(plain: str) -> list[str]:
+    """Most texts have no negation, and show it by their letters before each of their words is tried as one."""
     if "n't" in plain:
         return _EXACTING.findall(plain)
-    if "no" in plain or "never" in plain or "without" in plain or _DIGIT.search(plain):
+    if "no" in plain or "never" in plain or "without" in plain:
         return _EXACTING_IN_FULL.findall(plain)
-    return ()
+    return _NUMBERS.findall(plain)
 
 
 def _digest(text: str) -> bytes:

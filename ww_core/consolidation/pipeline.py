@@ -128,6 +128,7 @@ class Pipeline:
                 sample,
                 groups,
                 whole=whole,
+                first=self._current is None,
                 step=lambda: self._step(0.3),
             )
         if whole:
