@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from struct import Struct
 from typing import Any
@@ -20,6 +21,10 @@ from ww_core.stores.ports import CONTENT, Hit, Point, PointChange, Search, Spars
 
 READ_AND_RELEASED = 50_000
 """Vectors read (of 384 numbers: 77 MB) from which their pages are let go of."""
+MANY = 200
+"""Points of one call from which it is taken for a part of a pass over all of them."""
+AHEAD_SECONDS = 1.0
+"""After searches ended reading ahead it is not begun again for so long: each change costs them a millisecond or two."""
 SINGLY = 8
 """Different payloads from which it pays to look at what is there before they are set one by one."""
 MOST = 0.5
@@ -37,6 +42,7 @@ class Shard(Centroids, Moves):
 
     _read_since = 0
     """Vectors read since their pages were let go of."""
+    _reads_ahead, _ahead_again = False, 0.0
 
     # -- writing
 
@@ -101,6 +107,8 @@ class Shard(Centroids, Moves):
             shard = self._writable()
             room.need(self._directory, room.TO_WRITE, "changing points")
             self._touch(episode_ids)
+            if len(episode_ids) >= MANY:
+                self._read_ahead(wanted=True)
             which = engine.any_of(p.EPISODE, list(episode_ids))
             shard.update(edge.UpdateOperation.set_payload_by_filter(which, {p.CELLS: p.cells(cells)}))
 
@@ -125,6 +133,7 @@ class Shard(Centroids, Moves):
         shard = self._readable()
         if shard is None:
             return [[] for _ in searches]
+        self._read_ahead(wanted=False)
         meeting: dict[p.Term, int] = {}
         first: dict[str, int] = {}
         with translated("searching"):
@@ -240,8 +249,18 @@ class Shard(Centroids, Moves):
         shard = self._readable()
         if shard is None:
             return []
+        if len(episode_ids) >= MANY:
+            self._read_ahead(wanted=True)
         ids: list[Any] = p.first_windows(self._namespace, episode_ids)
         return shard.retrieve(ids, with_payload=False, with_vector=[CONTENT])
+
+    def _read_ahead(self, *, wanted: bool) -> None:
+        """``wanted``: points are read by the thousand from here on, those of a run in about the order they lie in."""
+        now = time.monotonic()
+        if wanted == self._reads_ahead or self._collection is None or (wanted and now < self._ahead_again):
+            return
+        self._reads_ahead, self._ahead_again = wanted, now + AHEAD_SECONDS
+        engine.read_ahead(self._collection.shard, wanted=wanted)
 
     def _release_pages(self) -> None:
         """While nothing is written, or else after the next reading: in writing and closing alone the engine unmaps its
