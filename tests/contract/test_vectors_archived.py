@@ -57,6 +57,18 @@ def test_changes_reach_archived_points(faded: VectorStore) -> None:
     assert cold_points(faded) == 2
 
 
+def test_cells_reach_archived_points_and_both_kinds_of_vectors_come_in_order(faded: VectorStore) -> None:
+    faded.set_cells(["new", "old", "absent"], ("c1",))
+    assert ids(faded, Where(archived=None, cells=("c1",))) == {"old", "new"}
+    assert ids(faded, Where(archived=True, cells=("c1",))) == {"old"}
+    assert (cold_points(faded), faded.count()) == (2, 3)
+    for asked in (["new", "old"], ["old", "absent", "new", "old"], ["absent", "old"], ["new"], ["absent"], []):
+        found = faded.vectors(asked)
+        assert [stored.episode_id for stored in found] == [name for name in asked if name != "absent"]
+        for stored in found:
+            assert stored.vector == pytest.approx(unit(1.0, 1.0), abs=1e-6)
+
+
 def test_late_writer_does_not_bring_an_archived_episode_back_twice(faded: VectorStore) -> None:
     faded.upsert([point("old", unit(0, 0, 1.0), generation=1)])
     assert faded.generations(["old"]) == {"old": (1, 2)}

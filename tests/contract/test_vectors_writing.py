@@ -20,7 +20,7 @@ def test_store_without_collection_is_empty(bare: VectorStore) -> None:
     assert bare.count() == 0
     assert bare.search([Search(CONTENT, unit(1.0)), Search(BM25, words(t1=1))]) == [[], []]
     assert bare.generations(["a"]) == {}
-    assert bare.vectors(["a"]) == []
+    assert list(bare.vectors(["a"])) == []
     assert bare.walk() == ([], None)
     assert bare.centroids("s", "r") == []
     assert bare.delete(["a"]) == 0
@@ -28,6 +28,8 @@ def test_store_without_collection_is_empty(bare: VectorStore) -> None:
     assert bare.info()["points"] == 0
     with pytest.raises(ConfigurationError, match="no vector collection"):
         bare.upsert([point("a")])
+    with pytest.raises(ConfigurationError, match="no vector collection"):
+        bare.set_cells(["a"], ("c1",))
 
 
 def test_ensuring_twice_is_harmless(store: VectorStore) -> None:
@@ -176,6 +178,21 @@ def test_change_never_makes_a_point(store: VectorStore) -> None:
     assert store.generations(["ghost"]) == {}
     assert store.count() == 1
     assert store.count(Where(cells=("c2",))) == 1
+
+
+def test_cells_are_set_for_every_window_and_nothing_else_is(store: VectorStore) -> None:
+    store.upsert([point("a", unit(1), window=w, windows=2, outcome="failure", cells=("c1",)) for w in (0, 1)])
+    store.upsert([point("b", cells=("c1",)), point("c", cells=("c1",))])
+    store.set_cells(["a", "ghost", "b"], ("c2", "c3"))
+    assert ids(store, Where(cells=("c2",))) == ids(store, Where(cells=("c3",))) == {"a", "b"}
+    assert ids(store, Where(cells=("c1",))) == {"c"}
+    assert store.count(Where(cells=("c2",), outcomes=("failure",))) == 2
+    assert ranked(store, CONTENT, unit(1.0))[0][1] == pytest.approx(1.0, abs=1e-5)
+    assert store.generations(["ghost"]) == {}
+    store.set_cells(["a"], ())
+    store.set_cells([], ("c9",))
+    assert ids(store, Where(cells=("nothing",), uncelled=True)) == {"a"}
+    assert store.count() == 4
 
 
 # -- deleting and reading

@@ -52,13 +52,20 @@ class Steps:
         self._fatal = fatal
         self.kinds: list[str] = []
         """What was written at each step."""
-        commit, on_server, writable = Database.write, Server.write, Shard._writable
+        commit, alone = Database.write, Database.statement
+        on_server, writable = Server.write, Shard._writable
 
         @contextmanager
         def write(database: Database) -> Iterator[sqlite3.Connection]:
             with commit(database) as connection:
                 yield connection
                 self.step("graph")
+
+        @contextmanager
+        def statement(database: Database) -> Iterator[sqlite3.Connection]:
+            with alone(database) as connection:
+                self.step("graph")
+                yield connection
 
         def write_to_server(server: Server, work: Callable[[Any], Any], **how: bool) -> Any:
             def stepping(transaction: Any) -> Any:
@@ -70,6 +77,7 @@ class Steps:
             return on_server(server, stepping, **how)
 
         Database.write = write
+        Database.statement = statement
         Server.write = write_to_server
         Shard._writable = lambda shard: _Watched(writable(shard), self.step)
 

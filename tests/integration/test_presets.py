@@ -31,7 +31,7 @@ from ww_core.models import Episode, Vector
 from ww_core.observability.metrics import Metrics
 from ww_core.presets import PRESETS
 from ww_core.recall.request import RecallRequest
-from ww_core.stores.ports import Claim, Hit, Search, StoredVector, VectorStore, Where
+from ww_core.stores.ports import Claim, Hit, Search, StoredVectors, VectorStore, Where
 from ww_core.stores.servers.neo4j.connection import Server
 from ww_core.stores.servers.qdrant import QdrantVectorStore
 
@@ -55,7 +55,7 @@ class Watched:
         self.searches += searches
         return self._store.search(searches)
 
-    def vectors(self, episode_ids: Sequence[str], *, single: bool = False) -> list[StoredVector]:
+    def vectors(self, episode_ids: Sequence[str], *, single: bool = False) -> StoredVectors:
         self.read.append(len(episode_ids))
         return self._store.vectors(episode_ids, single=single)
 

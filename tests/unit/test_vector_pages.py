@@ -12,7 +12,7 @@ from tests.contract.vector_stores import NOON
 from ww_core.stores.embedded.vectors import engine
 from ww_core.stores.embedded.vectors import shard as shards
 from ww_core.stores.embedded.vectors.shard import Shard
-from ww_core.stores.ports import CONTENT, Fingerprint, Point
+from ww_core.stores.ports import CONTENT, Fingerprint, Point, Search
 
 POINTS, DIMENSION = 10_000, 384
 
@@ -65,4 +65,47 @@ def test_pages_are_let_go_of_while_nothing_can_unmap_them(tmp_path: Path, monkey
     with shard._write, ThreadPoolExecutor(1) as another:
         assert len(another.submit(shard.vectors, ["a"]).result()) == 1
     assert writable == [False], "they stay for now where something is being written"
+    shard.close()
+
+
+def reads_ahead(directory: Path) -> dict[str, bool]:
+    """Of the files of whole vectors and of payloads: whether their mappings are read ahead."""
+    found: dict[str, bool] = {}
+    kind = ""
+    for line in Path("/proc/self/smaps").read_text("utf-8").splitlines():
+        if "-" in line.split(" ", 1)[0]:
+            ours = str(directory) in line and line.split()[1] == "rw-s"
+            kind = next((k for k in (engine.WHOLE_VECTORS, engine.PAYLOADS) if ours and k in line), "")
+        elif kind and line.startswith("VmFlags"):
+            found[kind] = found.get(kind, True) and "rr" not in line.split()
+    return found
+
+
+def test_a_pass_reads_ahead_until_something_is_searched_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(shards.time, "monotonic", lambda: now)
+    names = [f"e{i}" for i in range(shards.MANY)]
+    row = np.array([1, 0], np.float32)
+    shard = Shard(tmp_path, namespace="ww")
+    shard.ensure(Fingerprint("m", "1", 2, "mean", True))
+    shard.upsert([Point(name, 0, 1, 1, "s", NOON, {CONTENT: row}) for name in names])
+
+    def ahead() -> set[bool]:
+        found = reads_ahead(tmp_path)
+        assert set(found) == {engine.WHOLE_VECTORS, engine.PAYLOADS}
+        return set(found.values())
+
+    assert ahead() == {False}
+    shard.vectors(names[1:], single=True)
+    shard.vectors(names)
+    assert ahead() == {False}, "few, and in no order"
+    assert len(shard.vectors(names, single=True)) == len(names)
+    assert ahead() == {True}
+    assert len(shard.search([Search(CONTENT, row)])[0]) == 10
+    assert ahead() == {False}
+    shard.set_cells(names, ("c1",))
+    assert ahead() == {False}, "a moment ago something was searched for"
+    now += shards.AHEAD_SECONDS
+    shard.set_cells(names, ("c1",))
+    assert ahead() == {True}
     shard.close()

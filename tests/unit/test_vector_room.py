@@ -38,6 +38,7 @@ def test_a_full_disk_refuses_to_begin(quick_path: Path, monkeypatch: pytest.Monk
     [
         lambda store: store.upsert([point("b")]),
         lambda store: store.change([CHANGE]),
+        lambda store: store.set_cells(["a"], ("c1",)),
         lambda store: store.put_centroids([Centroid("c", "s", "r", unit(1.0), 0.1)]),
         lambda store: store.delete(["a"]),
         lambda store: store.drop_centroids("s", keep=()),

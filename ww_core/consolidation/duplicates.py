@@ -15,10 +15,13 @@ from ww_core.models import Vector
 from ww_core.stores import texts as wording
 
 _NEGATIONS = "no|not|never|without|none|nor|cannot"
-_EXACTING = re.compile(rf"\d[\d.,:/-]*|\b(?:{_NEGATIONS}|\w+n't)\b")
+_NUMBER = r"\d[\d.,:/-]*"
+_EXACTING = re.compile(rf"{_NUMBER}|\b(?:{_NEGATIONS}|\w+n't)\b")
 """In lower case."""
-_EXACTING_IN_FULL = re.compile(rf"\d[\d.,:/-]*|\b(?:{_NEGATIONS})\b")
-"""The same in texts without contractions: they are most, and each of their words would be tried as one."""
+_EXACTING_IN_FULL = re.compile(rf"{_NUMBER}|\b(?:{_NEGATIONS})\b")
+"""The same in texts without contractions."""
+_NUMBERS = re.compile(_NUMBER)
+"""The same in texts without any negation."""
 _NOTHING = bytes(8)
 BLOCK = 1024
 """Rows compared with the others at a time."""
@@ -42,7 +45,7 @@ class Texts:
         for text in texts:
             plain = wording.plain(text)
             whole += wording.digest_of_plain(plain)
-            found = (_EXACTING if "n't" in plain else _EXACTING_IN_FULL).findall(plain)
+            found = _exacting(plain)
             exacting += _digest(" ".join(found)) if found else _NOTHING
         return cls(np.frombuffer(whole, np.uint64).reshape(-1, 2), np.frombuffer(exacting, np.uint64))
 
@@ -118,6 +121,15 @@ def _join(heads: NDArray[np.int64], later: NDArray[np.int64], earlier: NDArray[n
         free = heads[row] == row and heads[other] == other
         if free and texts.exacting[row] == texts.exacting[other]:
             heads[row] = other
+
+
+def _exacting(plain: str) -> list[str]:
+    """Most texts have no negation, and show it by their letters before each of their words is tried as one."""
+    if "n't" in plain:
+        return _EXACTING.findall(plain)
+    if "no" in plain or "never" in plain or "without" in plain:
+        return _EXACTING_IN_FULL.findall(plain)
+    return _NUMBERS.findall(plain)
 
 
 def _digest(text: str) -> bytes:

@@ -38,9 +38,11 @@ class Folding:
         groups: Groups,
         *,
         whole: bool,
+        first: bool,
         step: Callable[[], None],
     ) -> None:
-        """``step`` is called after each PAGE of texts, and between blocks of rows."""
+        """``first``: no run of the session is visible, so that nothing stored has a copy among the new ones. ``step``
+        is called after each PAGE of texts, and between blocks of rows."""
         self._graph = graph
         self._vectors = vectors
         self._threshold = settings.duplicate_threshold
@@ -58,7 +60,7 @@ class Folding:
         if not whole:
             self._first = new.texts.first()
             once = np.flatnonzero(self._first == np.arange(len(new)))
-            for start in range(0, len(once), PAGE):
+            for start in range(0, 0 if first else len(once), PAGE):
                 self._known |= graph.copies(self._session, new.texts[once[start : start + PAGE]].keys())
                 step()
         self._originals = set(self._known.values())

@@ -128,6 +128,7 @@ class Pipeline:
                 sample,
                 groups,
                 whole=whole,
+                first=self._current is None,
                 step=lambda: self._step(0.3),
             )
         if whole:
@@ -327,22 +328,22 @@ class Pipeline:
             rest = start + np.flatnonzero(~sampled[start : start + size])
             single = bool(new.single[rest].all())
             stored = self._vectors.vectors([new.ids[i] for i in rest.tolist()], single=single)
-            if not stored:
+            if not len(stored):
                 continue
             if len(stored) < len(rest):
-                there = {s.episode_id for s in stored}
+                there = set(stored.episode_ids)
                 rest = np.array([i for i in rest.tolist() if new.ids[i] in there])
-            rows = np.stack([s.vector for s in stored])
+            rows = stored.rows
             to = assign(rows, centroids, radii)
             groups.tally.take_in(rows[to.inside], to.nearest[to.inside])
             near = ~to.inside & (to.distance <= 2.0 * radii[to.nearest]) if len(groups) else ~to.inside
             groups.tally.turn_away(to.nearest[near & (to.nearest >= 0)])
             heads = folding.of_batch(rest, rows, to.nearest)
             names = map(groups.id_of, to.nearest.tolist())
-            found = zip(stored, names, to.inside.tolist(), to.distance.tolist(), heads, strict=True)
+            found = zip(stored.episode_ids, names, to.inside.tolist(), to.distance.tolist(), heads, strict=True)
             batch = [
-                Membership(s.episode_id, cell if inside else None, cell, distance, head)
-                for s, cell, inside, distance, head in found
+                Membership(episode_id, cell if inside else None, cell, distance, head)
+                for episode_id, cell, inside, distance, head in found
             ]
             self._count(batch)
             self._unplaced += [m.episode_id for m in batch if m.cluster_id is None]

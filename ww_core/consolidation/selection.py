@@ -77,10 +77,11 @@ def collect_new(graph: GraphStore, session_id: str, step: Callable[[], None]) ->
     single: list[NDArray[np.bool_]] = []
     after = None
     while page := graph.unconsolidated(session_id, limit=PAGE, after=after):
-        ids += [episode.episode_id for episode in page]
-        texts.append(Texts.of(episode.content for episode in page))
-        generations.append(np.array([episode.generation for episode in page]))
-        single.append(np.array([episode.windows == 1 for episode in page]))
+        names, contents, _, _, of_page, windows = zip(*page, strict=True)
+        ids += names
+        texts.append(Texts.of(contents))
+        generations.append(np.array(of_page))
+        single.append(np.array(windows) == 1)
         after = place_of(page[-1])
         step()
         if len(page) < PAGE:

@@ -37,8 +37,8 @@ TIDYING_SECONDS = 10.0
 """For which a rollback waits for the run's own worker, which is about to let go of it."""
 INDEXED = 50_000
 """Texts made findable in one go, a second of work: so many that a page of a large index takes several of them."""
-READ = 2000
-"""The same of texts that were read and are in order, some 20 ms."""
+READ = 8000
+"""The same of texts that were read and are in order, some 150 ms: as many as are written while the cells are."""
 HUGE = 50_000
 """New episodes from which a run takes long enough to let the others go first."""
 

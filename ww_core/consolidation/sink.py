@@ -9,7 +9,10 @@ from typing import Protocol
 from ww_core.consolidation.beside import Beside
 from ww_core.consolidation.progress import LeaseLost
 from ww_core.stores.ports import GraphStore, Membership, PointChange, VectorStore
-from ww_core.stores.routing import WRITE, Cells, both, cells_of
+from ww_core.stores.routing import Cells, both, cells_of
+
+WRITE = 5000
+"""Memberships written in one go."""
 
 
 class Sink(Protocol):

@@ -17,7 +17,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 import numpy as np
 
 from ww_core.models import Vector
-from ww_core.stores.ports import Centroid, Fingerprint, Hit, Point, PointChange, StoredVector, Where
+from ww_core.stores.ports import Centroid, Fingerprint, Hit, Point, PointChange, StoredVectors, Where
 
 EPISODE = "episode"
 WINDOW = "window"
@@ -67,6 +67,8 @@ KEYWORDS: tuple[str, ...] = (
 _UUID_BITS = 0xF << 76 | 0x3 << 62
 """Where version and variant stand in the number of a UUID (RFC 9562)."""
 _UUID_5 = 0x5 << 76 | 0x2 << 62
+_VARIANT = {f"{digit:x}": f"{digit & 0x3 | 0x8:x}" for digit in range(16)}
+"""The digit that holds the variant, from the one that was there."""
 
 
 def digest(text: str) -> str:
@@ -84,6 +86,18 @@ def first_window(namespace: str, episode_id: str) -> int:
     name = f"{namespace}\x1fepisode\x1f{episode_id}\x1f0"
     made = int.from_bytes(sha1(NAMESPACE_URL.bytes + name.encode(), usedforsecurity=False).digest()[:16], "big")
     return made & ~_UUID_BITS | _UUID_5
+
+
+def first_windows(namespace: str, episode_ids: Iterable[str]) -> list[str]:
+    """``point_id(namespace, episode_id, 0).hex`` of each, in a tenth of the time: a run asks about a million."""
+    of_namespace = sha1(NAMESPACE_URL.bytes + f"{namespace}\x1fepisode\x1f".encode(), usedforsecurity=False)
+    made = []
+    for episode_id in episode_ids:
+        one = of_namespace.copy()
+        one.update(f"{episode_id}\x1f0".encode())
+        digits = one.hexdigest()
+        made.append(f"{digits[:12]}5{digits[13:16]}{_VARIANT[digits[16]]}{digits[17:32]}")
+    return made
 
 
 def centroid_id(namespace: str, session_id: str, attempt: str, cluster_id: str) -> UUID:
@@ -112,8 +126,9 @@ def terms(context: Mapping[str, str]) -> list[str]:
     return [digest(f"{len(key)}:{key}={value}") for key, value in sorted(context.items())]
 
 
-def _cells(cells: Sequence[str]) -> list[str]:
-    return list(cells) or [UNPLACED]
+def cells(named: Sequence[str]) -> list[str]:
+    """The value of CELLS."""
+    return list(named) or [UNPLACED]
 
 
 def payload(point: Point) -> dict[str, Any]:
@@ -128,7 +143,7 @@ def payload(point: Point) -> dict[str, Any]:
         OUTCOME: point.outcome,
         TERMS: terms(point.context),
         IMPORTANCE: float(point.importance),
-        CELLS: _cells(point.cells),
+        CELLS: cells(point.cells),
         STATE: ARCHIVED if point.archived else LIVE,
     }
     if point.pieces:
@@ -153,7 +168,7 @@ def changed_payload(change: PointChange) -> dict[str, Any]:
     if change.importance is not None:
         changed[IMPORTANCE] = float(change.importance)
     if change.cells is not None:
-        changed[CELLS] = _cells(change.cells)
+        changed[CELLS] = cells(change.cells)
     if change.archived is not None:
         changed[STATE] = ARCHIVED if change.archived else LIVE
     return changed
@@ -311,14 +326,14 @@ def best_windows(scored: Iterable[Scored], limit: int) -> list[Hit]:
     return [Hit(episode_id, window, -score) for score, episode_id, window in sorted(best.values())[:limit]]
 
 
-def mean_vectors(episode_ids: Sequence[str], owners: Sequence[str], rows: Vector) -> list[StoredVector]:
+def mean_vectors(episode_ids: Sequence[str], owners: Sequence[str], rows: Vector) -> StoredVectors:
     """The normalised mean of each episode's windows, in the order asked.
 
     ``owners`` names the episode of each row of ``rows`` float32 (n, d).
     """
-    if len(set(owners)) == len(owners):
-        means, of = rows, {owner: row for row, owner in enumerate(owners)}
-    else:
+    of = {owner: row for row, owner in enumerate(owners)}
+    means = rows
+    if len(of) < len(owners):
         of = {}
         place = np.array([of.setdefault(owner, len(of)) for owner in owners])
         means = np.zeros((len(of), rows.shape[1]), np.float32)
@@ -326,4 +341,13 @@ def mean_vectors(episode_ids: Sequence[str], owners: Sequence[str], rows: Vector
         means /= np.bincount(place)[:, None].astype(np.float32)
     lengths = np.linalg.norm(means, axis=1, keepdims=True)
     means = (means / np.where(lengths > 0, lengths, 1)).astype(np.float32, copy=False)
-    return [StoredVector(name, means[of[name]]) for name in episode_ids if name in of]
+    return in_order(episode_ids, list(of), means)
+
+
+def in_order(episode_ids: Sequence[str], owners: Sequence[str], rows: Vector) -> StoredVectors:
+    """The ``rows`` (n, d) of their ``owners`` (n,) in the order asked, without those that there are none of."""
+    if owners == episode_ids:
+        return StoredVectors(owners, rows)
+    of = {owner: row for row, owner in enumerate(owners)}
+    names = [name for name in episode_ids if name in of]
+    return StoredVectors(names, rows[[of[name] for name in names]])

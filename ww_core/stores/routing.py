@@ -15,10 +15,11 @@ from ww_core.errors import NotFound
 from ww_core.models import Episode, of_attempt
 from ww_core.stores.holding import Hold
 from ww_core.stores.points import UNPLACED, digest
-from ww_core.stores.ports import GraphStore, Membership, PointChange, VectorStore
+from ww_core.stores.ports import GraphStore, Membership, VectorStore
 
-WRITE = 5000
-"""Points changed in one go: the vector store changes all points of one cell at once."""
+WRITE = 2500
+"""Points changed in one go: the vector store changes all points of one cell at once, and keeps the process's other
+threads waiting for about 80 ms meanwhile."""
 LEASE_SECONDS = 120.0
 """Of a session that is worked on: longer than any single step takes, short enough that a crash is soon over."""
 ABANDONED_SECONDS = 300.0
@@ -67,7 +68,7 @@ class Cells:
             for part in _parts(ids):
                 if not held():
                     return False
-                vectors.change([PointChange(episode_id, cells=found) for episode_id in part])
+                vectors.set_cells(part, found)
                 if not held():
                     graph.mark_payload(part)
                     return False

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Generic, Protocol, TypeVar
 
+import numpy as np
+
 from ww_core.stores import points as p
 from ww_core.stores.ports import (
     Centroid,
@@ -15,7 +17,7 @@ from ww_core.stores.ports import (
     Point,
     PointChange,
     Search,
-    StoredVector,
+    StoredVectors,
     VectorStore,
     Where,
 )
@@ -152,6 +154,13 @@ class TieredVectors(Generic[R]):
             if to_hot := [episode_id for episode_id in lives if episode_id in there]:
                 self._move(to_hot, self._cold, self._hot)
 
+    def set_cells(self, episode_ids: Sequence[str], cells: tuple[str, ...]) -> None:
+        with self._writing():
+            self._hot.set_cells(episode_ids, cells)
+            # looked up afterwards, as in change
+            if episode_ids and self._has_cold(look=True):
+                self._cold.set_cells(list(self._cold.generations(episode_ids)), cells)
+
     def _move(self, episode_ids: Sequence[str], source: Tier[R], target: Tier[R]) -> None:
         there = source.generations(episode_ids)
         if there and target is self._cold:
@@ -194,13 +203,16 @@ class TieredVectors(Generic[R]):
                     found[episode_id] = row
         return found
 
-    def vectors(self, episode_ids: Sequence[str], *, single: bool = False) -> list[StoredVector]:
-        found: dict[str, StoredVector] = {}
-        for tier in self._tiers():
-            left = [episode_id for episode_id in episode_ids if episode_id not in found]
-            if left:
-                found |= {stored.episode_id: stored for stored in tier.vectors(left, single=single)}
-        return [found[episode_id] for episode_id in episode_ids if episode_id in found]
+    def vectors(self, episode_ids: Sequence[str], *, single: bool = False) -> StoredVectors:
+        hot = self._hot.vectors(episode_ids, single=single)
+        if len(hot) == len(episode_ids) or not self._has_cold():
+            return hot
+        there = set(hot.episode_ids)
+        left = [episode_id for episode_id in episode_ids if episode_id not in there]
+        cold = self._cold.vectors(left, single=single) if left else StoredVectors.none()
+        if not len(hot) or not len(cold):
+            return hot if len(hot) else cold
+        return p.in_order(episode_ids, [*hot.episode_ids, *cold.episode_ids], np.concatenate([hot.rows, cold.rows]))
 
     def pieces(self, episode_ids: Sequence[str]) -> dict[str, bytes]:
         found: dict[str, bytes] = {}

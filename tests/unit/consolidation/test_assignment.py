@@ -61,3 +61,21 @@ def test_a_few_strays_are_no_drift_and_many_are() -> None:
     assert not has_drifted(50, 10_000)
     assert has_drifted(30, 100)
     assert has_drifted(3000, 10_000)
+
+
+def test_members_are_added_one_by_one_in_their_order() -> None:
+    rng = np.random.default_rng(7)
+    rows = rng.standard_normal((300, 16)).astype(np.float32)
+    joins = rng.integers(0, 5, 300).astype(np.int32)
+    tally = Tally(np.zeros((6, 16), np.float32), np.zeros(6, np.int64), np.zeros(6, np.float32))
+    sums = np.zeros((6, 16))
+    for start in range(0, 300, 100):
+        part = np.zeros((6, 16))
+        for row, cluster in zip(rows[start : start + 100], joins[start : start + 100], strict=True):
+            part[cluster] += row
+        sums += part
+        tally.take_in(rows[start : start + 100], joins[start : start + 100])
+    assert tally._sums.tobytes() == sums.tobytes()
+    assert tally.sizes.tolist() == [*np.bincount(joins).tolist(), 0]
+    tally.turn_away(joins)
+    assert tally.strays.tolist() == tally.sizes.tolist()

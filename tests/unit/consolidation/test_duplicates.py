@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ww_core.consolidation import duplicates
 from ww_core.consolidation.duplicates import Texts, fold, fold_within
+from ww_core.stores import texts
 
 
 def unit(rows: list[list[float]]) -> np.ndarray:
@@ -70,3 +73,27 @@ def test_within_cells_copies_are_found_as_if_each_cell_stood_alone(monkeypatch: 
 def test_contractions_are_negations_in_any_text() -> None:
     exacting = Texts.of(["it didn't work", "it did work", "it does not work in 3.5", "it works in 3.5"]).exacting
     assert len(set(exacting.tolist())) == 4
+
+
+WORDS = [
+    "no",
+    "Not",
+    "never",
+    "without",
+    "none",
+    "nor",
+    "cannot",
+    "didn't",
+    "know",
+    "cannon",
+    "n't",
+    "7.50",
+    "a1b2",
+    "²",
+]
+
+
+@given(st.lists(st.sampled_from([*WORDS, "work", "-", "it’s", "no-one", "un-never", "withoutnot"]), max_size=8))
+def test_what_a_text_is_exacting_about_does_not_depend_on_the_way_it_is_looked_for(words: list[str]) -> None:
+    plain = texts.plain(" ".join(words))
+    assert duplicates._exacting(plain) == duplicates._EXACTING.findall(plain)

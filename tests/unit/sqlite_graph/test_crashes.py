@@ -28,6 +28,7 @@ class TestCrashes:
     @pytest.fixture(autouse=True)
     def _short_steps(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(leftovers, "STEP", 2)
+        monkeypatch.setattr(leftovers, "SEEN", 2)
         monkeypatch.setattr("ww_core.stores.embedded.graph.history.STEP", 2)
 
     @pytest.mark.parametrize("work", ["publish", "rollback", "takeover", "prune"])

@@ -211,14 +211,24 @@ for i in range(0, 100_000, 10):
             assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
             assert db.execute("PRAGMA secure_delete").fetchone() == (1,)
 
-    @pytest.mark.parametrize("mode", ["read", "write"])
+    def test_a_statement_of_its_own_keeps_nobody_waiting_behind_it(self, graph: SqliteGraphStore, path: Path) -> None:
+        graph.add(episodes(2))
+        with graph._db.statement() as db:
+            db.execute("UPDATE session SET acknowledged = acknowledged + 1")
+            sql(path, "UPDATE session SET acknowledged = acknowledged + 1")
+        assert graph.counts().acknowledged == 4
+        with pytest.raises(StoreUnavailable), graph._db.statement() as db:
+            db.execute("INSERT INTO fact SELECT 'a', 'b' UNION ALL SELECT 'a', 'c'")
+        assert graph.facts("") == {}
+
+    @pytest.mark.parametrize("mode", ["read", "write", "statement"])
     def test_a_fork_waits_for_transactions_and_the_child_starts_anew(self, graph: SqliteGraphStore, mode: str) -> None:
         """SQLite's view of the locks must not be inherited: the child would wait for ever for a lock nobody holds."""
         graph.add(episodes(1))
         inside, leave = threading.Event(), threading.Event()
 
         def hold() -> None:
-            with graph._db.read() if mode == "read" else graph._db.write() as db:
+            with getattr(graph._db, mode)() as db:
                 db.execute("SELECT count(*) FROM episode").fetchone()
                 inside.set()
                 leave.wait(20)

@@ -38,6 +38,7 @@ from ww_core.stores.ports.vector_records import (
     Search,
     SparseVector,
     StoredVector,
+    StoredVectors,
 )
 from ww_core.stores.ports.vectors import VectorStore
 from ww_core.stores.ports.where import Where
@@ -71,6 +72,7 @@ __all__ = [
     "Search",
     "SparseVector",
     "StoredVector",
+    "StoredVectors",
     "Strength",
     "VectorStore",
     "Where",

@@ -9,6 +9,7 @@ from enum import Enum, StrEnum
 from typing import NamedTuple, TypeAlias
 
 from ww_core.models import Episode, State
+from ww_core.stores.values import to_time
 
 Place: TypeAlias = tuple[datetime, int, str]
 """Of an episode in the record's order: timestamp, position, id."""
@@ -55,12 +56,17 @@ class Fresh(NamedTuple):
 
     episode_id: str
     content: str
-    timestamp: datetime
+    at: int
+    """Microseconds since 1970, UTC."""
     position: int
     generation: int
     """Rises before an episode with another content is embedded."""
     windows: int
     """It has so many vectors."""
+
+    @property
+    def timestamp(self) -> datetime:
+        return to_time(self.at)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
@@ -125,3 +125,26 @@ class StoredVector:
 
     episode_id: str
     vector: Vector
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredVectors:
+    """n of them, in one matrix. A row as an object of its own is made when it is asked for."""
+
+    episode_ids: Sequence[str]
+    rows: Vector
+    """(n, d); (0, 0) where there is none."""
+
+    @classmethod
+    def none(cls) -> StoredVectors:
+        """Of no episode."""
+        return cls((), np.empty((0, 0), np.float32))
+
+    def __len__(self) -> int:
+        return len(self.episode_ids)
+
+    def __getitem__(self, row: int) -> StoredVector:
+        return StoredVector(self.episode_ids[row], self.rows[row])
+
+    def __iter__(self) -> Iterator[StoredVector]:
+        return map(StoredVector, self.episode_ids, self.rows)

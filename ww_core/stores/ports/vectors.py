@@ -12,7 +12,7 @@ from ww_core.stores.ports.vector_records import (
     Point,
     PointChange,
     Search,
-    StoredVector,
+    StoredVectors,
 )
 from ww_core.stores.ports.where import Where
 
@@ -37,6 +37,9 @@ class VectorStore(Protocol):
     def change(self, changes: Sequence[PointChange]) -> None:
         """Update vectors and payload of existing points, never replacing them."""
 
+    def set_cells(self, episode_ids: Sequence[str], cells: tuple[str, ...]) -> None:
+        """Do so with the cells alone, which are the same for all points of these episodes: a run sets a million."""
+
     def delete(self, episode_ids: Sequence[str]) -> int:
         """Remove all points of the episodes; how many points there were."""
 
@@ -46,7 +49,7 @@ class VectorStore(Protocol):
     def generations(self, episode_ids: Sequence[str]) -> dict[str, tuple[int, int]]:
         """(generation, number of points) of each episode that has points."""
 
-    def vectors(self, episode_ids: Sequence[str], *, single: bool = False) -> list[StoredVector]:
+    def vectors(self, episode_ids: Sequence[str], *, single: bool = False) -> StoredVectors:
         """In the order asked; ids without points are left out. ``single``: the episodes have one window each, so that
         no other need be looked for."""
 

@@ -90,7 +90,7 @@ class Copies(Part):
             session, version, base = db.execute(query, (run_id,)).fetchone() or (None, 0, 0)
         read = written = 0
         for part in texts:
-            with self._db.write() as db:
+            with self._db.statement() as db:
                 values = (part.digests, SIZE, as_list(part.episode_ids), part.generation, session, version)
                 written += db.execute(_WRITE_READ, values).rowcount
             read += len(part.episode_ids)

@@ -86,6 +86,18 @@ class Database:
         finally:
             self._writing.release()
 
+    @contextmanager
+    def statement(self) -> Iterator[sqlite3.Connection]:
+        """A connection for one statement, which is a transaction of its own: nobody who wants to write waits for what
+        Python does before it and after it."""
+        if not self._writing.acquire(timeout=self._lock_timeout):
+            raise self._locked()
+        try:
+            with self._connection() as connection:
+                yield connection
+        finally:
+            self._writing.release()
+
     def wipe(self) -> bool:
         """Empty the write-ahead log, which still holds what was erased; False where a reader is in the way.
 

@@ -91,7 +91,7 @@ class Memberships(Part):
           ORDER BY g.at, g.position, g.episode_id"""
         with self._db.read() as db:
             rows = db.execute(query, (session_key(db, session_id), *start, limit))
-            return [Fresh(name, text, to_time(at), *rest) for name, text, at, *rest in rows]
+            return list(map(Fresh._make, rows))
 
     def count_unconsolidated(self, session_id: str | None = None) -> dict[str, int]:
         """See GraphStore. Sessions with nothing new are left out."""

@@ -53,6 +53,7 @@ CALLS: Mapping[str, Call] = {
     "ensure": Call(lambda store, packed, _, __: store.ensure(codec.unpack_fingerprint(packed))),
     "upsert": Call(_upsert),
     "change": Call(_change),
+    "set_cells": Call(lambda store, packed, _, __: store.set_cells(packed[0], tuple(packed[1]))),
     "delete": Call(lambda store, packed, _, __: store.delete(packed)),
     "search": Call(_search, lambda answer, _: codec.unpack_hits(answer)),
     "generations": Call(

@@ -25,7 +25,7 @@ from ww_core.stores.ports import (
     PointChange,
     Search,
     SparseVector,
-    StoredVector,
+    StoredVectors,
     Where,
 )
 
@@ -223,17 +223,13 @@ def unpack_hits(packed: Any) -> list[list[Hit]]:
     return [[Hit(*row) for row in rows] for rows in packed]
 
 
-def pack_vectors(stored: Sequence[StoredVector], arrays: Arrays) -> Any:
-    if not stored:
-        return None
-    return [[row.episode_id for row in stored], _put(arrays, np.stack([row.vector for row in stored]))]
+def pack_vectors(stored: StoredVectors, arrays: Arrays) -> Any:
+    return [stored.episode_ids, _put(arrays, stored.rows)]
 
 
-def unpack_vectors(packed: Any, arrays: Arrays) -> list[StoredVector]:
-    if packed is None:
-        return []
+def unpack_vectors(packed: Any, arrays: Arrays) -> StoredVectors:
     ids, at = packed
-    return [StoredVector(episode_id, vector) for episode_id, vector in zip(ids, arrays[at], strict=True)]
+    return StoredVectors(ids, arrays[at])
 
 
 def pack_pieces(kept: Mapping[str, bytes]) -> Any:

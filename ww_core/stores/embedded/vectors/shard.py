@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from struct import Struct
 from typing import Any
@@ -16,10 +17,14 @@ from ww_core.stores.embedded.vectors import engine, room
 from ww_core.stores.embedded.vectors.centroids import Centroids
 from ww_core.stores.embedded.vectors.engine import translated
 from ww_core.stores.embedded.vectors.moves import Moves
-from ww_core.stores.ports import CONTENT, Hit, Point, PointChange, Search, SparseVector, StoredVector, Where
+from ww_core.stores.ports import CONTENT, Hit, Point, PointChange, Search, SparseVector, StoredVectors, Where
 
 READ_AND_RELEASED = 50_000
 """Vectors read (of 384 numbers: 77 MB) from which their pages are let go of."""
+MANY = 200
+"""Points of one call from which it is taken for a part of a pass over all of them."""
+AHEAD_SECONDS = 1.0
+"""After searches ended reading ahead it is not begun again for so long: each change costs them a millisecond or two."""
 SINGLY = 8
 """Different payloads from which it pays to look at what is there before they are set one by one."""
 MOST = 0.5
@@ -37,6 +42,7 @@ class Shard(Centroids, Moves):
 
     _read_since = 0
     """Vectors read since their pages were let go of."""
+    _reads_ahead, _ahead_again = False, 0.0
 
     # -- writing
 
@@ -94,6 +100,18 @@ class Shard(Centroids, Moves):
                 which = engine.any_of(p.EPISODE, episode_ids)
                 shard.update(edge.UpdateOperation.set_payload_by_filter(which, changed))
 
+    def set_cells(self, episode_ids: Sequence[str], cells: tuple[str, ...]) -> None:
+        if not episode_ids:
+            return
+        with self._write, translated("changing points"):
+            shard = self._writable()
+            room.need(self._directory, room.TO_WRITE, "changing points")
+            self._touch(episode_ids)
+            if len(episode_ids) >= MANY:
+                self._read_ahead(wanted=True)
+            which = engine.any_of(p.EPISODE, list(episode_ids))
+            shard.update(edge.UpdateOperation.set_payload_by_filter(which, {p.CELLS: p.cells(cells)}))
+
     def _differing(self, groups: list[tuple[dict[str, Any], list[str]]]) -> list[tuple[dict[str, Any], list[str]]]:
         """What of the groups is not so already: the engine sets one payload at a time, and where much changes at once
         (a run taken back, a month archived) it is mostly one field of many, with few values."""
@@ -115,6 +133,7 @@ class Shard(Centroids, Moves):
         shard = self._readable()
         if shard is None:
             return [[] for _ in searches]
+        self._read_ahead(wanted=False)
         meeting: dict[p.Term, int] = {}
         windows: dict[int, tuple[str, int]] = {}
         first: dict[str, int] = {}
@@ -207,9 +226,9 @@ class Shard(Centroids, Moves):
             stored = self._stored(episode_ids)
         return {key: (max(g for _, g in rows), len(rows)) for key, rows in stored.items()}
 
-    def vectors(self, episode_ids: Sequence[str], *, single: bool = False) -> list[StoredVector]:
+    def vectors(self, episode_ids: Sequence[str], *, single: bool = False) -> StoredVectors:
         if not episode_ids or self._collection is None:
-            return []
+            return StoredVectors.none()
         with translated("reading vectors"):
             names = list(dict.fromkeys(episode_ids))
             records = self._first_windows(names) if single else []
@@ -239,8 +258,18 @@ class Shard(Centroids, Moves):
         shard = self._readable()
         if shard is None:
             return []
-        ids: list[Any] = [p.point_id(self._namespace, episode_id, 0) for episode_id in episode_ids]
+        if len(episode_ids) >= MANY:
+            self._read_ahead(wanted=True)
+        ids: list[Any] = p.first_windows(self._namespace, episode_ids)
         return shard.retrieve(ids, with_payload=False, with_vector=[CONTENT])
+
+    def _read_ahead(self, *, wanted: bool) -> None:
+        """``wanted``: points are read by the thousand from here on, those of a run in about the order they lie in."""
+        now = time.monotonic()
+        if wanted == self._reads_ahead or self._collection is None or (wanted and now < self._ahead_again):
+            return
+        self._reads_ahead, self._ahead_again = wanted, now + AHEAD_SECONDS
+        engine.read_ahead(self._collection.shard, wanted=wanted)
 
     def _release_pages(self) -> None:
         """While nothing is written, or else after the next reading: in writing and closing alone the engine unmaps its

@@ -27,7 +27,7 @@ from ww_core.stores.ports import (
     Point,
     PointChange,
     Search,
-    StoredVector,
+    StoredVectors,
     VectorStore,
     Where,
 )
@@ -127,6 +127,11 @@ class EdgeVectorStore:
     def change(self, changes: Sequence[PointChange]) -> None:
         self._call("change", lambda shard: shard.change(changes), lambda arrays: codec.pack_changes(changes, arrays))
 
+    def set_cells(self, episode_ids: Sequence[str], cells: tuple[str, ...]) -> None:
+        self._call(
+            "set_cells", lambda shard: shard.set_cells(episode_ids, cells), lambda _: [list(episode_ids), list(cells)]
+        )
+
     def delete(self, episode_ids: Sequence[str]) -> int:
         return self._call("delete", lambda shard: shard.delete(episode_ids), lambda _: list(episode_ids))
 
@@ -138,7 +143,7 @@ class EdgeVectorStore:
     def generations(self, episode_ids: Sequence[str]) -> dict[str, tuple[int, int]]:
         return self._call("generations", lambda shard: shard.generations(episode_ids), lambda _: list(episode_ids))
 
-    def vectors(self, episode_ids: Sequence[str], *, single: bool = False) -> list[StoredVector]:
+    def vectors(self, episode_ids: Sequence[str], *, single: bool = False) -> StoredVectors:
         return self._call(
             "vectors", lambda shard: shard.vectors(episode_ids, single=single), lambda _: [list(episode_ids), single]
         )

@@ -12,7 +12,7 @@ import numpy as np
 
 from ww_core.stores.embedded.vectors.codec import Array, Arrays
 
-PROTOCOL = 4
+PROTOCOL = 5
 """Raised with every change of what is said on the socket; owner and client must agree."""
 
 _LENGTH = struct.Struct("!I")

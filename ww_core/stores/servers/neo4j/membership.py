@@ -145,7 +145,7 @@ class Memberships(Part):
         parameters = {"ns": self._ns, "session": session_id, "place": place, "limit": limit}
         rows = self._server.read(lambda tx: list(tx.run(_FRESH, parameters)))
         rows.sort(key=lambda row: row["e.place"])
-        return [Fresh(name, text, to_time(at), *rest[:-1]) for name, text, at, *rest in rows]
+        return [Fresh(*values) for *values, _ in rows]
 
     def count_unconsolidated(self, session_id: str | None = None) -> dict[str, int]:
         """See GraphStore. Sessions with nothing new are left out."""

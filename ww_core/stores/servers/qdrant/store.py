@@ -11,7 +11,7 @@ from qdrant_client import QdrantClient, models
 
 from ww_core.config import Settings
 from ww_core.stores import points as p
-from ww_core.stores.ports import CONTENT, Hit, Point, PointChange, Search, SparseVector, StoredVector, Where
+from ww_core.stores.ports import CONTENT, Hit, Point, PointChange, Search, SparseVector, StoredVectors, Where
 from ww_core.stores.servers.qdrant import collection, shapes
 from ww_core.stores.servers.qdrant.centroids import Centroids
 from ww_core.stores.servers.qdrant.moves import Moves
@@ -98,6 +98,9 @@ class QdrantCollection(Centroids, Moves):
                 these = models.Filter(must=[models.HasIdCondition(has_id=list[Any](ids))])
                 client.set_payload(name, changed, points=these, wait=True, shard_key_selector=key)
 
+    def set_cells(self, episode_ids: Sequence[str], cells: tuple[str, ...]) -> None:
+        self.change([PointChange(episode_id, cells=cells) for episode_id in episode_ids])
+
     def _update_vectors(
         self, client: QdrantClient, name: str, rows: list[models.PointVectors], key: str | None
     ) -> None:
@@ -171,20 +174,20 @@ class QdrantCollection(Centroids, Moves):
             stored = self._stored(client, name, episode_ids)
         return {key: (max(g for _, g, _ in rows), len(rows)) for key, rows in stored.items()}
 
-    def vectors(self, episode_ids: Sequence[str], *, single: bool = False) -> list[StoredVector]:
+    def vectors(self, episode_ids: Sequence[str], *, single: bool = False) -> StoredVectors:
         owners: list[str] = []
         rows: list[list[float]] = []
         with self._using("reading vectors") as client:
             name = self._find(client)
             if name is None or not episode_ids:
-                return []
+                return StoredVectors.none()
             these = models.Filter(must=[shapes.any_of(p.EPISODE, list(dict.fromkeys(episode_ids)))])
             for record in collection.scroll(client, name, these, [p.EPISODE], [CONTENT]):
                 vector = shapes.dense(record, CONTENT)
                 if vector is not None and record.payload is not None:
                     owners.append(str(record.payload[p.EPISODE]))
                     rows.append(vector)
-        return p.mean_vectors(episode_ids, owners, np.array(rows, np.float32)) if rows else []
+        return p.mean_vectors(episode_ids, owners, np.array(rows, np.float32)) if rows else StoredVectors.none()
 
     def pieces(self, episode_ids: Sequence[str]) -> dict[str, bytes]:
         found: dict[str, bytes] = {}
