@@ -198,9 +198,9 @@ class Runner:
             result[list(places)] = vectors
         return result
 
-    def _fall_back(self, error: BaseException) -> None:
-        reason = f"{self.backend.name} failed: {error}"
-        logger.warning(reason, extra={"action": "embedding.path_failed", "path": self.backend.name})
+    def _fall_back(self, path: str, error: BaseException) -> None:
+        reason = f"{path} failed: {error}"
+        logger.warning(reason, extra={"action": "embedding.path_failed", "path": path})
         self._settled = True
         self.choice, self.backend = Choice(REFERENCE, reason), self._reference()
 
@@ -224,16 +224,17 @@ class Runner:
         left = dict(enumerate(pieces))
         while left:
             places = list(left)
+            backend = self.backend
             try:
-                for batch, vectors in self._passes(self.backend, list(left.values()), rows, tokens):
+                for batch, vectors in self._passes(backend, list(left.values()), rows, tokens):
                     made = tuple(places[row] for row in batch)
                     for place in made:
                         del left[place]
                     yield made, vectors
             except EncodingFailed as error:
-                if self.backend.name == REFERENCE:
+                if backend.name == REFERENCE:
                     raise
-                self._fall_back(error)
+                self._fall_back(backend.name, error)
             except OutOfMemory:
                 # Smaller passes may fit; when a single text does not, it is the machine's lack, and said so.
                 if rows == 1:
