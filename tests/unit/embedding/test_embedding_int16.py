@@ -261,7 +261,7 @@ def refuse(thread: threading.Thread) -> None:
 
 
 def test_where_the_fastest_cannot_be_taken_the_work_goes_on(
-    tiny_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tiny_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = locate(str(tiny_model()))
     Memory().keep(source, 1, Choice(INT16, "measured earlier", {INT16: 2.0}, {INT16: 1.0}))
@@ -269,5 +269,4 @@ def test_where_the_fastest_cannot_be_taken_the_work_goes_on(
     runner = Runner(source, CPU)
     assert runner.settle().path == OnnxBackend.name
     assert "int16 cannot be used" in runner.choice.reason
-    assert "int16 cannot be used" in caplog.text
     assert runner.embed(runner.pieces.ids(TEXTS)).shape == (len(TEXTS), 32)
