@@ -134,6 +134,18 @@ def test_stopping_does_not_wait_for_its_end(tmp_path: Path, read: list[str], mon
     assert read == ["chunk_0.mmap"]
 
 
+def test_without_a_thread_nothing_is_read_ahead_and_nothing_fails(
+    tmp_path: Path, read: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_thread(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    files(tmp_path, 4096)
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    Warming(tmp_path).stop()
+    assert read == []
+
+
 def test_memory_that_is_to_be_had() -> None:
     assert warming.available() > 1 << 20
 

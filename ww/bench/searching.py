@@ -17,6 +17,7 @@ from ww.bench.filled import SESSION, consolidate, fill, filled, recaller
 from ww_core.config import Settings
 from ww_core.deployment import Deployment
 from ww_core.models import Run
+from ww_core.ram import available
 from ww_core.recall.hierarchy import Router
 from ww_core.recall.request import Mode, RecallRequest
 from ww_core.recall.service import Recaller
@@ -106,7 +107,7 @@ def _by_clusters(corpus: Corpus, deployment: Deployment, made: Run, bench: Bench
 def _million(bench: Bench, corpus: Corpus) -> Iterator[Figure]:
     """Filled, consolidated and asked by one process after the other."""
     name = "recall_million_p95"
-    if (free := _free_gib()) < FREE_GIB:
+    if (free := available() / 2**30) < FREE_GIB:
         yield skipped(name, "ms", f"{free:.0f} GiB of memory are free, {FREE_GIB:.0f} are wanted")
         return
     settings = bench.place("million", consolidation_time_limit=3600)
@@ -160,16 +161,6 @@ def _answer(settings: Settings, corpus: Corpus) -> tuple[float, tuple[list[float
 def _median(seconds: Sequence[float]) -> float:
     """In milliseconds."""
     return 1000 * float(np.median(seconds))
-
-
-def _free_gib() -> float:
-    """Memory that is to be had, inf where the system does not say."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            kilobytes = {line.split(":")[0]: int(line.split()[1]) for line in file}
-        return kilobytes["MemAvailable"] / 2**20
-    except (OSError, KeyError, ValueError):
-        return math.inf
 
 
 # -- ways to answer the query of a number

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from ww_core.embedding.bert import BertWeights
 from ww_core.embedding.onnx_graph import POOLED, STATES, BertGraph
+from ww_core.embedding.paths import usable_cores
 from ww_core.embedding.source import ModelSource
 from ww_core.embedding.tokens import Batch
 from ww_core.models import Vector
@@ -57,9 +57,4 @@ class OnnxBackend:
         return pooled, states
 
 
-def usable_cores() -> int:
-    """CPU cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-__all__ = ["OnnxBackend", "usable_cores"]
+__all__ = ["OnnxBackend"]

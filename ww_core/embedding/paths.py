@@ -81,6 +81,11 @@ def compare(
     return Choice(path, f"measured {ratio:.2f} times as fast as torch on this machine", speed, cosine)
 
 
+def usable_cores() -> int:
+    """CPU cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def has_bf16() -> bool:
     """Whether this CPU multiplies bfloat16 in hardware."""
     return bool(_BF16_FLAGS & _cpu()[1])
@@ -124,9 +129,8 @@ def cache_directory() -> Path:
 
 
 def _machine() -> list[str]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     model, flags = _cpu()
-    return [model, ",".join(sorted(flags & (_BF16_FLAGS | {"avx2", "avx512f"}))), str(cores), *_versions()]
+    return [model, ",".join(sorted(flags & (_BF16_FLAGS | {"avx2", "avx512f"}))), str(usable_cores()), *_versions()]
 
 
 @lru_cache(maxsize=1)
@@ -170,4 +174,14 @@ SAMPLES: tuple[str, ...] = (
 )
 """Texts of the lengths that memories have, from one word to a hundred and fifty word pieces."""
 
-__all__ = ["MIN_COSINE", "REFERENCE", "SAMPLES", "Choice", "Memory", "cache_directory", "compare", "has_bf16"]
+__all__ = [
+    "MIN_COSINE",
+    "REFERENCE",
+    "SAMPLES",
+    "Choice",
+    "Memory",
+    "cache_directory",
+    "compare",
+    "has_bf16",
+    "usable_cores",
+]

@@ -18,23 +18,24 @@ from ww_core.embedding.backends import Backend, domain_error, unit
 from ww_core.embedding.bert import UnsupportedModel
 from ww_core.embedding.cuda import WIDTH_STEP
 from ww_core.embedding.errors import EncodingFailed, OutOfMemory
-from ww_core.embedding.onnx_backend import OnnxBackend, usable_cores
-from ww_core.embedding.paths import REFERENCE, Choice, Memory, compare, has_bf16
+from ww_core.embedding.onnx_backend import OnnxBackend
+from ww_core.embedding.paths import REFERENCE, Choice, Memory, compare, has_bf16, usable_cores
 from ww_core.embedding.source import ModelSource
 from ww_core.embedding.tokens import Batch, WordPieces
 from ww_core.embedding.torch_backend import TorchBackend, pick_device
 from ww_core.errors import ConfigurationError, WorldWeaverError
-from ww_core.heap import return_memory
 from ww_core.models import Vector
+from ww_core.ram import return_memory
 
 logger = logging.getLogger(__name__)
+
+INT16 = "int16"  # the name of Int16Backend, which is imported where it is used
 
 BATCH_ROWS = {"cuda": 64, "mps": 64, "cpu": 8}  # texts of one forward pass where the setting is silent
 # Padded word pieces of one forward pass: bounds its memory. On a CPU its activations should stay in the cache.
 _DEVICE_TOKENS = {"cuda": 65_536, "mps": 8_192}
 # Of these, padding: with more, another pass costs a CPU less. A GPU is idle while a pass is launched.
 _CPU_PADDING = 8
-INT16 = "int16"  # the name of Int16Backend, which is imported where it is used
 _CPU_TOKENS_PER_THREAD, _MIN_CPU_TOKENS, _MAX_CPU_TOKENS = 256, 512, 4_096
 
 
@@ -81,7 +82,10 @@ class Runner:
         try:
             if not self._settled:
                 found = self._recall()
-                self._take(found) if found else self._compare()
+                if found:
+                    self._take(found)
+                else:
+                    self._compare()
                 self._settled = True
         finally:
             self._settling.release()

@@ -11,7 +11,7 @@ from uuid import UUID
 import qdrant_edge as edge
 
 from ww_core.errors import ConfigurationError, StoreUnavailable
-from ww_core.heap import return_memory
+from ww_core.ram import return_memory
 from ww_core.stores import points as p
 from ww_core.stores.embedded.vectors import collection, engine, rewrite, room
 from ww_core.stores.embedded.vectors.engine import translated

@@ -6,12 +6,12 @@ a million. Read from end to end, 200 MB take a fifth of a second. The system may
 
 from __future__ import annotations
 
-import math
 import os
 import threading
 from contextlib import suppress
 from pathlib import Path
 
+from ww_core.ram import available
 from ww_core.stores.ports import CONTENT
 
 PIECE = 1 << 20
@@ -29,12 +29,14 @@ class Warming:
         self._directory = directory
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ww-vectors-warm", daemon=True)
-        self._thread.start()
+        with suppress(RuntimeError):  # there can be no thread more: searches wait for the disk, as they may
+            self._thread.start()
 
     def stop(self) -> None:
         """End it, wherever it is."""
         self._stopped.set()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
 
     def wait(self, seconds: float) -> bool:
         """Whether it has ended within the time."""
@@ -62,12 +64,3 @@ class Warming:
         finally:
             os.close(file)
         return False
-
-
-def available() -> float:
-    """Bytes of memory that are to be had, inf where the system does not say."""
-    with suppress(OSError, ValueError, IndexError):
-        for line in Path("/proc/meminfo").read_text("ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return float(line.split()[1]) * 1024
-    return math.inf
