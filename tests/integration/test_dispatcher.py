@@ -94,14 +94,15 @@ def test_a_process_that_ends_waits_for_work_that_does_not_listen(quick_path: Pat
     script = """
 import sys, threading, time
 from ww.memory.episodic import EpisodicMemory
-from ww_workers.dispatcher import STOP_SECONDS, Dispatcher
+from ww_workers import dispatcher
+dispatcher.STOP_SECONDS = 0.2
 begun = threading.Event()
 def embed(self):
     begun.set()
-    time.sleep(STOP_SECONDS + 2)
+    time.sleep(1)  # work that does not look whether it is to end
     print("done", flush=True)
     return 60.0
-Dispatcher._embed = embed
+dispatcher.Dispatcher._embed = embed
 memory = EpisodicMemory(data_dir=sys.argv[1])
 memory.sync.store("something")
 begun.wait()
