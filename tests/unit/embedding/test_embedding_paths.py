@@ -55,6 +55,18 @@ def test_a_tie_leaves_the_path_in_use() -> None:
     assert compare(paths, preferred="onnx", clock=clock).path == "torch"
 
 
+def test_what_a_path_takes_to_warm_up_does_not_count() -> None:
+    clock, first = Clock(), []
+
+    def cold(texts: Sequence[str]) -> Vector:
+        clock.now += 0.0 if first else 60.0  # more than a comparison may take
+        first.append(texts)
+        return path(clock, 1.0)(texts)
+
+    choice = compare({"torch": cold, "onnx": path(clock, 0.5)}, preferred="onnx", clock=clock)
+    assert choice.speed["onnx"] / choice.speed["torch"] == pytest.approx(2.0)
+
+
 def test_a_path_that_fails_is_out() -> None:
     clock = Clock()
 
