@@ -48,6 +48,7 @@ def examine(deployment: Deployment, *, look_seconds: float = LOOK_SECONDS) -> li
         ("graph store", _graph),
         ("vector store", _vectors),
         ("model", _model),
+        ("hooks", _hooks),
         ("accounting", _accounting),
         ("backlog", lambda parts: _backlog(parts, look_seconds)),
         ("dead letters", _dead),
@@ -110,6 +111,12 @@ def _model(parts: Deployment) -> Finding:
     state = parts.embedding.describe()
     how = "not yet compared on this machine" if state.choice is None else f"{state.choice.path} ({state.choice.reason})"
     return Finding("model", True, f"{state.fingerprint.model}, {state.fingerprint.dimension} dimensions: {how}")
+
+
+def _hooks(parts: Deployment) -> Finding:
+    modules = parts.settings.hooks
+    parts.hooks.load(modules)
+    return Finding("hooks", True, f"{', '.join(modules)} can be imported" if modules else "none")
 
 
 def _accounting(parts: Deployment) -> Finding:

@@ -125,7 +125,6 @@ def _enter_child(**_: object) -> None:
         os.nice(EMBEDDING_NICE)
     try:
         work = process.jobs()
-        work.deployment.hooks.load(work.deployment.settings.hooks)
         if Queue.MAINTAIN in queues:
             work.deployment.watch_backlog()
         work.deployment.publish()

@@ -24,11 +24,16 @@ _process = _Process()
 
 
 def jobs() -> Jobs:
-    """What the tasks of this process work on."""
+    """What the tasks of this process work on.
+
+    Raises ConfigurationError where the application's hooks cannot be imported: without them nothing may be stored.
+    """
     if _process.replaced:
         return _process.replaced[-1]
     if _process.jobs is None or _process.pid != os.getpid():
-        deployment = Deployment.of(Settings()).acquire()
+        deployment = Deployment.of(Settings())
+        deployment.hooks.load(deployment.settings.hooks)
+        deployment.acquire()
         _process.jobs = Jobs(deployment, _bells(deployment), interruptions=(SoftTimeLimitExceeded,))
         _process.pid = os.getpid()
     return _process.jobs

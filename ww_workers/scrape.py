@@ -79,6 +79,10 @@ def serve(settings: Settings) -> Scrape | None:
         return Scrape(settings, board, address=settings.metrics_address, port=settings.metrics_port)
     except (OSError, WorldWeaverError) as error:
         log.warning(
-            "figures are not served on port %d: %s", settings.metrics_port, error, extra={"action": "scrape.start"}
+            "figures are not served on %s, port %d: %s",
+            settings.metrics_address,
+            settings.metrics_port,
+            error,
+            extra={"action": "scrape.start"},
         )
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -39,3 +40,15 @@ def test_pages_ask_for_the_password_that_is_set(redis_server: RedisServer, tmp_p
     finally:
         process.kill()
         process.wait()
+
+
+def test_where_it_cannot_listen_is_one_line(tmp_path: Path) -> None:
+    given = clean_environment(PYTHONPATH=str(ROOT), T4DM_REDIS_URL="redis://127.0.0.1:1/0")
+    flower = [sys.executable, "-m", "ww.cli", "--data-dir", str(tmp_path / "data"), "flower"]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        for place in (("--port", port), ("--address", "192.0.2.1"), ("--port", "99999")):
+            done = subprocess.run([*flower, *place], env=given, capture_output=True, text=True, timeout=90)
+            assert (done.returncode, done.stdout) == (2, ""), done.stderr
+            assert place[1] in done.stderr
+            assert "Traceback" not in done.stderr

@@ -146,10 +146,18 @@ def test_every_bad_key_is_named_at_once() -> None:
         ({"neo4j_uri": "neo4j-host:7687"}, "bolt://"),
         ({"namespace": "A b"}, "namespace = 'A b'"),
         ({"embedding_cache_ttl": float("inf")}, "at most 31536000"),
+        ({"flower_basic_auth": "nocolon"}, "user:password"),
+        ({"flower_basic_auth": "ann:"}, "user:password"),
+        ({"metrics_address": "999.1.1.1"}, "an address of this machine"),
     ],
 )
 def test_values_that_cannot_work_are_refused(overrides: dict[str, object], expected: str) -> None:
     assert expected in refusal(**overrides)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "0.0.0.0", "metrics.internal"])  # noqa: S104 - not bound
+def test_an_address_may_be_a_number_or_a_name(address: str) -> None:
+    assert Settings(metrics_address=address).metrics_address == address
 
 
 def test_prefer_grpc_follows_the_channel_where_unset() -> None:

@@ -17,6 +17,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, _leave)  # nothing is open yet; as soon as something may be, ww.cli.signals unwinds
     ending = _Ending()
     atexit.register(ending)  # the first to be registered is the last to run
+    sys.path.append("")  # hooks are found in the current directory, as they are by every worker
     from ww.cli.run import run
 
     ending.code = run(sys.argv[1:])

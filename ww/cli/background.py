@@ -12,6 +12,7 @@ import typer
 from ww.cli.opening import settings_of
 from ww.cli.options import Globals, everywhere, globals_of
 from ww_core.errors import ConfigurationError, InvalidInput
+from ww_core.hooks import process_hooks
 from ww_core.stores.ports import Queue
 
 POOLS: Mapping[str, tuple[Queue, ...]] = {
@@ -43,6 +44,8 @@ def worker(
     if concurrency is not None and concurrency < 1:
         raise InvalidInput(f"--concurrency must be at least 1, not {concurrency}")
     options = globals_of(ctx)
+    # Here, where somebody sees it: the process becomes another one before it does anything.
+    process_hooks().load(settings_of(options).hooks)
     # One worker for everything still answers queries while it embeds.
     children = concurrency or (2 if pool == "all" else 1)
     queues = ",".join(queue.value for queue in POOLS[pool])

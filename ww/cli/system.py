@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from ww.cli.opening import settings_of
 from ww.cli.options import everywhere, globals_of
 from ww.cli.output import emit, harmless, note
 from ww.cli.signals import INTERRUPTED
-from ww_core.errors import InvalidInput
+from ww_core.errors import ConfigurationError, InvalidInput
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 TASK_COLUMNS = "name,state,kwargs,result,runtime,received,worker,uuid"
 """What Flower shows of a task. Our tasks have no positional arguments, and none shows a text."""
+
+HIGHEST_PORT = 65_535
 
 
 def register(app: typer.Typer) -> None:
@@ -41,8 +44,12 @@ def up(
     pools: str = typer.Option("cpu,query,consolidate,maintain", "--pools", help="Worker pools, with commas."),
     beat: bool = typer.Option(True, "--beat/--no-beat", help="Run the schedule."),
     flower: bool = typer.Option(True, "--flower/--no-flower", help="Run the monitor."),
-    flower_port: int = typer.Option(5555, "--flower-port", help="Where it listens (another where that is taken)."),
-    redis_port: int = typer.Option(0, "--redis-port", help="Of the redis-server it starts; 0: 6379 or a free one."),
+    flower_port: int = typer.Option(
+        5555, "--flower-port", min=1, max=HIGHEST_PORT, help="Where it listens (another where that is taken)."
+    ),
+    redis_port: int = typer.Option(
+        0, "--redis-port", min=0, max=HIGHEST_PORT, help="Of the redis-server it starts; 0: 6379 or a free one."
+    ),
 ) -> None:
     """Run the whole system on this machine: broker, workers, beat and Flower, with one log. Ctrl-C ends it."""
     from ww.cli.background import POOLS
@@ -125,12 +132,13 @@ def _log(name: str, line: str) -> None:
 
 def flower(
     ctx: typer.Context,
-    port: int = typer.Option(5555, "--port", help="Where it listens."),
+    port: int = typer.Option(5555, "--port", min=1, max=HIGHEST_PORT, help="Where it listens."),
     address: str = typer.Option("127.0.0.1", "--address", help="On which address; its /metrics page is open to all."),
 ) -> None:
     """Watch workers and tasks in a browser: Flower, on loopback. Options after these go to Flower."""
     options = globals_of(ctx)
     settings = settings_of(options)
+    _can_listen(address, port)
     environment = {"FLOWER_UNAUTHENTICATED_API": "false"}
     secret = settings.flower_basic_auth.get_secret_value() if settings.flower_basic_auth else ""
     if secret:
@@ -141,3 +149,17 @@ def flower(
     arguments = ["flower", f"--address={address}", f"--port={port}", "--enable_events", "--max_tasks=10000"]
     arguments.append(f"--tasks_columns={TASK_COLUMNS}")
     run_celery(options, [*arguments, *ctx.args], {**os.environ, **environment})
+
+
+def _can_listen(address: str, port: int) -> None:
+    """Raise ConfigurationError where Flower could not: it would say so with a traceback."""
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind(place)
+    except OSError as error:
+        raise ConfigurationError(
+            f"Flower cannot listen on {address}, port {port}: {error.strerror or error}",
+            hint="choose another --port, or an --address of this machine",
+        ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -304,7 +305,9 @@ class Fields(BaseSettings):
         return value
 
     @field_validator(
-        "redis_url", "qdrant_url", "neo4j_uri", "qdrant_api_key", "neo4j_password", "alert_webhook", mode="before"
+        *("redis_url", "qdrant_url", "neo4j_uri", "qdrant_api_key", "neo4j_password"),
+        *("alert_webhook", "flower_basic_auth"),
+        mode="before",
     )
     @classmethod
     def _blank_is_unset(cls, value: Any) -> Any:
@@ -319,6 +322,24 @@ class Fields(BaseSettings):
         scheme, separator, rest = value.get_secret_value().partition("://")
         if scheme.lower() not in schemes or not separator or not rest:
             raise ValueError(f"must be a URL that starts with {', '.join(f'{name}://' for name in schemes)}")
+        return value
+
+    @field_validator("flower_basic_auth")
+    @classmethod
+    def _name_and_password(cls, value: SecretStr | None) -> SecretStr | None:
+        # with anything else Flower starts, and lets nobody in
+        if value is not None and not all(map(str.strip, value.get_secret_value().partition(":"))):
+            raise ValueError("must be user:password")
+        return value
+
+    @field_validator("metrics_address")
+    @classmethod
+    def _an_address(cls, value: str) -> str:
+        try:
+            ip_address(value)
+        except ValueError:
+            if value.replace(".", "").isdigit():
+                raise ValueError("must be an address of this machine, such as 127.0.0.1 or 0.0.0.0") from None
         return value
 
     @field_validator("redis_url")

@@ -234,6 +234,10 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
+def _figures(change: Change) -> dict[str, object]:
+    return {key: value for key, value in asdict(change).items() if key not in ("name", "level", "at")}
+
+
 def _log(change: Change) -> None:
     severity = {Level.CRITICAL: logging.ERROR, Level.WARNING: logging.WARNING}.get(Level(change.level), logging.INFO)
     log.log(
@@ -242,5 +246,5 @@ def _log(change: Change) -> None:
         change.name,
         change.level,
         change.before,
-        extra={"action": "alerts.change", **{k: v for k, v in asdict(change).items() if k not in ("name", "at")}},
+        extra={"action": "alerts.change", "alert": change.name, "state": change.level, **_figures(change)},
     )

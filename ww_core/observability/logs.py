@@ -26,15 +26,19 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One object a line: time, level, logger, message, and whatever the record carries beside."""
+    """One object a line: time, level, logger, message, and ``beside`` whatever else the record carries."""
+
+    def __init__(self, *, beside: bool = True) -> None:
+        super().__init__()
+        self._beside = beside
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
+            **(_extra(record) if self._beside else {}),
             "time": datetime.fromtimestamp(record.created, tz=UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
-            **_extra(record),
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
@@ -43,6 +47,13 @@ class JsonFormatter(logging.Formatter):
 
 def _extra(record: logging.LogRecord) -> dict[str, object]:
     return {key: value for key, value in vars(record).items() if key not in _STANDARD}
+
+
+def as_json(*names: str) -> None:
+    """Let what these loggers of other packages write be objects too, "" the root; what their records carry beside the
+    message may be a text."""
+    for handler in {handler for name in names for handler in logging.getLogger(name).handlers}:
+        handler.setFormatter(JsonFormatter(beside=False))
 
 
 def configure(*, log_format: Literal["text", "json"], level: int, stream: IO[str]) -> None:
