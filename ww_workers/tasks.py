@@ -14,6 +14,7 @@ from ww_core.consolidation.progress import ShutDown
 from ww_core.errors import InvalidInput, WorldWeaverError
 from ww_core.ingest import validate
 from ww_core.stores.ports import Queue
+from ww_workers import turns
 from ww_workers.app import app
 from ww_workers.ending import stopping
 from ww_workers.process import jobs
@@ -62,7 +63,13 @@ def embed_pending() -> None:
         flag = embed_flag(work.deployment.settings)
         flag.clear()
         flag.close()
-    work.embed_pending(should_stop=stopping)
+    with turns.embedding() as mine:
+        if not mine:
+            return
+        report = work.embed_pending(should_stop=stopping)
+    # what was stored meanwhile may have rung while this one had its turn
+    if not (report.more or report.outage or stopping()) and work.deployment.graph.has_work():
+        work.bells.embed()
 
 
 @app.task(name="ww.embed_query", base=Work, ignore_result=False, resultrepr_maxsize=40)
