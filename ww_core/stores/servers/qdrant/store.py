@@ -99,7 +99,14 @@ class QdrantCollection(Centroids, Moves):
                 client.set_payload(name, changed, points=these, wait=True, shard_key_selector=key)
 
     def set_cells(self, episode_ids: Sequence[str], cells: tuple[str, ...]) -> None:
-        self.change([PointChange(episode_id, cells=cells) for episode_id in episode_ids])
+        if not episode_ids:
+            return
+        with self._using("changing points") as client:
+            these = models.Filter(must=[shapes.any_of(p.EPISODE, list(episode_ids))])
+            every = collection.every_shard(self._settings)
+            client.set_payload(
+                self._writable(client), {p.CELLS: p.cells(cells)}, points=these, wait=True, shard_key_selector=every
+            )
 
     def _update_vectors(
         self, client: QdrantClient, name: str, rows: list[models.PointVectors], key: str | None
