@@ -198,6 +198,11 @@ class Metrics:
         self.increment(FAILURES, n)
         self.errors.add(action, error)
 
+    def tried_in_vain(self, action: str, error: BaseException, n: int = 1) -> None:
+        """Count ``n`` attempts that failed, all for the same reason: the Error History keeps one."""
+        self.increment(ATTEMPTS, n)
+        self.failed(action, error, n)
+
     def _current(self) -> _Slice:
         now = self._clock()
         if not self._slices or now - self._slices[-1].start >= self._step:
