@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Any
 
 from ww_core.errors import Busy, EpisodeConflict, InvalidInput, NotFound
 from ww_core.observability.history import ErrorHistory
@@ -42,6 +43,10 @@ class _Slice:
         if sketch is None:
             sketch = self.sketches[stage] = Sketch()
         sketch.add(seconds)
+
+    def dump(self, leaves: float) -> dict[str, object]:
+        sketches = {name: sketch.dump() for name, sketch in self.sketches.items()}
+        return {"leaves": round(leaves, 3), "sketches": sketches, "counts": dict(self.counts)}
 
 
 @dataclass(slots=True)
@@ -247,22 +252,25 @@ class Metrics:
                 values[name] = math.nan
         return values
 
-    def dump(self) -> dict[str, object]:
-        """The window as JSON values, for another process to merge with ``load``."""
+    def dump(self) -> dict[str, Any]:
+        """The figures as JSON values, for ``summarise`` to merge with those of other processes.
+
+        ``slices`` are the parts of the window, each with the seconds until it ``leaves`` it: whoever reads them later
+        leaves out what is older than the window by then.
+        """
         with self._metering:
             for name in list(self._meters):
                 self._read_meter(name)
         with self._lock:
-            stages = sorted({name for s in self._live() for name in s.sketches})
-            window: dict[str, int] = {}
-            for piece in self._live():
-                for name, n in piece.counts.items():
-                    window[name] = window.get(name, 0) + n
+            end = self._clock() - self._step * (SLICES + 1)
+            live = self._live()
+            newest = [piece.dump(piece.start - end) for piece in live[-1:]]
             totals = dict(self._totals)
+        # only the newest still grows: nobody has to wait for the others
+        slices = [*(piece.dump(piece.start - end) for piece in live[:-1]), *newest]
         gauges = {name: value for name, value in self.gauges().items() if math.isfinite(value)}
         return {
-            "sketches": {name: self.sketch(name).dump() for name in stages},
-            "window": window,
+            "slices": slices,
             "totals": totals,
             "gauges": gauges,
             "errors": len(self.errors.latest()),

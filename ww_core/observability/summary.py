@@ -38,11 +38,12 @@ def summarise(dumps: Iterable[Mapping[str, Any]]) -> Snapshot:
     gauges: dict[str, float] = {}
     errors = processes = 0
     for dump in dumps:
-        processes += bool(dump["sketches"] or dump["totals"] or dump["gauges"])
-        for name, data in dump["sketches"].items():
-            sketches.setdefault(name, Sketch()).merge(Sketch.load(data))
-        for name, n in dump["window"].items():
-            window[name] = window.get(name, 0) + n
+        processes += measured(dump)
+        for piece in dump["slices"]:
+            for name, data in piece["sketches"].items():
+                sketches.setdefault(name, Sketch()).merge(Sketch.load(data))
+            for name, n in piece["counts"].items():
+                window[name] = window.get(name, 0) + n
         for name, n in dump["totals"].items():
             totals[name] = totals.get(name, 0) + n
         for name, value in dump["gauges"].items():
@@ -73,6 +74,11 @@ def summarise(dumps: Iterable[Mapping[str, Any]]) -> Snapshot:
         errors=errors,
         processes=processes,
     )
+
+
+def measured(dump: Mapping[str, Any]) -> bool:
+    """Whether there is anything in it."""
+    return bool(dump["slices"] or dump["totals"] or dump["gauges"])
 
 
 def _figures(sketch: Sketch) -> StageFigures:
