@@ -236,7 +236,7 @@ class Deployment:
             recaller.forget()
 
     def _open_graph(self) -> GraphStore:
-        return open_graph(self.settings, probe=self._figures.probe)
+        return open_graph(self.settings, peak=self.metrics.peak)
 
     def _use_buffers(self) -> Buffers:
         s = self.settings

@@ -37,6 +37,7 @@ class _Slice:
     start: float
     sketches: dict[str, Sketch] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    peaks: dict[str, float] = field(default_factory=dict)
 
     def add(self, stage: str, seconds: float) -> None:
         sketch = self.sketches.get(stage)
@@ -46,7 +47,12 @@ class _Slice:
 
     def dump(self, leaves: float) -> dict[str, object]:
         sketches = {name: sketch.dump() for name, sketch in self.sketches.items()}
-        return {"leaves": round(leaves, 3), "sketches": sketches, "counts": dict(self.counts)}
+        return {
+            "leaves": round(leaves, 3),
+            "sketches": sketches,
+            "counts": dict(self.counts),
+            "peaks": dict(self.peaks),
+        }
 
 
 @dataclass(slots=True)
@@ -150,6 +156,13 @@ class Metrics:
             piece = self._current()
             piece.add(stage, seconds)
             self._count(piece, ATTEMPTS, 1)
+
+    def peak(self, name: str, value: float) -> None:
+        """Take down one reading of a figure whose largest in the window matters; a counter of its name counts them."""
+        with self._lock:
+            piece = self._current()
+            piece.peaks[name] = max(value, piece.peaks.get(name, value))
+            self._count(piece, name, 1)
 
     def _count(self, piece: _Slice, name: str, n: int) -> None:
         piece.counts[name] = piece.counts.get(name, 0) + n

@@ -16,6 +16,7 @@ CACHE_TOTAL = "embedding_cache_total"
 CLAIMED, CLAIMABLE = "embed.claimed", "embed.claimable"
 """Counters: episodes in claims that found any, and how many those claims could have held."""
 POOL_UTIL = "neo4j_pool_util"
+"""Peak, and the counter of its readings: read whenever a connection is taken, waited for or given back."""
 QUEUE_DEPTH = "qdrant_queue_depth"
 GAP = "recall.hierarchical_gap"
 """Gauge: share of flat results that hierarchical search missed, on the sampled queries."""
@@ -36,6 +37,7 @@ def summarise(dumps: Iterable[Mapping[str, Any]]) -> Snapshot:
     window: dict[str, int] = {}
     totals: dict[str, int] = {}
     gauges: dict[str, float] = {}
+    peaks: dict[str, float] = {}
     errors = processes = 0
     for dump in dumps:
         processes += measured(dump)
@@ -44,6 +46,8 @@ def summarise(dumps: Iterable[Mapping[str, Any]]) -> Snapshot:
                 sketches.setdefault(name, Sketch()).merge(Sketch.load(data))
             for name, n in piece["counts"].items():
                 window[name] = window.get(name, 0) + n
+            for name, value in piece["peaks"].items():
+                peaks[name] = max(value, peaks.get(name, value))
         for name, n in dump["totals"].items():
             totals[name] = totals.get(name, 0) + n
         for name, value in dump["gauges"].items():
@@ -60,7 +64,7 @@ def summarise(dumps: Iterable[Mapping[str, Any]]) -> Snapshot:
         recall_latency_p95=recall.p95,
         recall_latency_p99=recall.p99,
         cache_hit_rate=_share(window.get(CACHE_HITS, 0), window.get(CACHE_TOTAL, 0)),
-        neo4j_pool_util=gauges.get(POOL_UTIL, math.nan),
+        neo4j_pool_util=peaks.get(POOL_UTIL, math.nan),
         qdrant_queue_depth=gauges.get(QUEUE_DEPTH, math.nan),
         error_rate=_share(window.get(FAILURES, 0), window.get(ATTEMPTS, 0)),
         store_latency_p50=store.p50,

@@ -12,7 +12,7 @@ from tests.support.clock import Clock
 from ww_core.errors import InvalidInput, StoreUnavailable
 from ww_core.observability import ErrorHistory, Metrics
 from ww_core.observability.sketch import Sketch
-from ww_core.observability.summary import CACHE_HITS, CACHE_TOTAL, summarise
+from ww_core.observability.summary import CACHE_HITS, CACHE_TOTAL, POOL_UTIL, summarise
 
 
 @pytest.mark.parametrize("q", [0.01, 0.5, 0.95, 0.99, 1.0])
@@ -128,6 +128,22 @@ def test_a_meter_that_is_taken_back_stays_counted_and_the_next_starts_anew() -> 
     total[0] = 100
     metrics.meter(CACHE_TOTAL, read)
     assert metrics.snapshot().window[CACHE_TOTAL] == 2
+
+
+def test_a_peak_is_the_largest_reading_of_the_window_and_of_all_processes() -> None:
+    clock = Clock()
+    one, two = Metrics(clock=clock), Metrics(clock=clock)
+    for share in (0.2, 0.9, 0.1):
+        one.peak(POOL_UTIL, share)
+    two.peak(POOL_UTIL, 0.5)
+    merged = summarise([one.dump(), two.dump()])
+    assert (merged.neo4j_pool_util, merged.window[POOL_UTIL]) == (0.9, 4)
+    clock.now = 200
+    one.peak(POOL_UTIL, 0.3)
+    clock.now = 400
+    assert one.snapshot().neo4j_pool_util == 0.3
+    clock.now = 600
+    assert math.isnan(one.snapshot().neo4j_pool_util)
 
 
 def test_figures_of_several_processes_merge() -> None:

@@ -38,8 +38,9 @@ def busy() -> Metrics:
         metrics.increment(name)
     metrics.increment(CLAIMED, 3)
     metrics.increment(CLAIMABLE, 4)
-    for name in (GAP, BACKLOG_AGE, POOL_UTIL, QUEUE_DEPTH, EPISODES + "pending", "new.gauge"):
+    for name in (GAP, BACKLOG_AGE, QUEUE_DEPTH, EPISODES + "pending", "new.gauge"):
         metrics.set_gauge(name, 0.5)
+    metrics.peak(POOL_UTIL, 0.5)
     return metrics
 
 
