@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from ww_core.errors import Busy, EpisodeConflict, InvalidInput, NotFound
-from ww_core.observability.history import ErrorHistory
+from ww_core.observability.history import ErrorHistory, LastFailure
 from ww_core.observability.sketch import Sketch
 
 log = logging.getLogger(__name__)
@@ -24,6 +24,9 @@ WINDOW_SECONDS = 300.0
 """How far back latencies and rates look: the alert's five minutes."""
 SLICES = 10
 """The window moves in steps of a tenth."""
+
+PUBLISHED_FAILURES = 20
+"""Of one process, for others to see."""
 
 ATTEMPTS = "attempts"
 """Counter: stores, recalls and task attempts."""
@@ -99,6 +102,8 @@ class Snapshot:
     gauges: Mapping[str, float]
     errors: int
     """Failures in the Error History."""
+    last_failures: tuple[LastFailure, ...]
+    """The newest of the Error History, oldest first: PUBLISHED_FAILURES of each process at most."""
     processes: int
     """How many processes these figures come from; 0 where none measured anything."""
 
@@ -282,11 +287,14 @@ class Metrics:
         # only the newest still grows: nobody has to wait for the others
         slices = [*(piece.dump(piece.start - end) for piece in live[:-1]), *newest]
         gauges = {name: value for name, value in self.gauges().items() if math.isfinite(value)}
+        failures = self.errors.latest()
+        last = [failure.public for failure in failures[-PUBLISHED_FAILURES:]]
         return {
             "slices": slices,
             "totals": totals,
             "gauges": gauges,
-            "errors": len(self.errors.latest()),
+            "errors": len(failures),
+            "last_failures": [[one.at.timestamp(), one.action, one.error, one.message] for one in last],
         }
 
     def snapshot(self) -> Snapshot:

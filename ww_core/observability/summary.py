@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
+from ww_core.observability.history import LastFailure
 from ww_core.observability.metrics import ATTEMPTS, FAILURES, Snapshot, StageFigures
 from ww_core.observability.sketch import Sketch
 
@@ -38,6 +40,7 @@ def summarise(dumps: Iterable[Mapping[str, Any]]) -> Snapshot:
     totals: dict[str, int] = {}
     gauges: dict[str, float] = {}
     peaks: dict[str, float] = {}
+    failures: list[LastFailure] = []
     errors = processes = 0
     for dump in dumps:
         processes += measured(dump)
@@ -56,6 +59,10 @@ def summarise(dumps: Iterable[Mapping[str, Any]]) -> Snapshot:
             else:
                 gauges[name] = max(gauges.get(name, -math.inf), value)
         errors += dump["errors"]
+        failures += [
+            LastFailure(datetime.fromtimestamp(at, UTC), action, error, message)
+            for at, action, error, message in dump["last_failures"]
+        ]
     stages = {name: _figures(sketch) for name, sketch in sorted(sketches.items())}
     nothing = _figures(Sketch())
     recall, store = stages.get("recall", nothing), stages.get("store", nothing)
@@ -76,6 +83,7 @@ def summarise(dumps: Iterable[Mapping[str, Any]]) -> Snapshot:
         window=window,
         gauges=gauges,
         errors=errors,
+        last_failures=tuple(sorted(failures, key=lambda failure: failure.at)),
         processes=processes,
     )
 

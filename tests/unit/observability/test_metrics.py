@@ -1,6 +1,7 @@
 """Figures are accurate, bounded, and absent where nothing was measured."""
 
 import dataclasses
+import json
 import math
 import os
 import random
@@ -165,6 +166,43 @@ def test_error_history_keeps_the_last_ones_and_can_be_resized() -> None:
     assert [f.error for f in history.latest()] == ["ValueError: 2", "ValueError: 3", "ValueError: 4"]
     history.resize(1)
     assert [f.error for f in history.latest()] == ["ValueError: 4"]
+
+
+def test_what_failed_last_is_told_of_every_process_without_what_an_episode_says() -> None:
+    one, two = Metrics(), Metrics()
+    secret = "what somebody said"
+    told = [
+        (
+            StoreUnavailable("away at redis://:hunter2@cache", hint="is it running?"),
+            "away at redis://:***@cache (is it",
+        ),
+        (OSError(28, "No space left on device", secret), "No space left on device"),
+        (MemoryError(), ""),
+        (ValueError(secret), ""),
+        (InvalidInput(secret), ""),
+        (UnicodeEncodeError("utf-8", secret, 0, 1, "surrogates"), ""),
+    ]
+    for i, (error, _) in enumerate(told):
+        (one, two)[i % 2].failed("embed", error)
+    dumps = json.dumps([one.dump(), two.dump()])
+    assert secret not in dumps
+    assert "hunter2" not in dumps
+    found = summarise(json.loads(dumps)).last_failures
+    assert [failure.error for failure in found] == [type(error).__name__ for error, _ in told]
+    assert all(failure.message.startswith(message) for failure, (_, message) in zip(found, told, strict=True))
+    assert {failure.action for failure in found} == {"embed"}
+    assert all(failure.at.tzinfo is not None for failure in found)
+    assert list(found) == sorted(found, key=lambda failure: failure.at)
+
+
+def test_a_process_tells_of_few_failures_and_those_are_its_newest() -> None:
+    metrics = Metrics()
+    for i in range(100):
+        metrics.failed("store", StoreUnavailable(f"away {i} " + "x" * 1000))
+    found = metrics.snapshot()
+    assert found.errors == 100
+    assert [one.message.split()[1] for one in found.last_failures] == [str(i) for i in range(80, 100)]
+    assert len(json.dumps(metrics.dump())) < 10_000
 
 
 def test_a_forked_child_starts_with_nothing_measured() -> None:
