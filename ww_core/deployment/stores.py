@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Hashable
 from pathlib import Path
@@ -80,3 +81,11 @@ def open_vectors(settings: Settings) -> VectorStore:
     from ww_core.stores.servers.qdrant import QdrantVectorStore
 
     return QdrantVectorStore(settings)
+
+
+def update_queue(vectors: VectorStore) -> Callable[[], float]:
+    """What reads how many updates wait in the Qdrant server of ``vectors``; nan where it does not tell."""
+    from ww_core.observability.backlog import Elsewhere
+    from ww_core.stores.servers.qdrant import QdrantVectorStore
+
+    return Elsewhere(vectors.update_queue if isinstance(vectors, QdrantVectorStore) else lambda: math.nan)
