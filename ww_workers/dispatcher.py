@@ -19,6 +19,7 @@ from ww_core.deployment import Deployment
 from ww_core.errors import WorldWeaverError
 from ww_core.maintenance.fading import DECAY_SECONDS
 from ww_core.models import Run
+from ww_workers.accounting import counted
 from ww_workers.jobs import Jobs
 from ww_workers.loops import Loop
 
@@ -111,9 +112,10 @@ class Dispatcher:
     def _embed(self) -> float:
         # cleared before the first claim: what is stored from here on rings again
         self._wanted = False
-        report = self.jobs.embed_pending(
-            max_seconds=SHIFT_SECONDS, should_stop=lambda: self._embedding.stopped, should_yield=self._writing
-        )
+        with counted("ww.embed_pending"):
+            report = self.jobs.embed_pending(
+                max_seconds=SHIFT_SECONDS, should_stop=lambda: self._embedding.stopped, should_yield=self._writing
+            )
         self.outage = report.outage
         if report.more:
             return 0.0
@@ -131,13 +133,16 @@ class Dispatcher:
             self._consolidate(run)
         if self._clock() >= self._next_sweep and not self._chores.stopped:
             self._next_sweep = self._clock() + SWEEP_SECONDS * random.uniform(0.9, 1.1)
-            self.jobs.sweep(should_stop=lambda: self._chores.stopped)
+            with counted("ww.sweep"):
+                self.jobs.sweep(should_stop=lambda: self._chores.stopped)
             self._consolidate_due()
             if not self._chores.stopped and self._once_in(DECAY_SECONDS, DECAY_FACT):
-                self.jobs.decay(should_stop=lambda: self._chores.stopped)
+                with counted("ww.decay"):
+                    self.jobs.decay(should_stop=lambda: self._chores.stopped)
         if self._clock() >= self._next_alerts and not self._chores.stopped:
             self._next_alerts = self._clock() + self._deployment.settings.alert_interval
-            self.jobs.check_alerts()
+            with counted("ww.alerts"):
+                self.jobs.check_alerts()
         return max(0.0, min(self._next_sweep, self._next_alerts) - self._clock())
 
     def _next_run(self) -> Run | None:
@@ -147,7 +152,7 @@ class Dispatcher:
     def _consolidate(self, run: Run) -> None:
         self.works_on = run.run_id
         try:
-            with suppress(ShutDown):  # whoever comes next finds the request
+            with suppress(ShutDown), counted("ww.consolidate"):  # whoever comes next finds the request
                 self.jobs.consolidate(run.session_id, run_id=run.run_id, should_stop=lambda: self._chores.stopped)
         except WorldWeaverError as error:  # the run says so too
             log.warning("consolidation failed: %s", error, extra={"action": "consolidation", "run_id": run.run_id})
@@ -156,7 +161,8 @@ class Dispatcher:
 
     def _consolidate_due(self) -> None:
         if self._once_in(self._deployment.settings.consolidation_interval, DUE_FACT):
-            self.jobs.consolidate_due(self._deployment.clock())
+            with counted("ww.consolidate_due"):
+                self.jobs.consolidate_due(self._deployment.clock())
 
     def _once_in(self, interval: float, fact: str) -> bool:
         """Whether it is time again, once per ``interval`` seconds over all processes and starts of this data directory;

@@ -7,6 +7,7 @@ from contextlib import suppress
 from ww_core.deployment import Deployment
 from ww_core.errors import WorldWeaverError
 from ww_core.models import Run
+from ww_workers.accounting import counted
 from ww_workers.dispatcher import Dispatcher
 from ww_workers.jobs import ENDED
 from ww_workers.runtime import Runtime
@@ -34,13 +35,15 @@ class LocalRuntime(Runtime):
         """
         jobs = self.dispatcher.jobs
         if dry_run:
-            return jobs.consolidate(session_id, dry_run=True)
+            with counted("ww.consolidate"):
+                return jobs.consolidate(session_id, dry_run=True)
         jobs.make_room()  # a run that a killed process left is the one to go on with
         run = self.deployment.graph.request_run(session_id)
         if wait is not None and wait <= 0:
             self.dispatcher.consolidate(run)
             return run
-        run = jobs.consolidate(session_id, run_id=run.run_id)
+        with counted("ww.consolidate"):
+            run = jobs.consolidate(session_id, run_id=run.run_id)
         if run.status in ENDED:
             return run
         self.dispatcher.consolidate(run)  # again, once the other one is over

@@ -8,13 +8,14 @@ from __future__ import annotations
 from typing import Any
 
 from celery import Task
-from celery.exceptions import Reject
+from celery.exceptions import Reject, TaskPredicate
 
 from ww_core.consolidation.progress import ShutDown
 from ww_core.errors import InvalidInput, WorldWeaverError
 from ww_core.ingest import validate
 from ww_core.stores.ports import Queue
 from ww_workers import turns
+from ww_workers.accounting import counted
 from ww_workers.app import app
 from ww_workers.ending import stopping
 from ww_workers.process import jobs
@@ -36,7 +37,8 @@ __all__ = [
 
 
 class Work(Task):  # type: ignore[misc]  # Celery has no types
-    """A task of ours: out of memory is an error of this task, not the death of its worker and then of the next one."""
+    """A task of ours: out of memory is an error of this task, not the death of its worker and then of the next one.
+    Each run counts in the error rate."""
 
     abstract = True
     Request = "ww_workers.requests:QuietRequest"
@@ -44,6 +46,10 @@ class Work(Task):  # type: ignore[misc]  # Celery has no types
     resultrepr_maxsize = 200  # characters of a result in logs and in Flower
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        with counted(self.name, passing=(TaskPredicate,)):
+            return self._call(*args, **kwargs)
+
+    def _call(self, *args: Any, **kwargs: Any) -> Any:
         try:
             return super().__call__(*args, **kwargs)
         except MemoryError as error:

@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import pytest
 from neo4j import Transaction
 
 from tests.contract.graphs import neo4j_settings
 from tests.processes import ROOT, clean_environment, until
+from tests.support.clock import Clock
 from tests.unit.maintenance.conftest import NOON, Bench
 from tests.unit.observability.test_alerts import Listener
 from ww_core.deployment import Deployment
-from ww_core.observability import Metrics
+from ww_core.observability import Metrics, process_metrics
 from ww_core.observability.alerts import AlertWatch
 from ww_core.observability.metrics import SLICES, WINDOW_SECONDS
 from ww_core.observability.watch import figures_of
@@ -142,12 +144,15 @@ def test_poison_texts_turn_the_error_rate_critical_until_the_window_has_passed(q
     bench.close()
 
 
-def test_open_transactions_turn_the_pool_utilization_critical_until_they_end(
-    neo4j_server: tuple[str, str], tmp_path: Path
+def test_open_transactions_turn_the_pool_utilization_critical_until_the_window_has_passed(
+    neo4j_server: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = neo4j_settings(
         f"{neo4j_server[0]} {neo4j_server[1]} t{uuid4().hex[:12]}", neo4j_pool_size=4, data_dir=tmp_path
-    )
+    ).replace(alert_min_samples=8)
+    process_metrics().reset()
+    clock = Clock()
+    monkeypatch.setattr(process_metrics(), "_clock", clock)
     busy, watcher = Deployment(settings), Neo4jGraphStore(settings)
     graph = busy.graph
     assert isinstance(graph, Neo4jGraphStore)
@@ -162,6 +167,9 @@ def test_open_transactions_turn_the_pool_utilization_critical_until_they_end(
     def level() -> str:
         return {alert.name: alert.level.value for alert in watch.check()}["pool_utilization"]
 
+    assert level() == "unknown"
+    for _ in range(4):
+        graph.ping()
     assert level() == "ok"
     with ThreadPoolExecutor(4) as pool:
         holders = [pool.submit(graph._server.read, hold) for _ in range(4)]
@@ -172,6 +180,10 @@ def test_open_transactions_turn_the_pool_utilization_critical_until_they_end(
             release.set()
         for holder in holders:
             holder.result()
+    assert level() == "critical", "a minute without a look between two checks hides nothing"
+    clock.now += WINDOW_SECONDS * (1 + 1 / SLICES)
+    for _ in range(4):
+        graph.ping()
     assert level() == "ok"
     assert [c.level for c in watch.history() if c.name == "pool_utilization"] == ["ok", "critical", "ok"]
     watcher.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import pytest
 from tests.integration.command_line import TOPICS, Cli, lines_of
 from ww.cli.demo import MARKER
 from ww.cli.demo_text import FEWEST_EPISODES, MOST_EPISODES, episodes
+from ww_core.errors import StoreUnavailable
+from ww_core.observability import Metrics, process_metrics
+from ww_core.observability.publish import FileBoard
 
 
 def test_ingested_lines_are_embedded_found_and_never_doubled(cli: Cli, tmp_path: Path) -> None:
@@ -187,6 +191,24 @@ def test_where_the_time_went_is_shown_by_stage(cli: Cli) -> None:
     shown = {line.split()[0] for line in lines[1:-1]}
     assert {"store.graph", "embed.encode", "embed.upsert", "recall.embed", "recall.search", "recall.rerank"} <= shown
     assert "999999" not in cli.text("metrics")
+
+
+def test_what_failed_in_another_process_is_shown(cli: Cli) -> None:
+    cli("store", "the kettle is descaled")
+    process_metrics().reset()
+    metrics = Metrics()
+    metrics.failed("consolidate", StoreUnavailable("Neo4j is away"))
+    metrics.failed("embed", ValueError("the kettle is descaled"))
+    FileBoard(cli.data_dir / "metrics").put("another", json.dumps({"name": "another", **metrics.dump()}))
+    failures = cli("metrics")["last_failures"]
+    assert [(one["action"], one["error"], one["message"]) for one in failures] == [
+        ("consolidate", "StoreUnavailable", "Neo4j is away"),
+        ("embed", "ValueError", ""),
+    ]
+    heading, first, second = cli.text("metrics", "--errors").splitlines()
+    assert heading.split() == ["at", "action", "error", "message"]
+    assert first.split()[2:] == ["consolidate", "StoreUnavailable", "Neo4j", "is", "away"]
+    assert second.split()[2:] == ["embed", "ValueError"]
 
 
 def test_the_demo_empties_only_what_it_made(cli: Cli, tmp_path: Path) -> None:

@@ -75,7 +75,13 @@ async def test_from_text_to_clusters_and_out_of_the_world_again(
     assert "qdrant 1." in found["vector store"]["message"]
     assert "answers" in found["vector store"]["message"]
     assert cli("status")["stores"]["vectors"]["kind"] == "qdrant"
-    assert cli("metrics")["qdrant_queue_depth"] == 0
+    figures = cli("metrics")
+    assert figures["qdrant_queue_depth"] == 0
+    store = QdrantVectorStore(Settings(**qdrant))
+    told = store.info().get("queue_depth")
+    store.close()
+    assert ("qdrant_update_queue" in figures["gauges"]) == (told is not None)
+    assert figures["gauges"].get("qdrant_update_queue", 0) >= 0
 
     lines = tmp_path / "out.jsonl"
     assert cli("export", "--vectors", str(lines))["exported"] == len(TEXTS) - 1

@@ -146,6 +146,7 @@ def metrics(
     ctx: typer.Context,
     prometheus: bool = typer.Option(False, "--prometheus", help="In Prometheus' text format."),
     stages: bool = typer.Option(False, "--stages", help="Where the time of stores, recalls and background work goes."),
+    errors: bool = typer.Option(False, "--errors", help="What failed last in each process, oldest first."),
 ) -> None:
     """Show the figures of the deployment; what was not measured is null or absent."""
     from ww_core.observability.metrics import StageFigures
@@ -168,7 +169,14 @@ def metrics(
             table(console, headings, rows)
             console.print("milliseconds, over the last five minutes")
             return
-        rows = [(name, _figure(value)) for name, value in figures.items() if not isinstance(value, dict)]
+        if errors:
+            table(
+                console,
+                ("at", "action", "error", "message"),
+                [(moment(one.at), one.action, one.error, one.message) for one in found.last_failures],
+            )
+            return
+        rows = [(name, _figure(value)) for name, value in figures.items() if not isinstance(value, dict | list)]
         table(console, ("figure", "value"), rows)
 
     emit(globals_of(ctx).json, lambda: figures, show)

@@ -15,12 +15,12 @@ from ww_core.buffers import Buffers
 from ww_core.config import Settings
 from ww_core.deployment.figures import Figures, board_of
 from ww_core.deployment.shared import Closes, process_shared
-from ww_core.deployment.stores import graph_key, made_data_dir, open_graph, open_vectors, vectors_key
+from ww_core.deployment.stores import graph_key, made_data_dir, open_graph, open_vectors, update_queue, vectors_key
 from ww_core.forks import immortal
 from ww_core.hooks import Hooks, process_hooks
 from ww_core.models import Vector
 from ww_core.observability.metrics import Metrics, process_metrics
-from ww_core.observability.summary import CACHE_HITS, CACHE_TOTAL
+from ww_core.observability.summary import CACHE_HITS, CACHE_TOTAL, UPDATE_QUEUE
 from ww_core.stores.ports import Doorbell, GraphStore, VectorStore
 
 if TYPE_CHECKING:
@@ -216,11 +216,14 @@ class Deployment:
             self._figures.publish(lambda: self.board)
 
     def watch_backlog(self) -> None:
-        """Measure and publish from now on also what the graph store holds in each state, and its oldest pending row."""
+        """Measure and publish from now on also what the graph store holds in each state, its oldest pending row, and
+        what waits in a Qdrant server."""
         from ww_core.observability.backlog import Backlog
 
         for name, read in Backlog(self.graph).probes().items():
             self._figures.probe(name, read)
+        if self.settings.qdrant_url is not None:
+            self._figures.probe(UPDATE_QUEUE, update_queue(self.vectors))
 
     def forget(self, episode_ids: Sequence[str], *, session_id: str | None, contents: Sequence[str] | None) -> None:
         """Drop erased episodes from the buffers and caches of this process; ``contents`` None: any text may be erased.
@@ -236,7 +239,7 @@ class Deployment:
             recaller.forget()
 
     def _open_graph(self) -> GraphStore:
-        return open_graph(self.settings, probe=self._figures.probe)
+        return open_graph(self.settings, peak=self.metrics.peak)
 
     def _use_buffers(self) -> Buffers:
         s = self.settings

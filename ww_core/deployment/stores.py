@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Hashable
 from pathlib import Path
@@ -55,8 +56,8 @@ def made_data_dir(settings: Settings) -> Path:
     return path
 
 
-def open_graph(settings: Settings, *, probe: Callable[[str, Callable[[], float]], None]) -> GraphStore:
-    """Neo4j where ``neo4j_uri`` is set, else SQLite. ``probe`` is given what the store can be asked for by name."""
+def open_graph(settings: Settings, *, peak: Callable[[str, float], None]) -> GraphStore:
+    """Neo4j where ``neo4j_uri`` is set, else SQLite. ``peak`` is told how much of its pool is in use, by name."""
     if settings.neo4j_uri is None:
         from ww_core.stores.embedded.graph import SqliteGraphStore
 
@@ -66,9 +67,7 @@ def open_graph(settings: Settings, *, probe: Callable[[str, Callable[[], float]]
         )
     from ww_core.stores.servers.neo4j import Neo4jGraphStore
 
-    store = Neo4jGraphStore(settings)
-    probe(POOL_UTIL, lambda: store.pool_utilisation)
-    return store
+    return Neo4jGraphStore(settings, on_use=lambda share: peak(POOL_UTIL, share))
 
 
 def open_vectors(settings: Settings) -> VectorStore:
@@ -82,3 +81,11 @@ def open_vectors(settings: Settings) -> VectorStore:
     from ww_core.stores.servers.qdrant import QdrantVectorStore
 
     return QdrantVectorStore(settings)
+
+
+def update_queue(vectors: VectorStore) -> Callable[[], float]:
+    """What reads how many updates wait in the Qdrant server of ``vectors``; nan where it does not tell."""
+    from ww_core.observability.backlog import Elsewhere
+    from ww_core.stores.servers.qdrant import QdrantVectorStore
+
+    return Elsewhere(vectors.update_queue if isinstance(vectors, QdrantVectorStore) else lambda: math.nan)

@@ -21,7 +21,7 @@ from ww_core.maintenance.parts import Embedder, Failed, in_parts
 from ww_core.maintenance.points import Sparse
 from ww_core.maintenance.writing import Lease, Outage, Writer
 from ww_core.models import State, Vector
-from ww_core.observability.metrics import ATTEMPTS, Metrics
+from ww_core.observability.metrics import Metrics
 from ww_core.observability.summary import CLAIMABLE, CLAIMED
 from ww_core.stores.ports import Claim, Fingerprint, GraphStore, VectorStore
 
@@ -121,6 +121,8 @@ class Drain:
         self._ready = False
         self._outage = ""
         """What opened the breaker last, as far as this drain knows."""
+        self._at_stake = 1
+        """Episodes that the last shift could not embed: a try that does not come as far as a claim fails for them."""
 
     def prepare(self) -> None:
         """Load the model and see that the collection is this model's; done once, and again after an outage.
@@ -154,20 +156,31 @@ class Drain:
             if self.breaker.failures:
                 self.vectors.ping()
             if not self.graph.has_work():
-                self.breaker.succeeded()
+                self.in_order()
                 return DrainReport()
             self.prepare()
             return shift.work()
         except (Unavailable, ConfigurationError, MemoryError, OSError) as error:
             return self.out_of_order(error)
 
-    def out_of_order(self, error: BaseException, *, embedded: int = 0, failed: int = 0, dead: int = 0) -> DrainReport:
-        """Open the breaker; the report of a drain that ended this way."""
+    def in_order(self) -> None:
+        """Close the breaker."""
+        self.breaker.succeeded()
+        self._at_stake = 1
+
+    def out_of_order(
+        self, error: BaseException, *, held: int = 0, embedded: int = 0, failed: int = 0, dead: int = 0
+    ) -> DrainReport:
+        """Open the breaker; the report of a drain that ended this way with ``held`` episodes claimed.
+
+        Each of those is an attempt that failed, as each that is embedded is one that did not; the Error History gets
+        one entry for all.
+        """
         self._ready = False
+        self._at_stake = held or self._at_stake
         delay = self.breaker.failed()
         reason = self._outage = f"{type(error).__name__}: {error}"[:MESSAGE_CHARS]
-        self.metrics.increment(ATTEMPTS)
-        self.metrics.failed("embed", error)
+        self.metrics.tried_in_vain("embed", error, self._at_stake)
         log.warning("cannot embed: %s", reason, extra={"action": "drain.outage", "retry_in": round(delay, 2)})
         return DrainReport(embedded, failed, dead, more=False, retry_in=delay, outage=reason)
 
@@ -208,7 +221,7 @@ class _Shift:
         try:
             self._rounds()
             self._writer.settle(idle=self._renew)
-            drain.breaker.succeeded()
+            drain.in_order()
         except Outage as outage:
             error = outage.__cause__ or outage
         except (Unavailable, MemoryError, OSError) as outage:
@@ -226,7 +239,10 @@ class _Shift:
         if error is None:
             more = any(lease.held for lease in self._leases) or self._due()
             return DrainReport(self._writer.written, self._failed, self._dead, more=more)
-        return self._drain.out_of_order(error, embedded=self._writer.written, failed=self._failed, dead=self._dead)
+        held = sum(len(lease.held) for lease in self._leases)
+        return self._drain.out_of_order(
+            error, held=held, embedded=self._writer.written, failed=self._failed, dead=self._dead
+        )
 
     def _due(self) -> bool:
         try:
@@ -363,8 +379,7 @@ class _Shift:
             delay_seconds=delay,
         )
         lease.drop([claim.episode.episode_id])
-        drain.metrics.increment(ATTEMPTS)
-        drain.metrics.failed("embed", error)
+        drain.metrics.tried_in_vain("embed", error)
         if state is State.DEAD:
             self._dead += 1
         elif state is not None:

@@ -87,6 +87,8 @@ class Refresh:
         self._texts = texts
         self._interruptions = interruptions
         self._clock = clock
+        self._left = 0
+        """Rows read and not seen to yet."""
 
     def run(
         self,
@@ -101,6 +103,7 @@ class Refresh:
         """
         end = self._clock() + max_seconds
         done = {Dirty.PAYLOAD: 0, Dirty.CONTEXT: 0}
+        self._left = 0
 
         def over() -> bool:
             let_pass(should_yield, should_stop, YIELD_SECONDS, self._clock)
@@ -112,6 +115,7 @@ class Refresh:
                 (Dirty.CONTEXT, CONTEXT_ROWS, self._context),
             ):
                 while not over() and (rows := self._graph.dirty(kind, limit)):
+                    self._left = len(rows)
                     worked = work(rows, over)
                     done[kind] += worked
                     if not worked:
@@ -120,16 +124,21 @@ class Refresh:
             log.info("interrupted", extra={"action": "refresh.interrupted"})
         except (Unavailable, ConfigurationError, MemoryError, OSError) as error:
             self._breaker.failed()
-            self._metrics.increment(ATTEMPTS)
-            self._metrics.failed("refresh", error)
+            self._metrics.tried_in_vain("refresh", error, max(1, self._left))
             return RefreshReport(done[Dirty.PAYLOAD], done[Dirty.CONTEXT], outage=f"{type(error).__name__}: {error}")
         return RefreshReport(done[Dirty.PAYLOAD], done[Dirty.CONTEXT], more=should_stop() or self._clock() >= end)
+
+    def _succeeded(self, rows: int) -> None:
+        """Each row is an attempt, as each of those left is one that failed where something is out of order."""
+        self._left -= rows
+        self._metrics.increment(ATTEMPTS, rows)
 
     def _payload(self, rows: Sequence[DirtyRow], over: Callable[[], bool]) -> int:
         with self._metrics.timer("refresh.payload"):
             self._vectors.change([payload(row.episode) for row in rows])
             self._leave_nothing_erased([row.episode.episode_id for row in rows])
             self._graph.clear_dirty(Dirty.PAYLOAD, _versions(rows))
+        self._succeeded(len(rows))
         return len(rows)
 
     def _leave_nothing_erased(self, changed: Sequence[str]) -> None:
@@ -173,6 +182,7 @@ class Refresh:
         ]
         self._vectors.change(changes)
         self._graph.clear_dirty(Dirty.CONTEXT, _versions(rows))
+        self._succeeded(len(rows))
 
     def _halve(
         self,
@@ -187,6 +197,8 @@ class Refresh:
         if len(rows) == 1:
             log.warning("no context vector: %s", type(error).__name__, extra={"action": "refresh.text_failed"})
             self._graph.clear_dirty(Dirty.CONTEXT, _versions(rows))
+            self._left -= 1
+            self._metrics.tried_in_vain("refresh", error)
             return 1
         middle, seen = len(rows) // 2, 0
         for half in (rows[:middle], rows[middle:]):

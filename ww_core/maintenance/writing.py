@@ -63,6 +63,11 @@ class _Job:
     done: Future[None] = field(default_factory=Future)
 
 
+def _points(rows: Sequence[Vector]) -> int:
+    """One for each window of each episode."""
+    return sum(len(windows) for windows in rows)
+
+
 class Writer:
     """Takes embedded steps and returns at once; an error shows at the next ``put`` or at ``settle``."""
 
@@ -90,13 +95,14 @@ class Writer:
         # a daemon, and no executor: those take no work while the interpreter ends, when a drain still hands back
         self._thread = threading.Thread(target=self._work, name="ww-write", daemon=True)
         self._awaiting = 0
+        """Points of the steps that are not written yet."""
         self.written = 0
         """Rows marked embedded."""
 
     def put(self, lease: Lease, claims: Sequence[Claim], rows: Sequence[Vector], *, idle: Callable[[], None]) -> None:
         """Queue a step; ``idle`` is called now and then while the queue is full. Raises Outage."""
         self._wait(AHEAD - 1, idle)
-        self._awaiting += len(claims)
+        self._awaiting += _points(rows)
         self._metrics.set_gauge(QUEUE_DEPTH, self._awaiting)
         if not self._waiting and self._thread.ident is None:
             self._thread.start()
@@ -143,7 +149,7 @@ class Writer:
                 job.done.set_exception(error)
             else:
                 job.done.set_result(None)
-            self._awaiting -= len(job.claims)
+            self._awaiting -= _points(job.rows)
             self._metrics.set_gauge(QUEUE_DEPTH, self._awaiting)
 
     def _write(self, lease: Lease, claims: list[Claim], rows: list[Vector], task: Any) -> None:

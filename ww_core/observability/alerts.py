@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from ww_core.config import Settings
 from ww_core.observability.metrics import ATTEMPTS, Snapshot
-from ww_core.observability.summary import CACHE_TOTAL
+from ww_core.observability.summary import CACHE_TOTAL, POOL_UTIL
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +43,8 @@ class Rule:
 
     name: str
     value: float
-    samples: int | None
-    """Measurements behind the value; None for a figure that is read and not sampled."""
+    samples: int
+    """Measurements behind the value."""
     warning: float
     critical: float
     low_is_bad: bool = False
@@ -52,7 +52,7 @@ class Rule:
     def level(self, before: Level, *, least_samples: int, hysteresis: float) -> Level:
         """The level now. It rises at once, and falls only when the value is better than the threshold by the share
         ``hysteresis`` of it, so that a value at a threshold does not flap."""
-        if not math.isfinite(self.value) or (self.samples is not None and self.samples < least_samples):
+        if not math.isfinite(self.value) or self.samples < least_samples:
             return Level.UNKNOWN
         if self._beyond(self.critical, hysteresis if before is Level.CRITICAL else 0.0):
             return Level.CRITICAL
@@ -75,7 +75,7 @@ class Alert:
     value: float
     warning: float
     critical: float
-    samples: int | None = None
+    samples: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,20 +103,20 @@ def rules(figures: Snapshot, settings: Settings) -> tuple[Rule, ...]:
     """The guide's rows, in its order, with what was measured."""
     s = settings
     recalls = figures.stages["recall"].count if "recall" in figures.stages else 0
-    lookups, attempts = (figures.window.get(name, 0) for name in (CACHE_TOTAL, ATTEMPTS))
+    lookups, used, attempts = (figures.window.get(name, 0) for name in (CACHE_TOTAL, POOL_UTIL, ATTEMPTS))
     cache, pool = figures.cache_hit_rate, figures.neo4j_pool_util
     return (
         Rule(
             "recall_p95", figures.recall_latency_p95, recalls, s.alert_recall_p95_warning, s.alert_recall_p95_critical
         ),
         Rule("cache_hit_rate", cache, lookups, s.alert_cache_hit_rate_warning, s.alert_cache_hit_rate_critical, True),
-        Rule("pool_utilization", pool, None, s.alert_pool_utilization_warning, s.alert_pool_utilization_critical),
+        Rule("pool_utilization", pool, used, s.alert_pool_utilization_warning, s.alert_pool_utilization_critical),
         Rule("error_rate", figures.error_rate, attempts, s.alert_error_rate_warning, s.alert_error_rate_critical),
     )
 
 
 def evaluate(figures: Snapshot, settings: Settings, before: Mapping[str, Level]) -> tuple[Alert, ...]:
-    """Every alert's level, given the levels ``before``."""
+    """Every alert's level, given the last known levels ``before``."""
     return tuple(
         Alert(
             name=rule.name,
@@ -138,6 +138,8 @@ def evaluate(figures: Snapshot, settings: Settings, before: Mapping[str, Level])
 class _Memory:
     at: str | None
     levels: Mapping[str, Level]
+    known: Mapping[str, Level]
+    """The last level of each that was not ``unknown``: too few samples end no alert."""
     history: tuple[Change, ...]
     unsent: tuple[Change, ...]
 
@@ -163,7 +165,7 @@ class AlertWatch:
 
     def look(self) -> tuple[Alert, ...]:
         """The levels now; nothing is kept and nobody is told."""
-        return evaluate(self._read(), self._settings, self._remembered().levels)
+        return evaluate(self._read(), self._settings, self._remembered().known)
 
     def history(self) -> tuple[Change, ...]:
         """The last changes that checks found, oldest first."""
@@ -172,19 +174,19 @@ class AlertWatch:
     def check(self) -> tuple[Alert, ...]:
         """The levels now; what changed since the last check is kept, logged, and sent where a level was raised or fell.
 
-        Several processes may check one deployment: each compares with what the last of them found.
+        What becomes ``unknown`` keeps the level it had: nobody is told before it has another one. Several
+        processes may check one deployment: each compares with what the last of them found.
         """
         memory = self._remembered()
-        alerts = evaluate(self._read(), self._settings, memory.levels)
+        alerts = evaluate(self._read(), self._settings, memory.known)
         at = self._clock().isoformat()
-        changes = [
-            Change(at, alert.name, before.value, alert.level.value, _finite(alert.value), alert.warning, alert.critical)
-            for alert in alerts
-            if (before := memory.levels.get(alert.name, Level.UNKNOWN)) is not alert.level
-        ]
+        changes = _changed(alerts, memory.levels, at)
+        known = {alert.name: alert.level for alert in alerts if alert.level is not Level.UNKNOWN}
+        news = _changed([alert for alert in alerts if alert.name in known], memory.known, at)
+        told = {change.name for change in news}
         for change in changes:
-            _log(change)
-        unsent = self._sent([*memory.unsent, *(c for c in changes if RAISED & {Level(c.before), Level(c.level)})])
+            _log(change, news=change.name in told)
+        unsent = self._sent([*memory.unsent, *(c for c in news if RAISED & {Level(c.before), Level(c.level)})])
         history = [*memory.history, *changes][-HISTORY_SIZE:]
         self._facts.put_fact(
             FACT,
@@ -192,6 +194,7 @@ class AlertWatch:
                 {
                     "at": at,
                     "levels": {alert.name: alert.level.value for alert in alerts},
+                    "known": {**memory.known, **known},
                     "history": [asdict(change) for change in history],
                     "unsent": [asdict(change) for change in unsent],
                 }
@@ -216,14 +219,26 @@ class AlertWatch:
     def _remembered(self) -> _Memory:
         text = self._facts.get_fact(FACT)
         if text is None:
-            return _Memory(None, {}, (), ())
+            return _Memory(None, {}, {}, (), ())
         kept = json.loads(text)
+        levels = {name: Level(level) for name, level in kept["levels"].items()}
+        known = {name: Level(level) for name, level in kept.get("known", levels).items()}
         return _Memory(
             at=kept["at"],
-            levels={name: Level(level) for name, level in kept["levels"].items()},
+            levels=levels,
+            known={name: level for name, level in known.items() if level is not Level.UNKNOWN},
             history=_changes(kept["history"]),
             unsent=_changes(kept["unsent"]),
         )
+
+
+def _changed(alerts: Iterable[Alert], before: Mapping[str, Level], at: str) -> list[Change]:
+    """Those that have another level than ``before``."""
+    return [
+        Change(at, alert.name, level.value, alert.level.value, _finite(alert.value), alert.warning, alert.critical)
+        for alert in alerts
+        if (level := before.get(alert.name, Level.UNKNOWN)) is not alert.level
+    ]
 
 
 def _changes(kept: Iterable[Mapping[str, Any]]) -> tuple[Change, ...]:
@@ -238,8 +253,10 @@ def _figures(change: Change) -> dict[str, object]:
     return {key: value for key, value in asdict(change).items() if key not in ("name", "level", "at")}
 
 
-def _log(change: Change) -> None:
+def _log(change: Change, *, news: bool) -> None:
+    """At its severity, but what was ``unknown`` for a while and is as it was before is no news."""
     severity = {Level.CRITICAL: logging.ERROR, Level.WARNING: logging.WARNING}.get(Level(change.level), logging.INFO)
+    severity = severity if news else logging.INFO
     log.log(
         severity,
         "%s is %s, it was %s",

@@ -1,7 +1,8 @@
-"""How much waits in the graph store, as gauges."""
+"""How much waits in the stores, as gauges."""
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
@@ -11,6 +12,11 @@ from typing import Protocol
 
 from ww_core.models import Counts
 from ww_core.observability.summary import BACKLOG_AGE, EPISODES
+
+log = logging.getLogger(__name__)
+
+PATIENCE_SECONDS = 1.0
+"""How long who publishes all figures waits for one that a server has to tell."""
 
 FRESH_SECONDS = 2.0
 """Gauges read together share one look at the store."""
@@ -51,3 +57,31 @@ class Backlog:
                 now = self._clock()
                 self._stale_at = now + max(FRESH_SECONDS, (now - started) / LARGEST_SHARE)
             return self._gauges[name]
+
+
+class Elsewhere:
+    """A gauge that a server tells, read on a thread of its own: one that does not answer holds up no other figure.
+
+    ``read`` may raise; then, and where it takes longer than PATIENCE_SECONDS, there is no figure.
+    """
+
+    def __init__(self, read: Callable[[], float], *, patience: float = PATIENCE_SECONDS) -> None:
+        self._read = read
+        self._patience = patience
+        self._value = math.nan
+        self._thread: threading.Thread | None = None
+
+    def __call__(self) -> float:
+        """What the server says now; nan where it says nothing in time."""
+        if self._thread is None or not self._thread.is_alive():
+            self._value = math.nan
+            self._thread = threading.Thread(target=self._ask, name="ww-gauge", daemon=True)
+            self._thread.start()
+        self._thread.join(self._patience)
+        return math.nan if self._thread.is_alive() else self._value
+
+    def _ask(self) -> None:
+        try:
+            self._value = self._read()
+        except Exception:  # a driver's; a figure must never break its reader
+            log.debug("gauge could not be read", extra={"action": "metrics.probe"}, exc_info=True)

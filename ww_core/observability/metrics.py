@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Any
 
 from ww_core.errors import Busy, EpisodeConflict, InvalidInput, NotFound
-from ww_core.observability.history import ErrorHistory
+from ww_core.observability.history import ErrorHistory, LastFailure
 from ww_core.observability.sketch import Sketch
 
 log = logging.getLogger(__name__)
@@ -23,6 +24,9 @@ WINDOW_SECONDS = 300.0
 """How far back latencies and rates look: the alert's five minutes."""
 SLICES = 10
 """The window moves in steps of a tenth."""
+
+PUBLISHED_FAILURES = 20
+"""Of one process, for others to see."""
 
 ATTEMPTS = "attempts"
 """Counter: stores, recalls and task attempts."""
@@ -36,12 +40,22 @@ class _Slice:
     start: float
     sketches: dict[str, Sketch] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    peaks: dict[str, float] = field(default_factory=dict)
 
     def add(self, stage: str, seconds: float) -> None:
         sketch = self.sketches.get(stage)
         if sketch is None:
             sketch = self.sketches[stage] = Sketch()
         sketch.add(seconds)
+
+    def dump(self, leaves: float) -> dict[str, object]:
+        sketches = {name: sketch.dump() for name, sketch in self.sketches.items()}
+        return {
+            "leaves": round(leaves, 3),
+            "sketches": sketches,
+            "counts": dict(self.counts),
+            "peaks": dict(self.peaks),
+        }
 
 
 @dataclass(slots=True)
@@ -88,6 +102,8 @@ class Snapshot:
     gauges: Mapping[str, float]
     errors: int
     """Failures in the Error History."""
+    last_failures: tuple[LastFailure, ...]
+    """The newest of the Error History, oldest first: PUBLISHED_FAILURES of each process at most."""
     processes: int
     """How many processes these figures come from; 0 where none measured anything."""
 
@@ -146,6 +162,13 @@ class Metrics:
             piece.add(stage, seconds)
             self._count(piece, ATTEMPTS, 1)
 
+    def peak(self, name: str, value: float) -> None:
+        """Take down one reading of a figure whose largest in the window matters; a counter of its name counts them."""
+        with self._lock:
+            piece = self._current()
+            piece.peaks[name] = max(value, piece.peaks.get(name, value))
+            self._count(piece, name, 1)
+
     def _count(self, piece: _Slice, name: str, n: int) -> None:
         piece.counts[name] = piece.counts.get(name, 0) + n
         self._totals[name] = self._totals.get(name, 0) + n
@@ -198,6 +221,11 @@ class Metrics:
         self.increment(FAILURES, n)
         self.errors.add(action, error)
 
+    def tried_in_vain(self, action: str, error: BaseException, n: int = 1) -> None:
+        """Count ``n`` attempts that failed, all for the same reason: the Error History keeps one."""
+        self.increment(ATTEMPTS, n)
+        self.failed(action, error, n)
+
     def _current(self) -> _Slice:
         now = self._clock()
         if not self._slices or now - self._slices[-1].start >= self._step:
@@ -242,25 +270,31 @@ class Metrics:
                 values[name] = math.nan
         return values
 
-    def dump(self) -> dict[str, object]:
-        """The window as JSON values, for another process to merge with ``load``."""
+    def dump(self) -> dict[str, Any]:
+        """The figures as JSON values, for ``summarise`` to merge with those of other processes.
+
+        ``slices`` are the parts of the window, each with the seconds until it ``leaves`` it: whoever reads them later
+        leaves out what is older than the window by then.
+        """
         with self._metering:
             for name in list(self._meters):
                 self._read_meter(name)
         with self._lock:
-            stages = sorted({name for s in self._live() for name in s.sketches})
-            window: dict[str, int] = {}
-            for piece in self._live():
-                for name, n in piece.counts.items():
-                    window[name] = window.get(name, 0) + n
+            end = self._clock() - self._step * (SLICES + 1)
+            live = self._live()
+            newest = [piece.dump(piece.start - end) for piece in live[-1:]]
             totals = dict(self._totals)
+        # only the newest still grows: nobody has to wait for the others
+        slices = [*(piece.dump(piece.start - end) for piece in live[:-1]), *newest]
         gauges = {name: value for name, value in self.gauges().items() if math.isfinite(value)}
+        failures = self.errors.latest()
+        last = [failure.public for failure in failures[-PUBLISHED_FAILURES:]]
         return {
-            "sketches": {name: self.sketch(name).dump() for name in stages},
-            "window": window,
+            "slices": slices,
             "totals": totals,
             "gauges": gauges,
-            "errors": len(self.errors.latest()),
+            "errors": len(failures),
+            "last_failures": [[one.at.timestamp(), one.action, one.error, one.message] for one in last],
         }
 
     def snapshot(self) -> Snapshot:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from ww_core.observability.metrics import Snapshot
-from ww_core.observability.summary import BACKLOG_AGE, CLAIMABLE, CLAIMED, EPISODES, GAP, POOL_UTIL, QUEUE_DEPTH
+from ww_core.observability.summary import BACKLOG_AGE, CLAIMABLE, CLAIMED, EPISODES, GAP, QUEUE_DEPTH, UPDATE_QUEUE
 
 PREFIX = "world_weaver_"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -56,7 +56,7 @@ def _other_gauges(figures: Snapshot) -> list[Labelled]:
     return [(k, v) for k, v in figures.gauges.items() if k not in _NAMED and not k.startswith(EPISODES)]
 
 
-_NAMED = frozenset({GAP, BACKLOG_AGE, POOL_UTIL, QUEUE_DEPTH})
+_NAMED = frozenset({GAP, BACKLOG_AGE, QUEUE_DEPTH, UPDATE_QUEUE})
 
 TABLE: tuple[Family, ...] = (
     _field("recall_latency_p50", "Median of a recall, milliseconds."),
@@ -67,8 +67,9 @@ TABLE: tuple[Family, ...] = (
     _field("store_latency_p99", "99th percentile of one store, milliseconds."),
     _field("lag_p95", "95th percentile from stored to findable, milliseconds."),
     _field("cache_hit_rate", "Share of texts whose embedding was in the cache."),
-    _field("neo4j_pool_util", "Share of the Neo4j pool's connections in use, in the worst process."),
+    _field("neo4j_pool_util", "Largest share of the Neo4j pool's connections in use in the last five minutes."),
     _field("qdrant_queue_depth", "Points embedded and waiting to be written."),
+    _gauge(UPDATE_QUEUE, "qdrant_update_queue", "Updates that the Qdrant server has not carried out yet."),
     _field("error_rate", "Share of stores, recalls and task attempts that failed."),
     _field("errors", "Failures kept in the Error History of all processes."),
     _field("processes", "Processes that published figures lately."),

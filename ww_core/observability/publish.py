@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import json
 import logging
-import math
 import os
 import secrets
 import socket
@@ -13,13 +12,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ww_core.errors import BrokerUnavailable
 from ww_core.masking import mask
 from ww_core.observability.metrics import WINDOW_SECONDS, Metrics, Snapshot
-from ww_core.observability.summary import summarise
+from ww_core.observability.summary import measured, summarise
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -51,20 +51,29 @@ def _rename_in_child() -> None:
 os.register_at_fork(after_in_child=_rename_in_child)
 
 
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What a process put on a board, ``age`` seconds ago by the board's own clock: those of the hosts may differ."""
+
+    text: str
+    age: float
+
+
 class Board(Protocol):
     """Where the processes of a deployment put their figures."""
 
     def put(self, name: str, text: str) -> None: ...
 
-    def read(self) -> list[str]:
+    def read(self) -> list[Publication]:
         """What was put within the window."""
 
 
 class FileBoard:
-    """One file per process in a directory: for the processes of one machine."""
+    """One file per process in a directory: for the processes of one machine. ``clock`` is the one of its files."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, clock: Callable[[], float] = time.time) -> None:
         self._directory = directory
+        self._clock = clock
 
     def put(self, name: str, text: str) -> None:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -73,21 +82,23 @@ class FileBoard:
             file.write(text)
         os.replace(path, self._directory / f"{name}.json")
 
-    def read(self) -> list[str]:
-        texts = []
+    def read(self) -> list[Publication]:
+        found = []
         for path in self._directory.glob("*.json"):
             try:
-                if time.time() - path.stat().st_mtime > WINDOW_SECONDS:
+                age = self._clock() - path.stat().st_mtime
+                if age > WINDOW_SECONDS:
                     path.unlink(missing_ok=True)
                 else:
-                    texts.append(path.read_text(encoding="utf-8"))
+                    found.append(Publication(path.read_text(encoding="utf-8"), max(0.0, age)))
             except OSError:  # another process tidied up at the same moment
                 continue
-        return texts
+        return found
 
 
 class RedisBoard:
-    """One key per process, gone with the window: for deployments over several machines."""
+    """One key per process, gone with the window: for deployments over several machines. What is left of a key's time
+    says how old it is."""
 
     def __init__(self, client: Redis, namespace: str) -> None:
         self._client = client
@@ -96,31 +107,36 @@ class RedisBoard:
     def put(self, name: str, text: str) -> None:
         self._client.set(self._prefix + name, text, ex=int(WINDOW_SECONDS))
 
-    def read(self) -> list[str]:
+    def read(self) -> list[Publication]:
         """Raises BrokerUnavailable."""
         from redis import RedisError
 
         try:
             keys = list(self._client.scan_iter(match=f"{self._prefix}*", count=1000))
             values: list[Any] = self._client.mget(keys) if keys else []
+            asking = self._client.pipeline(transaction=False)
+            for key in keys:
+                asking.pttl(key)
+            left: list[int] = asking.execute() if keys else []
         except RedisError as error:
             raise BrokerUnavailable(
                 f"the figures of the other processes cannot be read from the broker: {mask(str(error))}",
                 hint="is Redis running, and redis_url right?",
             ) from error
-        return [v.decode() if isinstance(v, bytes) else str(v) for v in values if v is not None]
+        return [
+            Publication(value.decode() if isinstance(value, bytes) else str(value), WINDOW_SECONDS - ms / 1000)
+            for value, ms in zip(values, left, strict=True)
+            if value is not None and ms > 0  # it may have gone in between
+        ]
 
 
 class Publisher:
     """Publishes this process's figures on a daemon thread until it is closed, and once more then."""
 
-    def __init__(
-        self, metrics: Metrics, board: Board, *, every: float = EVERY, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, metrics: Metrics, board: Board, *, every: float = EVERY) -> None:
         self._metrics = metrics
         self._board = board
         self._every = every
-        self._clock = clock
         self._closed = threading.Event()
         self._name = process_name()
 
@@ -137,10 +153,10 @@ class Publisher:
     def publish(self) -> None:
         """Publish now, where anything was measured; a board that cannot be reached costs only the figures."""
         figures = self._metrics.dump()
-        if not (figures["sketches"] or figures["totals"] or figures["gauges"]):
+        if not measured(figures):
             return
         try:
-            self._board.put(self._name, json.dumps({"at": self._clock(), "name": self._name, **figures}))
+            self._board.put(self._name, json.dumps({"name": self._name, **figures}, separators=(",", ":")))
         except Exception as error:  # files, Redis and their drivers fail in many ways; measuring must break nothing
             log.debug("figures not published: %s", error, extra={"action": "metrics.publish"})
 
@@ -149,15 +165,17 @@ class Publisher:
             self.publish()
 
 
-def deployment_snapshot(metrics: Metrics, board: Board, *, clock: Callable[[], float] = time.time) -> Snapshot:
+def deployment_snapshot(metrics: Metrics, board: Board) -> Snapshot:
     """The figures of all processes that published within the window, this one as it is now."""
     dumps: list[Mapping[str, Any]] = [metrics.dump()]
-    for text in board.read():
-        dump = json.loads(text)
-        age = clock() - dump["at"]
-        if dump["name"] == process_name() or not math.isfinite(age) or age > WINDOW_SECONDS:
-            continue
-        if age > GAUGES_LIVE:
-            dump["gauges"] = {}
-        dumps.append(dump)
+    for publication in board.read():
+        dump = json.loads(publication.text)
+        if dump["name"] != process_name() and "slices" in dump:  # an earlier version published without
+            dumps.append(_aged(dump, publication.age))
     return summarise(dumps)
+
+
+def _aged(dump: Mapping[str, Any], age: float) -> Mapping[str, Any]:
+    """What is left of it ``age`` seconds after it was published."""
+    slices = [piece for piece in dump["slices"] if piece["leaves"] > age]
+    return {**dump, "slices": slices, "gauges": dump["gauges"] if age <= GAUGES_LIVE else {}}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 RELATIVE_ACCURACY = 0.0075
 """Largest relative error of a quantile; below the promised 1% so that rounding never breaks it."""
@@ -80,18 +80,24 @@ class Sketch:
         """Seconds; nan where nothing was counted."""
         return self.total / self.count if self.count else math.nan
 
-    def dump(self) -> dict[str, object]:
-        """The sketch as JSON values, for another process to merge."""
-        return {"buckets": {str(i): n for i, n in self.buckets.items()}, "total": self.total}
+    def dump(self) -> list[float]:
+        """The sketch as short JSON, for another process to merge: the total, then of each bucket its distance from the
+        one before (from 0) and its count."""
+        told: list[float] = [round(self.total, 6)]
+        before = 0
+        for index in sorted(self.buckets):
+            told += (index - before, self.buckets[index])
+            before = index
+        return told
 
     @classmethod
-    def load(cls, data: Mapping[str, object]) -> Sketch:
+    def load(cls, told: Sequence[float]) -> Sketch:
         """The sketch that ``dump`` wrote."""
-        sketch = cls()
-        buckets, total = data["buckets"], data["total"]
-        if not isinstance(buckets, Mapping) or not isinstance(total, int | float):
-            raise TypeError("a dumped sketch holds a mapping of buckets and a total")
-        sketch.buckets = {int(i): int(n) for i, n in buckets.items()}
+        sketch, index = cls(), 0
+        total, *pairs = told
+        for distance, n in zip(pairs[::2], pairs[1::2], strict=True):
+            index += int(distance)
+            sketch.buckets[index] = int(n)
         sketch.count = sum(sketch.buckets.values())
         sketch.total = float(total)
         return sketch

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
+from ww_core.observability.history import LastFailure
 from ww_core.observability.metrics import ATTEMPTS, FAILURES, Snapshot, StageFigures
 from ww_core.observability.sketch import Sketch
 
@@ -16,7 +18,11 @@ CACHE_TOTAL = "embedding_cache_total"
 CLAIMED, CLAIMABLE = "embed.claimed", "embed.claimable"
 """Counters: episodes in claims that found any, and how many those claims could have held."""
 POOL_UTIL = "neo4j_pool_util"
+"""Peak, and the counter of its readings: read whenever a connection is taken, waited for or given back."""
 QUEUE_DEPTH = "qdrant_queue_depth"
+"""Gauge: points that this process embedded and has not written yet."""
+UPDATE_QUEUE = "qdrant_update_queue"
+"""Gauge: updates that the Qdrant server has taken and not carried out yet."""
 GAP = "recall.hierarchical_gap"
 """Gauge: share of flat results that hierarchical search missed, on the sampled queries."""
 EPISODES = "episodes."
@@ -36,13 +42,18 @@ def summarise(dumps: Iterable[Mapping[str, Any]]) -> Snapshot:
     window: dict[str, int] = {}
     totals: dict[str, int] = {}
     gauges: dict[str, float] = {}
+    peaks: dict[str, float] = {}
+    failures: list[LastFailure] = []
     errors = processes = 0
     for dump in dumps:
-        processes += bool(dump["sketches"] or dump["totals"] or dump["gauges"])
-        for name, data in dump["sketches"].items():
-            sketches.setdefault(name, Sketch()).merge(Sketch.load(data))
-        for name, n in dump["window"].items():
-            window[name] = window.get(name, 0) + n
+        processes += measured(dump)
+        for piece in dump["slices"]:
+            for name, data in piece["sketches"].items():
+                sketches.setdefault(name, Sketch()).merge(Sketch.load(data))
+            for name, n in piece["counts"].items():
+                window[name] = window.get(name, 0) + n
+            for name, value in piece["peaks"].items():
+                peaks[name] = max(value, peaks.get(name, value))
         for name, n in dump["totals"].items():
             totals[name] = totals.get(name, 0) + n
         for name, value in dump["gauges"].items():
@@ -51,6 +62,10 @@ def summarise(dumps: Iterable[Mapping[str, Any]]) -> Snapshot:
             else:
                 gauges[name] = max(gauges.get(name, -math.inf), value)
         errors += dump["errors"]
+        failures += [
+            LastFailure(datetime.fromtimestamp(at, UTC), action, error, message)
+            for at, action, error, message in dump["last_failures"]
+        ]
     stages = {name: _figures(sketch) for name, sketch in sorted(sketches.items())}
     nothing = _figures(Sketch())
     recall, store = stages.get("recall", nothing), stages.get("store", nothing)
@@ -59,7 +74,7 @@ def summarise(dumps: Iterable[Mapping[str, Any]]) -> Snapshot:
         recall_latency_p95=recall.p95,
         recall_latency_p99=recall.p99,
         cache_hit_rate=_share(window.get(CACHE_HITS, 0), window.get(CACHE_TOTAL, 0)),
-        neo4j_pool_util=gauges.get(POOL_UTIL, math.nan),
+        neo4j_pool_util=peaks.get(POOL_UTIL, math.nan),
         qdrant_queue_depth=gauges.get(QUEUE_DEPTH, math.nan),
         error_rate=_share(window.get(FAILURES, 0), window.get(ATTEMPTS, 0)),
         store_latency_p50=store.p50,
@@ -71,8 +86,14 @@ def summarise(dumps: Iterable[Mapping[str, Any]]) -> Snapshot:
         window=window,
         gauges=gauges,
         errors=errors,
+        last_failures=tuple(sorted(failures, key=lambda failure: failure.at)),
         processes=processes,
     )
+
+
+def measured(dump: Mapping[str, Any]) -> bool:
+    """Whether there is anything in it."""
+    return bool(dump["slices"] or dump["totals"] or dump["gauges"])
 
 
 def _figures(sketch: Sketch) -> StageFigures:

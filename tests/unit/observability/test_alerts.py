@@ -47,9 +47,11 @@ def lookups(rate: float) -> Metrics:
     return metrics
 
 
-def pool(share: float) -> Metrics:
+def pool(share: float, n: int = 20) -> Metrics:
     metrics = Metrics()
-    metrics.set_gauge(POOL_UTIL, share)
+    for _ in range(n - 1):
+        metrics.peak(POOL_UTIL, 0.1)
+    metrics.peak(POOL_UTIL, share)
     return metrics
 
 
@@ -130,6 +132,8 @@ def test_a_warning_that_comes_after_critical_is_refused(name: str) -> None:
 def test_too_few_samples_and_nothing_measured_are_unknown() -> None:
     assert level("recall_p95", recalls(900, n=9)) == "unknown"
     assert level("recall_p95", recalls(900, n=9), alert_min_samples=9) == "critical"
+    assert level("pool_utilization", pool(0.99, n=9)) == "unknown"
+    assert level("pool_utilization", pool(0.99, n=10)) == "critical"
     levels = {alert.level for alert in evaluate(Metrics().snapshot(), settings(), BEFORE)}
     assert levels == {Level.UNKNOWN}
 
@@ -159,9 +163,9 @@ class Watched:
         self.sent.append(list(changes))
         return self.answers
 
-    def check(self, ms: float, after: float = 60) -> str:
+    def check(self, ms: float, after: float = 60, n: int = 20) -> str:
         self.now += timedelta(seconds=after)
-        self.metrics = recalls(ms)
+        self.metrics = recalls(ms, n)
         return self.watch.check()[0].level.value
 
 
@@ -177,6 +181,32 @@ def test_a_change_is_kept_logged_and_sent_once(caplog: pytest.LogCaptureFixture)
     assert [[c.level for c in changes] for changes in watched.sent] == [["critical"], ["ok"]]
     assert [record.levelname for record in caplog.records] == ["INFO", "ERROR", "INFO"]
     assert watched.watch.history()[1].value == pytest.approx(600, rel=0.01)
+
+
+def test_too_few_samples_in_between_neither_end_an_alert_nor_tell_of_it(caplog: pytest.LogCaptureFixture) -> None:
+    watched = Watched(alert_min_samples=20)
+    checks = [(600, 25), (600, 19), (470, 25), (600, 19), (600, 25)]
+    with caplog.at_level(logging.WARNING, logger="ww_core.observability.alerts"):
+        found = [watched.check(ms, n=n) for ms, n in checks]
+    assert found == ["critical", "unknown", "critical", "unknown", "critical"]
+    assert [[(c.before, c.level) for c in changes] for changes in watched.sent] == [[("unknown", "critical")]]
+    assert len(caplog.records) == 1
+    assert [c.level for c in watched.watch.history()] == found, "for people it is kept"
+    assert [watched.check(ms, n=n) for ms, n in [(10, 19), (300, 25), (10, 19), (10, 25)]] == [
+        *("unknown", "warning", "unknown", "ok")
+    ]
+    assert [[(c.before, c.level) for c in changes] for changes in watched.sent[1:]] == [
+        [("critical", "warning")],
+        [("warning", "ok")],
+    ]
+
+
+def test_what_an_earlier_version_kept_is_understood() -> None:
+    watched = Watched()
+    levels = {"recall_p95": "critical", "error_rate": "unknown"}
+    watched.facts[FACT] = json.dumps({"at": NOON.isoformat(), "levels": levels, "history": [], "unsent": []})
+    assert watched.check(470) == "critical"
+    assert watched.sent == []
 
 
 def test_what_a_webhook_did_not_take_is_sent_with_the_next_check() -> None:

@@ -1,6 +1,7 @@
 """Figures are accurate, bounded, and absent where nothing was measured."""
 
 import dataclasses
+import json
 import math
 import os
 import random
@@ -12,7 +13,7 @@ from tests.support.clock import Clock
 from ww_core.errors import InvalidInput, StoreUnavailable
 from ww_core.observability import ErrorHistory, Metrics
 from ww_core.observability.sketch import Sketch
-from ww_core.observability.summary import CACHE_HITS, CACHE_TOTAL, summarise
+from ww_core.observability.summary import CACHE_HITS, CACHE_TOTAL, POOL_UTIL, summarise
 
 
 @pytest.mark.parametrize("q", [0.01, 0.5, 0.95, 0.99, 1.0])
@@ -130,6 +131,22 @@ def test_a_meter_that_is_taken_back_stays_counted_and_the_next_starts_anew() -> 
     assert metrics.snapshot().window[CACHE_TOTAL] == 2
 
 
+def test_a_peak_is_the_largest_reading_of_the_window_and_of_all_processes() -> None:
+    clock = Clock()
+    one, two = Metrics(clock=clock), Metrics(clock=clock)
+    for share in (0.2, 0.9, 0.1):
+        one.peak(POOL_UTIL, share)
+    two.peak(POOL_UTIL, 0.5)
+    merged = summarise([one.dump(), two.dump()])
+    assert (merged.neo4j_pool_util, merged.window[POOL_UTIL]) == (0.9, 4)
+    clock.now = 200
+    one.peak(POOL_UTIL, 0.3)
+    clock.now = 400
+    assert one.snapshot().neo4j_pool_util == 0.3
+    clock.now = 600
+    assert math.isnan(one.snapshot().neo4j_pool_util)
+
+
 def test_figures_of_several_processes_merge() -> None:
     one, two = Metrics(), Metrics()
     one.observe("recall", 0.001)
@@ -149,6 +166,43 @@ def test_error_history_keeps_the_last_ones_and_can_be_resized() -> None:
     assert [f.error for f in history.latest()] == ["ValueError: 2", "ValueError: 3", "ValueError: 4"]
     history.resize(1)
     assert [f.error for f in history.latest()] == ["ValueError: 4"]
+
+
+def test_what_failed_last_is_told_of_every_process_without_what_an_episode_says() -> None:
+    one, two = Metrics(), Metrics()
+    secret = "what somebody said"
+    told = [
+        (
+            StoreUnavailable("away at redis://:hunter2@cache", hint="is it running?"),
+            "away at redis://:***@cache (is it",
+        ),
+        (OSError(28, "No space left on device", secret), "No space left on device"),
+        (MemoryError(), ""),
+        (ValueError(secret), ""),
+        (InvalidInput(secret), ""),
+        (UnicodeEncodeError("utf-8", secret, 0, 1, "surrogates"), ""),
+    ]
+    for i, (error, _) in enumerate(told):
+        (one, two)[i % 2].failed("embed", error)
+    dumps = json.dumps([one.dump(), two.dump()])
+    assert secret not in dumps
+    assert "hunter2" not in dumps
+    found = summarise(json.loads(dumps)).last_failures
+    assert [failure.error for failure in found] == [type(error).__name__ for error, _ in told]
+    assert all(failure.message.startswith(message) for failure, (_, message) in zip(found, told, strict=True))
+    assert {failure.action for failure in found} == {"embed"}
+    assert all(failure.at.tzinfo is not None for failure in found)
+    assert list(found) == sorted(found, key=lambda failure: failure.at)
+
+
+def test_a_process_tells_of_few_failures_and_those_are_its_newest() -> None:
+    metrics = Metrics()
+    for i in range(100):
+        metrics.failed("store", StoreUnavailable(f"away {i} " + "x" * 1000))
+    found = metrics.snapshot()
+    assert found.errors == 100
+    assert [one.message.split()[1] for one in found.last_failures] == [str(i) for i in range(80, 100)]
+    assert len(json.dumps(metrics.dump())) < 10_000
 
 
 def test_a_forked_child_starts_with_nothing_measured() -> None:

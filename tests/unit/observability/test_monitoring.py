@@ -12,6 +12,7 @@ import yaml
 
 from tests.processes import ROOT
 from ww_core.config import ALERTS, Settings
+from ww_core.observability.metrics import WINDOW_SECONDS
 from ww_core.observability.prometheus import PREFIX, TABLE, names
 
 MONITORING = ROOT / "compose" / "monitoring"
@@ -78,8 +79,12 @@ def test_the_rules_have_the_thresholds_of_the_settings(name: str, severity: str)
     (rule,) = [
         r for r in rules() if r["labels"]["severity"] == severity and r["expr"].split(" and ")[0].strip() == limit
     ]
-    if name != "pool_utilization":
-        assert rule["expr"].rstrip().endswith(f">= {defaults['alert_min_samples'].default}")
+    assert rule["expr"].rstrip().endswith(f">= {defaults['alert_min_samples'].default}")
+
+
+def test_no_rule_flaps() -> None:
+    for rule in rules():
+        assert rule["keep_firing_for"] == f"{WINDOW_SECONDS / 60:g}m", rule["alert"]
 
 
 @pytest.mark.parametrize("name", ALERTS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import threading
 from dataclasses import fields
 from pathlib import Path
 from urllib.error import HTTPError
@@ -15,10 +17,19 @@ from ww_core.config import Settings
 from ww_core.deployment import Deployment
 from ww_core.models import Counts
 from ww_core.observability import Metrics, Snapshot
-from ww_core.observability.backlog import Backlog
+from ww_core.observability.backlog import Backlog, Elsewhere
 from ww_core.observability.prometheus import PREFIX, TABLE, exposition, names
 from ww_core.observability.publish import FileBoard, Publisher
-from ww_core.observability.summary import BACKLOG_AGE, CLAIMABLE, CLAIMED, EPISODES, GAP, POOL_UTIL, QUEUE_DEPTH
+from ww_core.observability.summary import (
+    BACKLOG_AGE,
+    CLAIMABLE,
+    CLAIMED,
+    EPISODES,
+    GAP,
+    POOL_UTIL,
+    QUEUE_DEPTH,
+    UPDATE_QUEUE,
+)
 from ww_workers.scrape import Scrape, serve
 
 
@@ -38,8 +49,9 @@ def busy() -> Metrics:
         metrics.increment(name)
     metrics.increment(CLAIMED, 3)
     metrics.increment(CLAIMABLE, 4)
-    for name in (GAP, BACKLOG_AGE, POOL_UTIL, QUEUE_DEPTH, EPISODES + "pending", "new.gauge"):
+    for name in (GAP, BACKLOG_AGE, QUEUE_DEPTH, UPDATE_QUEUE, EPISODES + "pending", "new.gauge"):
         metrics.set_gauge(name, 0.5)
+    metrics.peak(POOL_UTIL, 0.5)
     return metrics
 
 
@@ -48,7 +60,7 @@ def test_every_figure_is_exported_and_every_name_has_a_figure() -> None:
     assert {name for name, *_ in found} == names()
     exported = {family.name for family in TABLE}
     for field in fields(Snapshot):
-        if field.name not in ("stages", "counters", "window", "gauges"):
+        if field.name not in ("stages", "counters", "window", "gauges", "last_failures"):
             assert field.name in exported, f"{field.name} is not exported"
     assert found[PREFIX + "queue_length", "ww.embed"] == 3
     assert found[PREFIX + "episodes", "pending"] == 0.5
@@ -114,6 +126,25 @@ def test_a_store_that_is_slow_to_count_is_asked_less_often() -> None:
         assert read() == 1
         clock.now += 1
     assert looks[0] == 2, "half a second every fifty"
+
+
+def test_a_server_that_does_not_answer_holds_up_no_other_figure() -> None:
+    answers, asked = threading.Event(), []
+
+    def read() -> float:
+        asked.append(1)
+        answers.wait(60)
+        return 3.0
+
+    gauge = Elsewhere(read, patience=0.05)
+    assert math.isnan(gauge())
+    assert math.isnan(gauge())
+    assert len(asked) == 1, "one question at a time"
+    answers.set()
+    gauge = Elsewhere(read, patience=30)
+    assert gauge() == 3.0
+    broken = Elsewhere(lambda: 1 / 0, patience=30)
+    assert math.isnan(broken())
 
 
 def test_a_store_says_how_much_waits_in_it(tmp_path: Path) -> None:

@@ -48,11 +48,15 @@ _outlived: list[Driver] = []
 """Drivers of a parent process: closing them in a child would end the parent's sessions."""
 
 
+def ignored(share: float) -> None:
+    """Told how much of the pool is in use, where nobody measures it."""
+
+
 class Server:
     """Transactions on the server that ``settings`` names. Connects at the first call; thread-safe; a child process
-    connects anew, and so does the first call after the server came back."""
+    connects anew, and so does the first call after the server came back. ``on_use``: see Neo4jGraphStore."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, on_use: Callable[[float], None] = ignored) -> None:
         uri = settings.neo4j_uri
         if uri is None:
             raise ConfigurationError("no Neo4j server is set", hint="set neo4j_uri")
@@ -68,6 +72,7 @@ class Server:
         self._bookmarks: BookmarkManager | None = None
         self._slots = threading.Semaphore(settings.neo4j_pool_size)
         self._in_use = 0
+        self._on_use = on_use
         self._closed = 0
         self._silent = False
         self.holders = HoldersElsewhere(settings.data_dir / f"neo4j-{settings.namespace}-holders")
@@ -133,6 +138,9 @@ class Server:
         """Wait for one of the ``neo4j_pool_size`` connections to be free, here rather than in the driver, where it
         could not be told from a server that says nothing; to be released."""
         slots, end = self._slots, time.monotonic() + self._settings.neo4j_acquisition_timeout
+        if slots.acquire(blocking=False):
+            return slots
+        self._on_use(1.0)
         while not slots.acquire(timeout=max(0.0, min(PATIENCE_SECONDS, end - time.monotonic()))):
             self._hear(call, CONNECT_SECONDS)
             if time.monotonic() >= end:
@@ -193,6 +201,7 @@ class Server:
         driver = self._connected(call)
         with self._lock:
             self._in_use += 1
+        self._on_use(self.utilisation)
         try:
             with (
                 driver.session(
@@ -208,6 +217,7 @@ class Server:
                 transaction.commit()
                 return answer
         finally:
+            self._on_use(self.utilisation)
             with self._lock:
                 self._in_use -= 1
 

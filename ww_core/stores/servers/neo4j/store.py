@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from ww_core.config import Settings
-from ww_core.stores.servers.neo4j.connection import Server
+from ww_core.stores.servers.neo4j.connection import Server, ignored
 from ww_core.stores.servers.neo4j.copies import Copies
 from ww_core.stores.servers.neo4j.dirt import Dirt
 from ww_core.stores.servers.neo4j.episodes import Episodes
@@ -27,16 +27,18 @@ class Neo4jGraphStore(Episodes, Reading, Outbox, Dirt, Strengths, Erasure, Runs,
     Connects at the first call and prepares the schema then. Safe with any number of threads and processes, and after
     fork. ``clock`` gives the time of leases, delays and records (timezone-aware); without it the server's own clock
     does. Raises StoreUnavailable where the server cannot be reached, and ConfigurationError where it refuses the user
-    or holds the schema of a newer version.
+    or holds the schema of a newer version. ``on_use`` is told the share of ``neo4j_pool_size`` in use (0 to 1) whenever
+    a connection is taken, waited for or given back.
     """
 
-    def __init__(self, settings: Settings, *, clock: Callable[[], datetime] | None = None) -> None:
-        super().__init__(Server(settings), settings.namespace, clock)
-
-    @property
-    def pool_utilisation(self) -> float:
-        """Connections in use as a share of ``neo4j_pool_size``, 0 to 1."""
-        return self._server.utilisation
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Callable[[], datetime] | None = None,
+        on_use: Callable[[float], None] = ignored,
+    ) -> None:
+        super().__init__(Server(settings, on_use=on_use), settings.namespace, clock)
 
     def ping(self) -> None:
         """See GraphStore."""

@@ -184,3 +184,8 @@ def _unavailable(server: str, doing: str, reason: str) -> StoreUnavailable:
     line = mask(" ".join(reason.split()))[:300]
     hint = "free space on its disk" if "No space left" in reason else "is it running? see qdrant_url"
     return StoreUnavailable(f"Qdrant at {server} failed while {doing}: {line}", hint=hint)
+
+
+def waiting(state: models.CollectionInfo) -> int | None:
+    """Updates in the collection's queue; None where the server, older or in memory, does not tell."""
+    return None if state.update_queue is None else state.update_queue.length

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -27,6 +28,13 @@ class QdrantVectorStore(TieredVectors[models.Record]):
     def __init__(self, settings: Settings) -> None:
         hot, cold = QdrantCollection(settings), QdrantCollection(settings, cold=True)
         super().__init__(hot, cold, archive_cold=settings.archive_cold, writing=nullcontext)
+
+    def update_queue(self) -> float:
+        """Updates that the server has taken and not carried out yet; nan where it does not tell. Raises
+        StoreUnavailable."""
+        told = [self._hot.update_queue(), self._cold.update_queue() if self._has_cold() else None]
+        waiting = [n for n in told if n is not None]
+        return float(sum(waiting)) if waiting else math.nan
 
     def drop(self) -> None:
         """Remove both collections with everything in them; ``ensure`` makes them anew."""
@@ -246,9 +254,16 @@ class QdrantCollection(Centroids, Moves):
                     "segments": state.segments_count,
                     "indexed_vectors": state.indexed_vectors_count,
                 }
-                if state.update_queue is not None:
-                    facts["queue_depth"] = state.update_queue.length
+                if (waiting := shapes.waiting(state)) is not None:
+                    facts["queue_depth"] = waiting
         return facts
+
+    def update_queue(self) -> int | None:
+        """Updates that the server has taken and not carried out yet; None where there is no collection, or the server
+        does not tell. Raises StoreUnavailable."""
+        with self._using("reading its state") as client:
+            name = self._find(client)
+            return None if name is None else shapes.waiting(client.get_collection(name))
 
     def scrub(self) -> None:
         """The server's own optimiser rewrites segments; nothing here can hurry it."""
