@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -31,6 +32,8 @@ EVERY = 5.0
 GAUGES_LIVE = 15.0
 """Seconds after which the gauges of a process that publishes no longer count; its latencies leave with the window."""
 
+UNFINISHED = ".new"
+"""Ends the name of a file that is being written."""
 
 _name: str | None = None
 
@@ -77,7 +80,7 @@ class FileBoard:
 
     def put(self, name: str, text: str) -> None:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle, path = tempfile.mkstemp(dir=self._directory, prefix=".", suffix=".new")
+        handle, path = tempfile.mkstemp(dir=self._directory, prefix=".", suffix=UNFINISHED)
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
         os.replace(path, self._directory / f"{name}.json")
@@ -90,10 +93,18 @@ class FileBoard:
                 if age > WINDOW_SECONDS:
                     path.unlink(missing_ok=True)
                 else:
-                    found.append(Publication(path.read_text(encoding="utf-8"), max(0.0, age)))
+                    found.append(Publication(path.read_text(encoding="utf-8", errors="replace"), max(0.0, age)))
             except OSError:  # another process tidied up at the same moment
                 continue
+        self._tidy()
         return found
+
+    def _tidy(self) -> None:
+        """Remove what a process left that was killed while it wrote."""
+        for path in self._directory.glob(f".*{UNFINISHED}"):
+            with suppress(OSError):
+                if self._clock() - path.stat().st_mtime > WINDOW_SECONDS:
+                    path.unlink()
 
 
 class RedisBoard:
@@ -169,10 +180,19 @@ def deployment_snapshot(metrics: Metrics, board: Board) -> Snapshot:
     """The figures of all processes that published within the window, this one as it is now."""
     dumps: list[Mapping[str, Any]] = [metrics.dump()]
     for publication in board.read():
-        dump = json.loads(publication.text)
-        if dump["name"] != process_name() and "slices" in dump:  # an earlier version published without
+        dump = _figures(publication.text)
+        if dump is not None and dump["name"] != process_name():
             dumps.append(_aged(dump, publication.age))
     return summarise(dumps)
+
+
+def _figures(text: str) -> Mapping[str, Any] | None:
+    """None where they are not those of a process of today: a file that a crash cut short, or of an earlier version."""
+    try:
+        dump = json.loads(text)
+    except ValueError:
+        return None
+    return dump if isinstance(dump, dict) and {"name", "slices", "gauges"} <= dump.keys() else None
 
 
 def _aged(dump: Mapping[str, Any], age: float) -> Mapping[str, Any]:

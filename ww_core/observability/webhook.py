@@ -26,20 +26,22 @@ class Webhook:
     def __call__(self, changes: Sequence[Change]) -> bool:
         """Whether it was received within ``timeout`` seconds; never raises."""
         body = json.dumps({"namespace": self._namespace, "alerts": [asdict(change) for change in changes]}).encode()
-        received = threading.Event()
+        received, late = threading.Event(), threading.Event()
         # On a thread of its own: a socket's timeout starts anew with every byte, and names are resolved without one.
-        thread = threading.Thread(target=self._post, args=(body, received), name="ww-webhook", daemon=True)
+        thread = threading.Thread(target=self._post, args=(body, received, late), name="ww-webhook", daemon=True)
         thread.start()
         thread.join(self._timeout)
         if thread.is_alive():
+            late.set()
             log.warning("the alert webhook did not answer in time", extra={"action": "alerts.webhook"})
         return received.is_set()
 
-    def _post(self, body: bytes, received: threading.Event) -> None:
+    def _post(self, body: bytes, received: threading.Event, late: threading.Event) -> None:
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(self._url, data=body, headers=headers, method="POST")  # noqa: S310 - http(s) only
         try:
             with urllib.request.urlopen(request, timeout=self._timeout):  # noqa: S310 - the setting takes http(s) only
                 received.set()
         except (OSError, ValueError) as error:  # refused, timed out, an answer of 400 and above, or no HTTP at all
-            log.warning("the alert webhook failed: %s", mask(str(error)), extra={"action": "alerts.webhook"})
+            if not late.is_set():  # or it is told already
+                log.warning("the alert webhook failed: %s", mask(str(error)), extra={"action": "alerts.webhook"})

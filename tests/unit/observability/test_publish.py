@@ -166,3 +166,14 @@ def test_a_busy_process_publishes_little(tmp_path: Path) -> None:
     Publisher(metrics, board).publish()
     (path,) = tmp_path.glob("*.json")
     assert path.stat().st_size < 200_000
+
+
+@pytest.mark.parametrize("left", [b"", b"{cut", b"\xff\xfe\x00", b"[]", b'{"name": "x"}'])
+def test_what_a_crash_left_breaks_nothing_and_goes(tmp_path: Path, left: bytes) -> None:
+    assert in_child(lambda: publish_one(FileBoard(tmp_path), 0.1, 7)) == 0
+    for name in ("crashed.json", ".crashed.new"):
+        (tmp_path / name).write_bytes(left)
+    assert deployment_snapshot(Metrics(), FileBoard(tmp_path)).qdrant_queue_depth == 7
+    later = time.time() + WINDOW_SECONDS + 1
+    FileBoard(tmp_path, clock=lambda: later).read()
+    assert list(tmp_path.iterdir()) == []
