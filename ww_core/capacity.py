@@ -9,15 +9,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ww_core.errors import InvalidInput
 
 MOST_EPISODES = 1e12
 BUSY = 0.7
 """Share of the time that an embedding worker may be at work: the rest catches up after a stop."""
-
-
+CHARACTERS = 150
+"""Of an episode, where nobody says: a turn of a long conversation has 143 (LoCoMo), a paragraph of prose 156."""
+SHORTEST = 16
+"""Characters of the texts whose slopes are the constants per episode; those per character count from there."""
 PROCESSES = 6
 """Beside those that embed: one for each other pool, beat, and an application."""
 HOUR = 3600.0
@@ -30,7 +30,7 @@ class Demand:
     episodes: int
     rate: float = 0.0
     """Episodes stored per second, in the mean."""
-    characters: int = 16
+    characters: int = CHARACTERS
     """Of an episode."""
     windows: float = 1.0
     """Points of an episode."""
@@ -53,11 +53,16 @@ class Plan:
     vectors_memory: int
     neo4j_disk: int
     """Database and transaction logs, where the graph is on Neo4j instead of ``graph_disk``."""
+    neo4j_memory: int
+    """Heap, page cache with the whole database in it, and what Java takes beside them."""
     qdrant_disk: int
     """Of all copies, where the vectors are on a Qdrant server instead of ``vectors_disk``."""
     qdrant_memory: int
     """Of all copies, with the vectors in memory and not compressed."""
     redis_memory: int
+    workers_memory: int
+    """Of all processes beside the one that owns the vectors: those that embed, and one for each other pool with
+    its parent."""
     cpu_cores: int
     """Cores that embed ``rate`` texts of ``characters`` a second; 0 where GPUs do."""
     gpus: int
@@ -76,6 +81,8 @@ class Plan:
 @lru_cache(maxsize=1)
 def constants() -> Mapping[str, Any]:
     """The measured numbers by section, each with its date, machine and command."""
+    import yaml  # the command line reads this module for its defaults alone
+
     found: dict[str, Any] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
     return found
 
@@ -83,40 +90,59 @@ def constants() -> Mapping[str, Any]:
 def plan(demand: Demand, *, shard_memory: int = 32 * 2**30) -> Plan:
     """What the demand needs. Raises InvalidInput."""
     _check(demand, shard_memory)
-    embedded, neo4j = (constants()[section] for section in ("embedded", "neo4j"))
-    qdrant, redis, consolidation = (constants()[section] for section in ("qdrant", "redis", "consolidation"))
+    embedded, qdrant, redis, workers = (constants()[name] for name in ("embedded", "qdrant", "redis", "workers"))
     points = demand.episodes * demand.windows
-    text = max(0, demand.characters - 16) * demand.episodes
-    recorded = text * (neo4j["database_per_character"] + neo4j["log_per_character"])
-    recorded += demand.episodes * (neo4j["database_per_episode"] + neo4j["log_per_episode"])
     kept = embedded["graph_disk_fixed"] + demand.episodes * embedded["graph_disk_per_episode"]
-    wanted = demand.rate * demand.windows / BUSY
-    cores = 0 if demand.encode_rate else math.ceil(wanted * _window_seconds(demand))
-    gpus = math.ceil(wanted / demand.encode_rate) if demand.encode_rate else 0
+    database, log = (_in_neo4j(demand, part) for part in ("database", "log"))
+    neo4j = constants()["neo4j"]
+    cores, gpus = _embedders(demand)
     served = points * qdrant["memory_per_point"]
     shards = max(1, math.ceil(served / shard_memory))
     copies = shards * demand.replicas
     results = demand.results * demand.results_kept * redis["per_result"]
-
-    def run_seconds(episodes: float) -> float:
-        return float(consolidation["seconds_fixed"] + episodes * consolidation["seconds_per_episode"])
-
     return Plan(
-        graph_disk=round(kept + text * embedded["graph_disk_per_character"]),
+        graph_disk=round(kept + _text(demand) * embedded["graph_disk_per_character"]),
         vectors_disk=round(embedded["vectors_disk_fixed"] + points * embedded["vectors_disk_per_point"]),
         vectors_memory=round(embedded["memory_fixed"] + points * embedded["memory_per_point"]),
-        neo4j_disk=round(recorded),
+        neo4j_disk=round(database + log),
+        neo4j_memory=round(neo4j["memory_fixed"] + max(neo4j["page_cache_least"], database)),
         qdrant_disk=round(copies * qdrant["disk_fixed"] + demand.replicas * points * qdrant["disk_per_point"]),
         qdrant_memory=round(copies * qdrant["memory_fixed"] + demand.replicas * served),
         redis_memory=round(redis["fixed"] + (PROCESSES + cores + gpus) * redis["per_process"] + results),
+        workers_memory=round(workers["fixed"] + max(1, cores + gpus) * workers["per_embedder"]),
         cpu_cores=cores,
         gpus=gpus,
-        first_run_seconds=run_seconds(demand.episodes),
-        hourly_run_seconds=run_seconds(demand.rate * HOUR),
+        first_run_seconds=_run_seconds(demand.episodes),
+        hourly_run_seconds=_run_seconds(demand.rate * HOUR),
         shards=shards,
         nodes=copies,
         preset=tier(demand.episodes),
     )
+
+
+def _text(demand: Demand) -> int:
+    """Characters beyond those that the constants per episode hold."""
+    return max(0, demand.characters - SHORTEST) * demand.episodes
+
+
+def _in_neo4j(demand: Demand, part: str) -> float:
+    """Bytes of the ``database`` or of the ``log``."""
+    neo4j = constants()["neo4j"]
+    return float(_text(demand) * neo4j[f"{part}_per_character"] + demand.episodes * neo4j[f"{part}_per_episode"])
+
+
+def _embedders(demand: Demand) -> tuple[int, int]:
+    """Cores, or GPUs, that embed the rate."""
+    wanted = demand.rate * demand.windows / BUSY
+    if demand.encode_rate:
+        return 0, math.ceil(wanted / demand.encode_rate)
+    return math.ceil(wanted * _window_seconds(demand)), 0
+
+
+def _run_seconds(new: float) -> float:
+    """Of one core, to consolidate so many new episodes, whatever is stored."""
+    consolidation = constants()["consolidation"]
+    return float(consolidation["seconds_fixed"] + new * consolidation["seconds_per_episode"])
 
 
 def _window_seconds(demand: Demand) -> float:

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from tests.processes import BOUND, ROOT, clean_environment, until
-from ww.bench import BENCHMARKS, Figure, Scale, measure, registry
+from ww.bench import BENCHMARKS, Figure, Scale, measure, registry, stages
 from ww.bench.apart import alone
 from ww.bench.corpus import made_up
 from ww.bench.exact import ExactScan, ScannedStore
@@ -67,6 +67,16 @@ def test_a_gain_is_how_much_longer_it_took_before() -> None:
     assert [verdict(ratio) for ratio in (1.3, 1.0, 0.7)] == ["helps", "does not help here", "costs time here"]
 
 
+def test_stages_are_those_of_an_episode_and_of_a_recall(tmp_path: Path) -> None:
+    found = list(measure(["stages"], Settings(data_dir=tmp_path), SCALES["tiny"]))
+    by_unit = {unit: [f for f in found if f.unit == unit] for unit in ("ms an episode", "ms a recall")}
+    assert [[f.name for f in figures] for figures in by_unit.values()] == [list(stages.EPISODE), list(stages.RECALL)]
+    assert all(figure.value > 0 for figure in found)
+    for figures in by_unit.values():
+        shares = [float(figure.note.split("%")[0]) for figure in figures]
+        assert sum(shares) == pytest.approx(100, abs=0.5)
+
+
 def test_an_unknown_name_says_which_there_are(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="no benchmark 'nonsense'"):
         list(measure(["nonsense"], Settings(data_dir=tmp_path), Scale()))
@@ -83,7 +93,7 @@ def breaking(bench: Bench) -> Iterator[Figure]:
 INTERRUPTED = """
 import signal
 import sys
-from ww.bench import measure, registry
+from ww.bench import measure, registry, stages
 from ww.bench.figure import SCALES
 from ww_core.config import Settings
 

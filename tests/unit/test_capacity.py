@@ -7,7 +7,7 @@ import json
 import pytest
 
 from ww.cli.run import run
-from ww_core.capacity import BUSY, Demand, constants, plan, tier
+from ww_core.capacity import BUSY, CHARACTERS, Demand, constants, plan, tier
 from ww_core.errors import InvalidInput
 from ww_core.presets import PRESETS
 
@@ -20,9 +20,9 @@ def test_a_plan_grows_with_what_is_asked_for() -> None:
     assert large.shards > 1
     assert large.cpu_cores > small.cpu_cores >= 1
     assert plan(Demand(10_000, windows=3)).vectors_disk > small.vectors_disk
-    long = plan(Demand(10_000, characters=500))
+    short, long = (plan(Demand(10_000, characters=characters)) for characters in (16, 500))
     assert long.graph_disk > small.graph_disk
-    assert long.neo4j_disk - small.neo4j_disk > 10_000 * 484, "every character is in the database, and in its log"
+    assert long.neo4j_disk - short.neo4j_disk > 10_000 * 484, "every character is in the database, and in its log"
     assert plan(Demand(10_000)).cpu_cores == 0
     assert plan(Demand(10_000, rate=1000, characters=600)).cpu_cores > 3 * plan(Demand(10_000, rate=1000)).cpu_cores
 
@@ -48,6 +48,29 @@ def test_copies_gpus_and_results_are_planned_for() -> None:
     assert plan(Demand(1000, rate=100)).hourly_run_seconds > idle.hourly_run_seconds
 
 
+def test_an_hour_costs_a_sample_however_few_are_new() -> None:
+    """Seconds that docs/benchmarks/2026-11-27.md has for 5 000 new among a million; CPU of 20 000 among 100 000."""
+    for new, seconds in ((5_000, 6.6), (20_000, 9.1)):
+        assert plan(Demand(1_000_000, rate=new / 3600)).hourly_run_seconds == pytest.approx(seconds, rel=0.15)
+    assert plan(Demand(1_000_000)).first_run_seconds == pytest.approx(114, rel=0.05)
+
+
+def test_an_episode_is_by_default_as_long_as_a_turn_or_a_paragraph() -> None:
+    assert Demand(1).characters == CHARACTERS
+    assert 143 <= CHARACTERS <= 156
+
+
+def test_the_memory_of_workers_and_of_neo4j_is_planned_for() -> None:
+    none, many = plan(Demand(10_000)), plan(Demand(10_000, rate=1000))
+    each = constants()["workers"]["per_embedder"]
+    assert many.workers_memory - none.workers_memory == (many.cpu_cores - 1) * each, "one that embeds is always there"
+    assert plan(Demand(10_000, rate=1000, encode_rate=500)).workers_memory == none.workers_memory + 2 * each
+    least = constants()["neo4j"]["page_cache_least"]
+    assert none.neo4j_memory == constants()["neo4j"]["memory_fixed"] + least
+    large = plan(Demand(10_000_000))
+    assert least < large.neo4j_memory < large.neo4j_disk, "the database is in the page cache, the logs are not"
+
+
 def test_every_tier_is_a_preset() -> None:
     assert [tier(n) for n in (10_000, 100_000, 1_000_000, 1_000_001)] == list(PRESETS)
 
@@ -69,6 +92,7 @@ def test_the_command_answers_people_and_programs(capsys: pytest.CaptureFixture[s
     assert run(["plan", "--episodes", "1e9", "--rate", "5000", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["demand"]["episodes"] == 1_000_000_000
+    assert found["demand"]["characters"] == CHARACTERS
     assert found["plan"]["cpu_cores"] > 0
     assert run(["plan", "--episodes", "1e5"]) == 0
     assert "MiB" in capsys.readouterr().out

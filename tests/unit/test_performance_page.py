@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.documentation import ROOT, inline, read
-from ww.bench import guide
+from ww.bench import BENCHMARKS, guide, stages
 from ww_core.config import ALERTS, GUIDE_RANGES, Settings
 from ww_core.config.template import default
 from ww_core.hooks import POINTS
@@ -74,6 +74,27 @@ def test_every_stage_that_is_named_is_measured() -> None:
     assert len(named) > 10
     points = {f"hooks.{point}" for point in POINTS}
     assert {name for name in named - points if f'"{name}"' not in source} == set()
+
+
+@pytest.mark.parametrize(
+    ("heading", "measured"), [("Storing one episode", stages.EPISODE), ("A recall", stages.RECALL)]
+)
+def test_a_table_of_stages_has_what_the_command_measures(heading: str, measured: tuple[str, ...]) -> None:
+    section = read("docs/performance.md").split(f"### {heading}\n")[1].split("\n\n")[0]
+    rows = re.findall(r"^\| `([\w.]+)`.*? \| ([\d.]+)\D*? \| ([\d.]+)% \|", section, re.MULTILINE)
+    assert tuple(name for name, _, _ in rows) == measured
+    whole = sum(float(spent) for _, spent, _ in rows)
+    for name, spent, share in rows:
+        assert 100 * float(spent) / whole == pytest.approx(float(share), abs=0.6), name
+
+
+def test_every_row_beside_a_peer_names_its_benchmark_and_its_day() -> None:
+    table = read("docs/performance.md").split("| `ww bench` |")[1].split("\n\n")[0]
+    rows = re.findall(r"^\| `(\w+)` \|.*\| (.+?) \|$", table, re.MULTILINE)
+    assert {name for name, _ in rows} <= set(BENCHMARKS)
+    assert len(rows) > 5
+    for name, when in rows:
+        assert when == "the same" or re.match(r"\[?20\d\d-\d\d-\d\d", when), name
 
 
 def test_the_defaults_beside_tuned_values_are_the_settings_own() -> None:

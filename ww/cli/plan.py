@@ -9,6 +9,7 @@ import typer
 
 from ww.cli.options import everywhere, globals_of
 from ww.cli.output import emit, plain, table
+from ww_core.capacity import CHARACTERS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,7 +26,9 @@ def plan(
     ctx: typer.Context,
     episodes: float = typer.Option(..., "--episodes", help="How many are kept; 1e9 is a billion."),
     rate: float = typer.Option(0.0, "--rate", help="How many are stored per second, in the mean."),
-    characters: int = typer.Option(16, "--characters", help="Length of an episode, in the mean."),
+    characters: int = typer.Option(
+        CHARACTERS, "--characters", help="Length of an episode, in the mean; by default a turn's or a paragraph's."
+    ),
     windows: float = typer.Option(
         1.0, "--windows", help="Windows of an episode, in the mean: 1 where texts are short."
     ),
@@ -62,6 +65,11 @@ def plan(
                 _size(found.neo4j_disk),
                 "measured slope, to 30 000; database and transaction logs",
             ),
+            (
+                "memory, Neo4j",
+                _size(found.neo4j_memory),
+                "measured, and a page cache for the whole database; with less it reads from the disk",
+            ),
             ("disk, vectors", _size(found.vectors_disk), "measured on the embedded engine, to a million"),
             ("memory, vectors", _size(found.vectors_memory), "measured on the embedded engine, to a million"),
             (
@@ -79,9 +87,18 @@ def plan(
                 _size(found.redis_memory),
                 "measured; grows with processes and results only",
             ),
+            (
+                "memory, workers",
+                _size(found.workers_memory),
+                "measured; each embedder, and a worker of every other pool; the owner of the vectors counts above",
+            ),
             _embedders(demand, found),
             ("consolidation, all at once", _time(found.first_run_seconds), "measured slope, one session"),
-            ("consolidation, an hour's", _time(found.hourly_run_seconds), "the same slope over what an hour brings"),
+            (
+                "consolidation, an hour's",
+                _time(found.hourly_run_seconds),
+                "measured, and the same slope over what an hour brings",
+            ),
             (
                 "Qdrant shards",
                 str(found.shards),
