@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -91,7 +91,11 @@ def encoder(bench: Bench) -> list[Figure]:
     alike = Figure(
         "encoder_cosine", min(cosines), "smallest cosine", LEAST_COSINE, note="with SentenceTransformer.encode"
     )
-    return [*found, alike, *(skipped(f"encoder_{kind}", "texts/s", why) for kind, why in absent.items())]
+    return [*found, alike, *(_without(kind, why, target) for kind, why in absent.items())]
+
+
+def _without(kind: str, why: str, target: float) -> Figure:
+    return skipped(f"encoder_{kind}", "texts/s", why, target, judged="ratio")
 
 
 class _Pair:
@@ -140,9 +144,20 @@ def _kinds(n: int) -> tuple[dict[str, list[str]], dict[str, str]]:
     return kinds, absent
 
 
-def drain(bench: Bench) -> list[Figure]:
+def drain(bench: Bench) -> Iterator[Figure]:
     """From pending to findable, context refresh held back, beside the encoder alone and one episode at a time."""
+    import torch
+
     settings = bench.settings.replace(embedding_cache_size=0)
+    yield from _drained(bench, settings, "drain")
+    if torch.cuda.is_available():
+        half = settings.replace(embedding_device="cuda", embedding_fp16=True)
+        yield from _drained(bench, half, "drain_gpu")
+    else:
+        yield skipped("drain_gpu", "episodes/s", "there is no CUDA device", PIPELINE_TARGET, judged="ratio")
+
+
+def _drained(bench: Bench, settings: Settings, name: str) -> list[Figure]:
     service = EmbeddingService(settings)
     service.settle()
     on_cpu = service.device == "cpu"
@@ -151,23 +166,25 @@ def drain(bench: Bench) -> list[Figure]:
     try:
         for turn in range(ROUNDS):
             alone.append(len(texts) / wall(lambda: service.embed_windows(texts)))
-            piped.append(_pipeline(bench, settings, service, texts, turn))
-        naive = _naive(bench, settings, service, texts[: max(20, len(texts) // 10)])
+            piped.append(_pipeline(settings.replace(data_dir=bench.directory / f"{name}-{turn}"), service, texts))
+        naive = _naive(
+            settings.replace(data_dir=bench.directory / f"{name}-naive"), service, texts[: max(20, len(texts) // 10)]
+        )
         note = "" if on_cpu else _device(service, settings)
     finally:
         service.close()
     return [
         Figure(
-            *("drain", max(piped), "episodes/s", PIPELINE_TARGET, max(alone), "the encoder alone"),
+            *(name, max(piped), "episodes/s", PIPELINE_TARGET, max(alone), "the encoder alone"),
             judged="ratio",
             note=note,
         ),
-        Figure("drain_against_naive", max(piped), "episodes/s", peer=naive, peer_name="one episode at a time"),
+        Figure(f"{name}_against_naive", max(piped), "episodes/s", peer=naive, peer_name="one episode at a time"),
     ]
 
 
-def _pipeline(bench: Bench, settings: Settings, service: EmbeddingService, texts: list[str], turn: int) -> float:
-    deployment = Deployment(settings.replace(data_dir=bench.directory / f"drain-{turn}"))
+def _pipeline(settings: Settings, service: EmbeddingService, texts: list[str]) -> float:
+    deployment = Deployment(settings)
     try:
         deployment.ingest.store_batch(texts)
         work = Drain(
@@ -179,9 +196,9 @@ def _pipeline(bench: Bench, settings: Settings, service: EmbeddingService, texts
         deployment.close()
 
 
-def _naive(bench: Bench, settings: Settings, service: EmbeddingService, texts: list[str]) -> float:
+def _naive(settings: Settings, service: EmbeddingService, texts: list[str]) -> float:
     """Each episode stored, claimed, embedded, written and marked before the next: what a task per episode does."""
-    deployment = Deployment(settings.replace(data_dir=bench.directory / "naive"))
+    deployment = Deployment(settings)
     graph, vectors = deployment.graph, deployment.vectors
     vectors.ensure(service.fingerprint)
 

@@ -20,7 +20,9 @@ def run(bench: Bench) -> Iterator[Figure]:
     if bench.scale.name == "tiny":
         why = "takes minutes: at quick and full scale only"
     if why:
-        yield from (skipped(name, "episodes", why) for name in names)
+        yield from (skipped(name, "episodes", why, 0, low_is_good=True) for name in names)
+        yield skipped("faults_out_of_place", "checks", why, 0, low_is_good=True)
+        yield skipped("faults_recovery", "s", why, low_is_good=True)
         return
     minutes = MINUTES[bench.scale.full]
     directory = trial.scratch(bench.directory / "chaos", bench.settings)
