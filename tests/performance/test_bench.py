@@ -82,6 +82,8 @@ def test_a_benchmark_measures_and_compares(name: str, scale: Scale, tmp_path: Pa
     for figure in found:
         print(f"{figure.name}: {figure.value:.4g} {figure.unit}, ratio {figure.ratio:.3g}, met {figure.met}")
         assert math.isfinite(figure.value) or figure.note, figure.name
+        if name == "store" and math.isfinite(figure.value):
+            assert figure.peer_name, figure.name
         if figure.peer_name and math.isfinite(figure.value):
             assert figure.ratio > 0, figure.name
     if scale.full:
