@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from tests.processes import BOUND, ROOT, clean_environment, until
-from ww.bench import BENCHMARKS, Figure, Scale, conversations, measure, registry
+from ww.bench import BENCHMARKS, Figure, Scale, conversations, faults, measure, registry
 from ww.bench.apart import alone
 from ww.bench.corpus import made_up
 from ww.bench.embedding import _has_bfloat16
@@ -28,7 +28,9 @@ from ww.cli.bench import FIELDS
 from ww.cli.run import run
 from ww_core.config import Settings
 from ww_core.errors import InvalidInput
+from ww_core.models import Check, Verification
 from ww_core.stores.ports import BM25, CONTENT, Search, Where
+from ww_workers.chaos.trial import Report
 
 PROMISED: Mapping[str, Mapping[str, float]] = {
     "store": {
@@ -63,7 +65,13 @@ PROMISED: Mapping[str, Mapping[str, float]] = {
         "locomo_lost_unseen": 0.03,
         "locomo_late_lost_unseen": 0.03,
     },
-    "faults": {"faults_lost": 0, "faults_doubled": 0, "faults_recovery": math.nan},
+    "faults": {
+        "faults_lost": 0,
+        "faults_doubled": 0,
+        "faults_recovery": math.nan,
+        "faults_neo4j_outage": 0,
+        "faults_qdrant_outage": 0,
+    },
 }
 """What must be listed at every scale, on every machine, with its target; nan where there is none."""
 WITHOUT_TARGET = {"first_run", "first_run_memory", "hourly_run"}
@@ -245,6 +253,38 @@ def test_conversations_that_nothing_was_tuned_on_lose_as_much_as_where_they_lose
     found = conversations._lost("", "", seen, unseen)
     assert (found.value, found.met) == (pytest.approx(0.04), False)
     assert found.note == "@5 0.720 beside 0.740, @10 0.790 beside 0.830"
+
+
+def test_an_outage_that_did_not_come_about_proves_nothing() -> None:
+    verification = Verification(True, (Check("points", True, 5, 5),))
+    report = Report(
+        seed=1,
+        faults={"neo4j_stopped": 2, "neo4j_frozen": 1, "poisoned": 1},
+        attempted=9,
+        acknowledged=8,
+        lost=1,
+        doubled=0,
+        returned=0,
+        dead=0,
+        poisoned=0,
+        erased=0,
+        embedded=7,
+        recovery_seconds=2.5,
+        quiet=True,
+        verification=verification,
+    )
+    happened, absent = faults.outage("neo4j", report), faults.outage("qdrant", report)
+    assert (happened.name, happened.value, happened.met) == ("faults_neo4j_outage", 1, False)
+    assert "3 outages of Neo4j among 4 faults" in happened.note
+    assert (absent.met, absent.unjudged) == (None, "no outage came about in time")
+
+
+def test_a_server_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NEO4J_HOME", raising=False)
+    monkeypatch.delenv("QDRANT_BINARY", raising=False)
+    neo4j, qdrant = faults._on_servers(Bench(tmp_path, SCALES["quick"], Settings(data_dir=tmp_path)), "")
+    assert neo4j.note == "not measured: NEO4J_HOME does not name the home of a Neo4j server"
+    assert (qdrant.target, qdrant.state, "QDRANT_BINARY" in qdrant.note) == (0, "not judged", True)
 
 
 def test_the_command_prints_figures_and_says_no_where_a_target_is_missed(
