@@ -42,7 +42,7 @@ PROMISED: Mapping[str, Mapping[str, float]] = {
         "store_p95_neo4j": 15,
     },
     "encoder": {"encoder": 2.0 if _has_bfloat16() else 1.7, "encoder_cosine": 0.999},
-    "drain": {"drain": 0.95, "drain_gpu": 0.95},
+    "drain": {"drain": 0.95, "drain_gpu": 0.95, "drain_with_context": math.nan},
     "recall": {
         "recall_p95": 20,
         "recall_million_p95": 50,
@@ -65,6 +65,13 @@ PROMISED: Mapping[str, Mapping[str, float]] = {
         "locomo_lost_unseen": 0.03,
         "locomo_late_lost_unseen": 0.03,
     },
+    "guide": dict.fromkeys(
+        (
+            *("store_batch", "vector_upsert", "embedding_cache", "embedding_cache_size", "qdrant_grpc"),
+            *("qdrant_pool_size", "neo4j_pool_size", "neo4j_pool_size_100", "hierarchical_search"),
+        ),
+        math.nan,
+    ),
     "faults": {
         "faults_lost": 0,
         "faults_doubled": 0,

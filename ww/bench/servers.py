@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 THREADS, BURST = 8, 64
 """Asking at once, and how often in one turn."""
+CROWD, RUSH = 100, 400
+"""The same where many ask at once."""
+NARROW, WIDE = 50, 100
+"""Connections to Neo4j: by default, and what is advised for many threads."""
 ROUNDS = 5
 MERGED, WARM_UP = 5000, 4
 """Episodes of a batch on Neo4j, and batches before those that count."""
@@ -63,16 +67,22 @@ def neo4j(corpus: Corpus, bench: Bench) -> Iterator[Figure]:
     """In a namespace of its own, whose texts are erased."""
     uri = os.environ.get("NEO4J_URI")
     if not uri:
-        yield skipped("neo4j_pool_size", "ms", "NEO4J_URI is not set")
+        names = ("neo4j_pool_size", "neo4j_pool_size_100")
+        yield from (skipped(name, "ms", "NEO4J_URI is not set", low_is_good=True) for name in names)
         return
     password, n = os.environ.get("NEO4J_PASSWORD", ""), corpus.size - READ
-    with filled(corpus, bench, "neo4j", neo4j_uri=uri, neo4j_password=password, namespace=_namespace()) as deployment:
-        narrow = Deployment(deployment.settings.replace(neo4j_pool_size=1))
+    there = {"neo4j_uri": uri, "neo4j_password": password, "neo4j_pool_size": NARROW, "namespace": _namespace()}
+    with filled(corpus, bench, "neo4j", **there) as deployment:
+        narrow, wide = (Deployment(deployment.settings.replace(neo4j_pool_size=size)) for size in (1, WIDE))
         try:
             one, many = (_at_once(_reads(each.graph, corpus), n) for each in (narrow, deployment))
             note = f"{BURST} reads by {THREADS} threads"
             yield gain("neo4j_pool_size", one, many, ROUNDS, peer="one connection", note=note)
+            few, more = (_at_once(_reads(each.graph, corpus), n, CROWD, RUSH) for each in (deployment, wide))
+            note = f"{RUSH} reads by {CROWD} threads, {WIDE} connections"
+            yield gain("neo4j_pool_size_100", few, more, ROUNDS, peer=f"{NARROW} connections", note=note)
         finally:
+            wide.close()
             narrow.close()
             deployment.graph.tombstone(session_id=SESSION)
 
@@ -137,12 +147,12 @@ def _reads(graph: GraphStore, corpus: Corpus) -> Work:
     return lambda i: graph.get([corpus.name(i + j) for j in range(READ)])
 
 
-def _at_once(work: Work, n: int) -> Work:
+def _at_once(work: Work, n: int, threads: int = THREADS, times: int = BURST) -> Work:
     """A burst of the turns below ``n``, by several threads."""
 
     def burst(_: int) -> None:
-        with ThreadPoolExecutor(THREADS) as pool:
-            list(pool.map(work, (i % n for i in range(BURST))))
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(work, (i % n for i in range(times))))
 
     return burst
 
