@@ -8,18 +8,19 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.processes import BOUND, ROOT, clean_environment, until
-from ww.bench import BENCHMARKS, Figure, Scale, measure, registry, stages
+from ww.bench import BENCHMARKS, Figure, Scale, conversations, faults, measure, registry, stages
 from ww.bench.apart import alone
 from ww.bench.corpus import made_up
+from ww.bench.embedding import _has_bfloat16
 from ww.bench.exact import ExactScan, ScannedStore
-from ww.bench.figure import SCALES, Bench
+from ww.bench.figure import SCALES, Bench, skipped
 from ww.bench.filled import filled
 from ww.bench.gain import gain, verdict
 from ww.bench.registry import Entry
@@ -27,21 +28,77 @@ from ww.cli.bench import FIELDS
 from ww.cli.run import run
 from ww_core.config import Settings
 from ww_core.errors import InvalidInput
+from ww_core.models import Check, Verification
 from ww_core.stores.ports import BM25, CONTENT, Search, Where
+from ww_workers.chaos.trial import Report
 
-LONG = {"encoder", "locomo"}
-"""Measured at full scale only: they have tests of their own for the rest."""
+PROMISED: Mapping[str, Mapping[str, float]] = {
+    "store": {
+        "store_batch": 20_000,
+        "store_batch_while_embedding": 8_000,
+        "store_batch_neo4j": 5_000,
+        "store_p95": 5,
+        "store_p95_while_embedding": 15,
+        "store_p95_neo4j": 15,
+    },
+    "encoder": {"encoder": 2.0 if _has_bfloat16() else 1.7, "encoder_cosine": 0.999},
+    "drain": {"drain": 0.95, "drain_gpu": 0.95, "drain_with_context": math.nan},
+    "recall": {
+        "recall_p95": 20,
+        "recall_million_p95": 50,
+        "hierarchical_search": 5,
+        "hierarchical_recall_at_10": 0.95,
+    },
+    "consolidation": {
+        "consolidation_2000": 0.5,
+        "first_run": 120,
+        "first_run_memory": 4,
+        "hourly_run": 10,
+        "banking77_ari": 0.57,
+        "clinc150_ari": 0.72,
+    },
+    "locomo": {
+        "locomo_recall_at_5": 0.73,
+        "locomo_recall_at_10": 0.82,
+        "locomo_late_recall_at_5": 0.76,
+        "locomo_late_recall_at_10": 0.85,
+        "locomo_lost_unseen": 0.03,
+        "locomo_late_lost_unseen": 0.03,
+    },
+    "guide": dict.fromkeys(
+        (
+            *("store_batch", "vector_upsert", "embedding_cache", "embedding_cache_size", "qdrant_grpc"),
+            *("qdrant_pool_size", "neo4j_pool_size", "neo4j_pool_size_100", "hierarchical_search"),
+        ),
+        math.nan,
+    ),
+    "faults": {
+        "faults_lost": 0,
+        "faults_doubled": 0,
+        "faults_recovery": math.nan,
+        "faults_neo4j_outage": 0,
+        "faults_qdrant_outage": 0,
+    },
+}
+"""What must be listed at every scale, on every machine, with its target; nan where there is none."""
+WITHOUT_TARGET = {"first_run", "first_run_memory", "hourly_run"}
+"""Those whose target is listed at full scale only."""
 
 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_a_benchmark_measures_and_compares(name: str, scale: Scale, tmp_path: Path) -> None:
-    if name in LONG and not scale.full:
-        pytest.skip("at --scale full")
     found = list(measure([name], Settings(data_dir=tmp_path), scale))
+    targets = {figure.name: figure.target for figure in found}
+    promised = PROMISED.get(name, {})
+    assert set(promised) <= set(targets)
+    listed = {figure: target for figure, target in promised.items() if scale.full or figure not in WITHOUT_TARGET}
+    assert {figure: targets[figure] for figure in listed} == pytest.approx(listed, nan_ok=True)
     for figure in found:
         print(f"{figure.name}: {figure.value:.4g} {figure.unit}, ratio {figure.ratio:.3g}, met {figure.met}")
         assert math.isfinite(figure.value) or figure.note, figure.name
+        if name == "store" and math.isfinite(figure.value):
+            assert figure.peer_name, figure.name
         if figure.peer_name and math.isfinite(figure.value):
             assert figure.ratio > 0, figure.name
     if scale.full:
@@ -58,6 +115,23 @@ def test_a_figure_is_judged_in_the_direction_that_is_good() -> None:
     assert Figure("rate", 10, "1/s", target=2, peer=6, judged="ratio").met is False
     assert Figure("rate", 10, "1/s").met is None
     assert Figure("rate", math.nan, "1/s", target=1).met is None
+
+
+def test_a_figure_says_whether_it_is_judged() -> None:
+    quick, full = SCALES["quick"].at_full("100 000 episodes"), SCALES["full"].at_full("100 000 episodes")
+    assert (quick, full) == ("judged at 100 000 episodes (--scale full)", "")
+    found = Figure("time", 8, "ms", 9, low_is_good=True, note="10 000 episodes", unjudged=quick)
+    assert (found.met, found.state) == (None, "not judged")
+    assert found.remark == "10 000 episodes; judged at 100 000 episodes (--scale full)"
+    assert Figure("time", 8, "ms", 9, low_is_good=True, unjudged=full).state == "met"
+    assert Figure("time", 10, "ms", 9, low_is_good=True).state == "missed"
+    assert Figure("time", 10, "ms").state is None
+
+
+def test_a_figure_that_is_not_measured_keeps_its_target() -> None:
+    found = skipped("rate", "1/s", "no server is named", 5, judged="ratio", low_is_good=True)
+    assert (found.target, found.judged, found.low_is_good, found.unit) == (5, "ratio", True, "1/s")
+    assert (found.met, found.state, found.note) == (None, "not judged", "not measured: no server is named")
 
 
 def test_a_gain_is_how_much_longer_it_took_before() -> None:
@@ -181,20 +255,77 @@ def test_a_data_set_that_is_not_there_is_named_and_judged_as_nothing(
 ) -> None:
     monkeypatch.setenv("WW_BENCH_DATA", str(tmp_path))
     found = list(measure(["locomo"], Settings(data_dir=tmp_path / "d"), Scale()))
-    assert [(figure.met, "WW_BENCH_DATA" in figure.note) for figure in found] == [(None, True)] * 2
+    assert {figure.met for figure in found} == {None}
+    by_default = [figure for figure in found if figure.name.startswith("locomo_recall")]
+    assert [(figure.target, "WW_BENCH_DATA" in figure.note) for figure in by_default] == [
+        (0.73, True),
+        (0.82, True),
+        (50, True),
+    ]
+    assert set(PROMISED["locomo"]) < {figure.name for figure in found}
+
+
+def test_conversations_that_nothing_was_tuned_on_lose_as_much_as_where_they_lose_most() -> None:
+    seen, unseen = {"": ({5: 0.74, 10: 0.83}, 20.0)}, {"": ({5: 0.72, 10: 0.79}, 25.0)}
+    found = conversations._lost("", "", seen, unseen)
+    assert (found.value, found.met) == (pytest.approx(0.04), False)
+    assert found.note == "@5 0.720 beside 0.740, @10 0.790 beside 0.830"
+
+
+def test_an_outage_that_did_not_come_about_proves_nothing() -> None:
+    verification = Verification(True, (Check("points", True, 5, 5),))
+    report = Report(
+        seed=1,
+        faults={"neo4j_stopped": 2, "neo4j_frozen": 1, "poisoned": 1},
+        attempted=9,
+        acknowledged=8,
+        lost=1,
+        doubled=0,
+        returned=0,
+        dead=0,
+        poisoned=0,
+        erased=0,
+        embedded=7,
+        recovery_seconds=2.5,
+        quiet=True,
+        verification=verification,
+    )
+    happened, absent = faults.outage("neo4j", report), faults.outage("qdrant", report)
+    assert (happened.name, happened.value, happened.met) == ("faults_neo4j_outage", 1, False)
+    assert "3 outages of Neo4j among 4 faults" in happened.note
+    assert (absent.met, absent.unjudged) == (None, "no outage came about in time")
+
+
+def test_a_server_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NEO4J_HOME", raising=False)
+    monkeypatch.delenv("QDRANT_BINARY", raising=False)
+    neo4j, qdrant = faults._on_servers(Bench(tmp_path, SCALES["quick"], Settings(data_dir=tmp_path)), "")
+    assert neo4j.note == "not measured: NEO4J_HOME does not name the home of a Neo4j server"
+    assert (qdrant.target, qdrant.state, "QDRANT_BINARY" in qdrant.note) == (0, "not judged", True)
 
 
 def test_the_command_prints_figures_and_says_no_where_a_target_is_missed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def measured(*_: object, **__: object) -> list[Figure]:
-        return [Figure("fast", 10, "1/s", 9, 5, "a peer"), Figure("slow", 8, "1/s", 9)]
+        return [
+            *(Figure("fast", 10, "1/s", 9, 5, "a peer"), Figure("slow", 8, "1/s", 9)),
+            *(
+                Figure("small", 8, "1/s", 9, note="few", unjudged="judged at many"),
+                skipped("gone", "ms", "no server", 2),
+            ),
+        ]
 
     monkeypatch.setattr("ww.bench.measure", measured)
     assert run(["bench", "all", "--json", "--data-dir", str(tmp_path)]) == 1
-    (fast, slow) = json.loads(capsys.readouterr().out)["benchmarks"]
+    (fast, slow, small, gone) = json.loads(capsys.readouterr().out)["benchmarks"]
     assert set(fast) == set(FIELDS)
     assert (fast["met"], fast["ratio"], slow["met"], slow["peer"]) == (True, 2.0, False, None)
+    assert [figure["state"] for figure in (fast, slow, small, gone)] == ["met", "missed", "not judged", "not judged"]
+    assert (small["target"], small["met"], small["note"]) == (9, None, "few; judged at many")
+    assert (gone["target"], gone["value"], gone["note"]) == (2, None, "not measured: no server")
     assert run(["bench", "--data-dir", str(tmp_path)]) == 1
-    assert "MISSED" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "MISSED" in shown
+    assert "not judged" in shown
     assert run(["bench", "--scale", "huge", "--data-dir", str(tmp_path)]) == 2

@@ -13,7 +13,8 @@ from ww.bench.spread import Spread
 from ww_core.consolidation.clustering import cluster
 from ww_core.models import Vector
 
-SECONDS_TARGET = 0.5
+SECONDS_TARGET, SAMPLED = 0.5, 2000
+"""Of a sample of so many vectors."""
 ROUNDS = 3
 SIZE, SAMPLES = 10, 5
 
@@ -25,9 +26,10 @@ def time_taken(bench: Bench) -> list[Figure]:
     own = statistics.median(wall(lambda: cluster(rows)) for _ in range(ROUNDS))
     peer, other = wall(lambda: hdbscan_default(rows)), wall(lambda: hdbscan_of_sklearn(rows))
     note = f"{len(rows):,} vectors"
-    ours = ("s", SECONDS_TARGET if len(rows) >= 2000 else float("nan"))
+    small = f"judged at {SAMPLED:,} vectors" if len(rows) < SAMPLED else ""
     return [
-        Figure("consolidation_2000", own, *ours, peer, "hdbscan, default path", low_is_good=True, note=note),
+        Figure("consolidation_2000", own, "s", SECONDS_TARGET, peer, "hdbscan, default path", low_is_good=True,
+               note=note, unjudged=small),
         Figure("consolidation_against_sklearn", own, "s", peer=other, peer_name="scikit-learn's HDBSCAN",
                low_is_good=True, note=note),
     ]  # fmt: skip

@@ -12,5 +12,4 @@ def run(bench: Bench) -> Iterator[Figure]:
     """One figure after the other; on a tiny scale nothing is embedded and no clusters are judged."""
     yield from clustering.time_taken(bench)
     yield from growth.run(bench)
-    if bench.scale.name != "tiny":
-        yield from agreement.run(bench)
+    yield from agreement.run(bench)

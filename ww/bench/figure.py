@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 
 from ww_core.config import Settings
+
+State: TypeAlias = Literal["met", "missed", "not judged"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +21,7 @@ class Figure:
     """A figure in ``unit``. ``peer`` is what ``peer_name`` reached in the same run, in the same unit, nan without one.
 
     ``target`` is the least that is wanted (the most, where ``low_is_good``) of the value, or of the ratio where
-    ``judged`` says so; nan where this scale or machine has none, and then ``note`` says why.
+    ``judged`` says so; nan where nothing is promised.
     """
 
     name: str
@@ -33,6 +35,13 @@ class Figure:
     note: str = ""
     failed: bool = False
     """Whether it could not be measured because something broke; counted as missed."""
+    unjudged: str = ""
+    """Why the value is not held against the target here, as of ``Scale.at_full``; empty where it is."""
+
+    @property
+    def remark(self) -> str:
+        """The note, and why the target does not count here."""
+        return "; ".join(filter(None, (self.note, self.unjudged)))
 
     @property
     def ratio(self) -> float:
@@ -43,9 +52,11 @@ class Figure:
 
     @property
     def met(self) -> bool | None:
-        """Whether the target is reached; None where there is none or nothing was measured."""
+        """Whether the target is reached; None where there is none, nothing was measured, or it does not count here."""
         if self.failed:
             return False
+        if self.unjudged:
+            return None
         reached = self.ratio if self.judged == "ratio" else self.value
         if not (math.isfinite(self.target) and math.isfinite(reached)):
             return None
@@ -53,10 +64,25 @@ class Figure:
             return reached <= self.target
         return reached >= self.target
 
+    @property
+    def state(self) -> State | None:
+        """``met`` in a word; None where nothing is promised."""
+        if self.met is not None:
+            return "met" if self.met else "missed"
+        return None if math.isnan(self.target) else "not judged"
 
-def skipped(name: str, unit: str, why: str) -> Figure:
-    """A figure that could not be measured here."""
-    return Figure(name, math.nan, unit, note=why)
+
+def skipped(
+    name: str,
+    unit: str,
+    why: str,
+    target: float = math.nan,
+    *,
+    judged: Literal["value", "ratio"] = "value",
+    low_is_good: bool = False,
+) -> Figure:
+    """A figure that could not be measured here, with what it would be held against."""
+    return Figure(name, math.nan, unit, target, judged=judged, low_is_good=low_is_good, note=f"not measured: {why}")
 
 
 def broken(name: str, why: str) -> Figure:
@@ -85,6 +111,10 @@ class Scale:
     def full(self) -> bool:
         """Whether the sizes are those that the targets are stated for."""
         return self.name == "full"
+
+    def at_full(self, size: str = "") -> str:
+        """Why a target that is stated for ``size`` does not count at this scale; empty at full scale."""
+        return "" if self.full else f"judged at {size} (--scale full)" if size else "judged at --scale full"
 
 
 SCALES = {

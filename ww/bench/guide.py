@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import count
+
+import numpy as np
 
 from ww.bench import servers
-from ww.bench.corpus import Corpus, drawn
+from ww.bench.corpus import Corpus, drawn, fingerprint
 from ww.bench.embedding import ON_A_GPU, prose
 from ww.bench.figure import Bench, Figure, skipped
 from ww.bench.filled import SESSION, consolidate, filled, recaller
 from ww.bench.gain import Work, gain
 from ww.bench.searching import DENSE_ONLY, SELECTED, K, agreement, ask
+from ww.bench.spread import DIMENSION, Spread
 from ww.bench.store import texts
 from ww_core.consolidation.service import Consolidator
 from ww_core.deployment import Deployment
 from ww_core.embedding import EmbeddingService
 from ww_core.hooks import Hooks, Point
 from ww_core.ingest.core import Ingest
+from ww_core.stores.ports import CONTENT
+from ww_core.stores.ports import Point as VectorPoint
 
 ROUNDS = 3
 """Turns of what takes long."""
@@ -25,6 +31,10 @@ HOOKS = 5
 HOOKED = f"{2 * HOOKS} hooks that do nothing"
 FEW = 20
 """Candidates, in the place of 64."""
+CACHED = (1000, 10_000, 5000)
+"""Entries of a cache before and after, and how many different queries come again and again."""
+ASKED = 10
+"""Queries of one turn."""
 ON_SERVER = 2000
 """Episodes on a server, at most."""
 MOST_SELECTED = 8
@@ -89,8 +99,46 @@ def _storing(bench: Bench) -> Iterator[Figure]:
         yield gain("store_batch", loop, batch, ROUNDS, peer="store in a loop", note=note)
         before, after = (_stores(ingest) for ingest in (hooked, plain))
         yield gain("store_without_hooks", before, after, bench.scale.singles, peer=HOOKED, note="a single store")
+        yield _upserting(deployment, len(contents))
     finally:
         deployment.close()
+
+
+def _upserting(deployment: Deployment, n: int) -> Figure:
+    """Points of new episodes every time: one that is there already would not be written again."""
+    rows, numbers = Spread(n).matrix, count()
+    deployment.vectors.ensure(fingerprint(DIMENSION))
+
+    def made() -> list[VectorPoint]:
+        turn, now = next(numbers), deployment.clock()
+        return [VectorPoint(f"{turn}-{i}", 0, 1, 1, SESSION, now, {CONTENT: row}) for i, row in enumerate(rows)]
+
+    def loop(_: int) -> None:
+        for point in made():
+            deployment.vectors.upsert([point])
+
+    def batch(_: int) -> None:
+        deployment.vectors.upsert(made())
+
+    return gain("vector_upsert", loop, batch, ROUNDS, peer="one by one", note=f"{n} points")
+
+
+def _caching(bench: Bench) -> Figure:
+    """Queries in random order, of more kinds than a small cache holds."""
+    few, many, different = (n // (50 if bench.scale.name == "tiny" else 1) for n in CACHED)
+    asked = [f"why did deploy {i} of service {i % 97} fail" for i in range(different)]
+    bench.say(f"  embedding {different:,} queries")
+    rows = EmbeddingService(bench.settings.replace(embedding_cache_size=0)).encode(asked)
+    order = np.random.default_rng(5).integers(0, different, (bench.scale.queries + 1, ASKED))
+
+    def asking(size: int) -> Work:
+        service = EmbeddingService(bench.settings.replace(embedding_cache_size=size))
+        for text, row in zip(asked, rows, strict=True):
+            service.seed(text, row)
+        return lambda turn: [service.encode(asked[i]) for i in order[turn]]
+
+    note = f"{ASKED} of {different:,} different queries, {many:,} kept"
+    return gain("embedding_cache_size", asking(few), asking(many), bench.scale.queries, peer=f"{few:,} kept", note=note)
 
 
 def _consolidating(corpus: Corpus, deployment: Deployment) -> Iterator[Figure]:
@@ -105,6 +153,7 @@ def _recalling(corpus: Corpus, deployment: Deployment, bench: Bench) -> Iterator
     services = [EmbeddingService(bench.settings.replace(embedding_cache_size=size)) for size in (0, 1000)]
     anew, cached = (_again(ask(recaller(deployment, queries, one), corpus, "flat")) for one in services)
     yield gain("embedding_cache", anew, cached, n, peer="no cache", note="a recall, the query asked again")
+    yield _caching(bench)
     hooks = _hooks("before_recall", "after_recall")
     plain, hooked = (ask(recaller(deployment, queries, None, h), corpus, "flat") for h in (Hooks(), hooks))
     yield gain("recall_without_hooks", hooked, plain, n, peer=HOOKED, note="a recall")

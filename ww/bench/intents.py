@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable
 
@@ -36,7 +35,7 @@ def run(bench: Bench) -> list[Figure]:
     )
     for name, file, load in sets:
         if file and (why := data.absent(file)):
-            figures.append(skipped(f"search_{name}", UNIT, why))
+            figures += [skipped(_figure_name(name, peer), UNIT, why, 1.0, judged="ratio") for peer in PEERS]
             continue
         figures += _of(name, load(), bench)
     return figures
@@ -69,11 +68,18 @@ def _of(name: str, labelled: data.Labelled, bench: Bench) -> list[Figure]:
         for memory in memories:
             memory.close()
     note = f"{len(asked)} queries among {len(episodes):,} texts of {len(many)} kinds"
-    target = 1.0 if bench.scale.full else math.nan
     return [
-        Figure(f"search_{name}_against_{peer.split()[0].lower()}", ours, UNIT, target, value, peer, "ratio", note=note)
+        Figure(
+            *(_figure_name(name, peer), ours, UNIT, 1.0, value, peer, "ratio"),
+            note=note,
+            unjudged=bench.scale.at_full(),
+        )
         for peer, value in zip(PEERS, peers, strict=True)
     ]
+
+
+def _figure_name(name: str, peer: str) -> str:
+    return f"search_{name}_against_{peer.split()[0].lower()}"
 
 
 def _share(memory: EpisodicMemory, asked: list[Episode], label: dict[str, str], many: Counter[str]) -> float:

@@ -11,7 +11,8 @@ from typing import Any
 
 from ww_core.models import Episode
 
-FILE = "locomo-dev.json"
+FILE, PUBLISHED = "locomo-dev.json", "locomo10.json"
+"""The conversations that settings were tried on, and all ten as they were published."""
 _EVIDENCE = re.compile(r"D\d+:\d+")
 _TURN_SECONDS = 30
 

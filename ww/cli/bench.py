@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
     from ww.bench import Figure
 
-FIELDS = ("name", "value", "unit", "target", "peer", "peer_name", "ratio", "met", "judged", "note", "failed")
+FIELDS = (
+    *("name", "value", "unit", "target", "peer", "peer_name", "ratio", "met", "state"),
+    *("judged", "low_is_good", "note", "failed"),
+)
+STATES = {"met": "met", "missed": "MISSED", "not judged": "not judged", None: "-"}
 
 
 def register(app: typer.Typer) -> None:
@@ -61,7 +65,7 @@ def bench(
 
 
 def _json(figure: Figure) -> dict[str, Any]:
-    return pick(figure, FIELDS)
+    return pick(figure, FIELDS) | {"note": figure.remark}
 
 
 def _show(console: Console, found: Sequence[Figure]) -> None:
@@ -73,9 +77,8 @@ def _show(console: Console, found: Sequence[Figure]) -> None:
             target += " x"
         peer = "" if math.isnan(figure.peer) else f"{_number(figure.peer)} {figure.peer_name}"
         ratio = "" if math.isnan(figure.ratio) else f"{figure.ratio:.2f} x"
-        met = {True: "met", False: "MISSED", None: "-"}[figure.met]
         value = "-" if math.isnan(figure.value) else _number(figure.value)
-        rows.append((figure.name, value, figure.unit, target, met, ratio, peer, figure.note))
+        rows.append((figure.name, value, figure.unit, target, STATES[figure.state], ratio, peer, figure.remark))
     table(console, ("benchmark", "#value", "unit", "target", "", "#ratio", "peer", "note"), rows)
 
 
