@@ -129,6 +129,8 @@ class EmbeddingService:
 
     def encode(self, texts: str | Sequence[str]) -> Vector:
         """float32 (n, d), unit rows, through the cache. A long text is the unit mean of its windows."""
+        if texts is None:
+            raise InvalidInput("texts is None", hint="give a text, or a list of texts")
         return self._cached([texts] if isinstance(texts, str) else list(texts), "document")
 
     def encode_query(self, text: str, *, counted: bool = True) -> Vector:
