@@ -160,6 +160,14 @@ def tier(episodes: int) -> str:
     return "very-large"
 
 
+def windows_of(characters: int) -> float:
+    """Windows of an English text of that length, in the mean, as the default model cuts it."""
+    encoder = constants()["encoder"]
+    if characters <= encoder["window_most_characters"]:
+        return 1.0
+    return float(characters / encoder["slice_characters"])
+
+
 def _check(demand: Demand, shard_memory: int) -> None:
     bounds: tuple[tuple[str, float, float, float], ...] = (
         ("--episodes", demand.episodes, 1, MOST_EPISODES),

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from ww.cli.run import run
-from ww_core.capacity import BUSY, CHARACTERS, Demand, constants, plan, tier
+from ww_core.capacity import BUSY, CHARACTERS, Demand, constants, plan, tier, windows_of
 from ww_core.errors import InvalidInput
 from ww_core.presets import PRESETS
 
@@ -32,6 +32,29 @@ def test_the_embedding_cores_are_what_was_measured_for_each_kind_of_text() -> No
     for characters, texts in ((40, 372.3), (53, 303.8), (143, 133.2), (156, 125.6)):
         cores = plan(Demand(1, rate=1e6, characters=characters)).cpu_cores * BUSY
         assert 1e6 / cores == pytest.approx(texts, rel=0.04)
+
+
+def test_long_texts_have_the_windows_that_the_model_cuts_them_into() -> None:
+    """As counted over stretches of Python's documentation."""
+    assert [windows_of(characters) for characters in (16, 500, 900)] == [1, 1, 1]
+    for characters, windows in ((2_000, 6.85), (5_000, 13.7), (10_000, 25.85), (50_000, 121.3)):
+        assert windows_of(characters) == pytest.approx(windows, rel=0.25)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (("--episodes", "0.5"), "--episodes 0.5 is out of range (use 1 to"),
+        (("--episodes", "inf"), "--episodes inf is out of range (use 1 to"),
+        (("--episodes", "10", "--shard-memory", "-1"), "--shard-memory -1 is out of range (use 0.001 to 1e+06 GiB)"),
+        (("--episodes", "10", "--windows", "0"), "--windows 0 is out of range"),
+    ],
+)
+def test_what_cannot_be_planned_is_refused_as_it_was_given(
+    given: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["plan", *given]) == 2
+    assert told in capsys.readouterr().err
 
 
 def test_copies_gpus_and_results_are_planned_for() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -29,8 +28,8 @@ def plan(
     characters: int = typer.Option(
         CHARACTERS, "--characters", help="Length of an episode, in the mean; by default a turn's or a paragraph's."
     ),
-    windows: float = typer.Option(
-        1.0, "--windows", help="Windows of an episode, in the mean: 1 where texts are short."
+    windows: float | None = typer.Option(
+        None, "--windows", help="Windows of an episode, in the mean; by default as many as its characters fill."
     ),
     replicas: int = typer.Option(1, "--replicas", help="Copies of each Qdrant shard."),
     encode_rate: float = typer.Option(
@@ -43,15 +42,19 @@ def plan(
     from ww_core import capacity
     from ww_core.errors import InvalidInput
 
-    for name, value in (("--episodes", episodes), ("--shard-memory", shard_memory)):
-        if not math.isfinite(value):
-            raise InvalidInput(f"{name} {value:g} is no number to plan with", hint="for example --episodes 1e9")
+    for name, given, least, most, unit in (
+        ("--episodes", episodes, 1, capacity.MOST_EPISODES, ""),
+        ("--shard-memory", shard_memory, 0.001, 1_000_000, " GiB"),
+    ):
+        if not least <= given <= most:
+            raise InvalidInput(f"{name} {given:g} is out of range", hint=f"use {least:g} to {most:g}{unit}")
     from ww.cli.opening import settings_of
 
     options = globals_of(ctx)
     kept = settings_of(options).result_expires
+    filled = capacity.windows_of(characters) if windows is None else windows
     demand = capacity.Demand(
-        round(episodes), rate, characters, windows, replicas, encode_rate, results=results, results_kept=kept
+        round(episodes), rate, characters, filled, replicas, encode_rate, results=results, results_kept=kept
     )
     found = capacity.plan(demand, shard_memory=round(shard_memory * 2**30))
     measured = capacity.constants()
