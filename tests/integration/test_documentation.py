@@ -176,6 +176,36 @@ def test_the_tests_in_the_pages_pass(quick_path: Path) -> None:
     assert f"{sum(block.text.count('def test_') for block in TESTS)} passed" in out
 
 
+VIEW_TEST = """
+from types import SimpleNamespace
+
+from django.conf import settings
+
+settings.configure(USE_TZ=True)
+
+from django.test import RequestFactory
+
+from assistant import background
+from views import note
+
+
+def test_what_is_posted_to_the_view_can_be_asked_for(ww_eager):
+    request = RequestFactory().post("/note", {"text": "prefers to be called in the morning"})
+    request.user = SimpleNamespace(pk=7)
+    assert note(request).status_code == 202
+    assert "in the morning" in background("when to call", "user-7")
+    assert note(RequestFactory().get("/note")).status_code == 405
+"""
+
+
+def test_the_view_of_django_is_asked(quick_path: Path) -> None:
+    pytest.importorskip("django", reason="django is not installed, so its view was only compiled")
+    write_files("docs/how-to/django-celery.md", quick_path)
+    (quick_path / "test_view.py").write_text(VIEW_TEST)
+    plugin = [] if installed() else ["-p", "ww.pytest_plugin"]
+    assert "1 passed" in _python(quick_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", *plugin, "test_view.py")
+
+
 def _python(directory: Path, *arguments: str) -> str:
     environment = clean_environment(
         PYTHONPATH=os.pathsep.join([str(directory), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
+from uuid import uuid4
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tests.contract.graphs import neo4j_settings
 from tests.contract.vector_stores import MODEL
 from tests.integration.test_qdrant_settings import Listener
-from tests.processes import RedisServer, until
+from tests.integration.topics import TOPICS
+from tests.processes import RedisServer, Worker, until
 from tests.unit.maintenance.conftest import Bench
 from ww.bench.corpus import fingerprint, made_up
 from ww.bench.filled import SESSION, START, consolidate, embedded, fill, recaller
 from ww.bench.spread import unit
 from ww.memory.episodic import EpisodicMemory
 from ww_core.config import Settings
+from ww_core.consolidation import pipeline
 from ww_core.consolidation.sampling import POOL
 from ww_core.consolidation.service import Consolidator
 from ww_core.deployment import Deployment
@@ -36,10 +41,23 @@ from ww_core.stores.servers.neo4j.connection import Server
 from ww_core.stores.servers.qdrant import QdrantVectorStore
 
 STORED = 2100
-"""More than the default cap of a run."""
 MANY = 10_300
-"""More than any preset reads at a time."""
+"""More than any preset reads at a time, or clusters in a run."""
 SAMPLED = 50
+
+OBSERVED: set[str] = set()
+"""The settings whose effect under each preset some test here sees."""
+Test = TypeVar("Test")
+
+
+def observes(*keys: str) -> Callable[[Test], Test]:
+    """Marks a test that sees from outside what these settings do."""
+    OBSERVED.update(keys)
+    return lambda test: test
+
+
+def test_no_preset_switches_what_nobody_observes() -> None:
+    assert {switch.key for switches in PRESETS.values() for switch in switches} == OBSERVED
 
 
 class Watched:
@@ -77,13 +95,13 @@ def started(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Deployme
     deployment.close()
 
 
-def test_a_preset_starts_and_routes_and_samples_as_it_says(started: Deployment) -> None:
+@observes("hierarchical_search", "cluster_selection_k")
+def test_a_preset_starts_and_routes_as_it_says(started: Deployment) -> None:
     settings = started.settings
     corpus = made_up(STORED, 1)
     started.vectors.ensure(fingerprint(corpus.queries.shape[1]))
     fill(corpus, started)
     run = consolidate(started)
-    assert run.sampled == min(STORED, settings.consolidation_max_samples)
     watched = Watched(started.vectors)
     recall = recaller(started, corpus.queries, None, None, cast(VectorStore, watched))
     found = recall.recall(RecallRequest("topic 0", where=Where(sessions=(SESSION,))))
@@ -95,6 +113,7 @@ def test_a_preset_starts_and_routes_and_samples_as_it_says(started: Deployment) 
     assert cells == ({settings.cluster_selection_k} if routed else set())
 
 
+@observes("embedding_cache_size")
 def test_a_presets_cache_holds_so_many_texts(started: Deployment) -> None:
     size = started.settings.embedding_cache_size
     for number in range(size + 50):
@@ -102,6 +121,7 @@ def test_a_presets_cache_holds_so_many_texts(started: Deployment) -> None:
     assert started.embedding.cache_stats()["size"] == size
 
 
+@observes("embedding_claim_size")
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_claims_so_many_at_a_time(preset: str, quick_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(quick_path)
@@ -131,6 +151,7 @@ def unclustered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment
     deployment.close()
 
 
+@observes("consolidation_batch_size")
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_presets_run_assigns_so_many_at_a_time(preset: str, unclustered: Deployment) -> None:
     settings = Settings(data_dir=unclustered.settings.data_dir, preset=preset, consolidation_max_samples=SAMPLED)
@@ -141,6 +162,28 @@ def test_a_presets_run_assigns_so_many_at_a_time(preset: str, unclustered: Deplo
     assert most - POOL * SAMPLED <= max(watched.read) <= most, "a batch, without those of it that were sampled"
 
 
+class Drawn(Exception):
+    """The sample is drawn: what comes after it costs much and says nothing of its size."""
+
+
+@observes("consolidation_max_samples")
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_presets_run_clusters_so_many(preset: str, unclustered: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    clustered: list[int] = []
+
+    def cluster(vectors: Vector, *, core: NDArray[np.bool_], **_: object) -> None:
+        clustered.append(int(core.sum()))
+        raise Drawn
+
+    monkeypatch.setattr(pipeline, "cluster", cluster)
+    settings = Settings(data_dir=unclustered.settings.data_dir, preset=preset)
+    consolidator = Consolidator(unclustered.graph, unclustered.vectors, settings, Hooks(), Metrics())
+    with pytest.raises(Drawn):
+        consolidator.preview(SESSION)
+    assert clustered == [{"small": 2000, "medium": 2000, "large": 5000, "very-large": 10_000}[preset]]
+
+
+@observes("embedding_mode")
 @pytest.mark.parametrize("broker", [False, True], ids=["alone", "with a broker"])
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_embeds_queries_where_it_says(
@@ -162,6 +205,7 @@ def listener() -> Iterator[Listener]:
     server.close()
 
 
+@observes("qdrant_pool_size")
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_presets_connections_to_qdrant_are_that_many(preset: str, listener: Listener) -> None:
     listener.hold = threading.Event()
@@ -185,6 +229,7 @@ def test_a_presets_connections_to_qdrant_are_that_many(preset: str, listener: Li
     store.close()
 
 
+@observes("qdrant_timeout")
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_gives_qdrant_so_many_seconds(preset: str, listener: Listener) -> None:
     store = QdrantVectorStore(Settings(qdrant_url=listener.url, qdrant_grpc=False, preset=preset))
@@ -194,6 +239,7 @@ def test_a_preset_gives_qdrant_so_many_seconds(preset: str, listener: Listener) 
     assert asked == f"timeout={60 if preset == 'very-large' else 30}"
 
 
+@observes("neo4j_pool_size")
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_presets_pool_is_that_large(preset: str, neo4j_server: tuple[str, str]) -> None:
     uri, password = neo4j_server
@@ -201,3 +247,47 @@ def test_a_presets_pool_is_that_large(preset: str, neo4j_server: tuple[str, str]
     in_use = server.read(lambda tx: (tx.run("RETURN 1").consume(), server.utilisation)[1])
     assert in_use == pytest.approx(1 / {"small": 50, "medium": 50, "large": 100, "very-large": 200}[preset])
     server.close()
+
+
+@pytest.fixture
+def qdrant_url() -> str:
+    """Comes first, so that no other server is started in vain."""
+    url = os.environ.get("QDRANT_URL")
+    if not url:
+        pytest.skip("QDRANT_URL is not set: no Qdrant server to start a large deployment with")
+    return url
+
+
+@pytest.mark.parametrize("preset", ["large", "very-large"])
+def test_a_large_preset_works_with_all_its_servers(
+    preset: str,
+    qdrant_url: str,
+    neo4j_server: tuple[str, str],
+    redis_server: RedisServer,
+    start_worker: Callable[..., Worker],
+    tmp_path: Path,
+) -> None:
+    """The record on Neo4j, the vectors on Qdrant, a worker behind Redis that embeds and consolidates."""
+    uri, password = neo4j_server
+    given = {"preset": preset, "namespace": f"t{uuid4().hex[:12]}", "qdrant_url": qdrant_url}
+    given |= {"neo4j_uri": uri, "neo4j_password": password}
+    queues = ("-c", "2", "-Q", "ww,ww.embed,ww.query,ww.consolidate")
+    start_worker(tmp_path / "worker", *queues, **{f"T4DM_{key.upper()}": value for key, value in given.items()})
+    with EpisodicMemory("notes", data_dir=tmp_path / "data", redis_url=redis_server.url, **given) as memory:
+        sources = memory.settings.sources()
+        assert {sources[switch.key] for switch in PRESETS[preset]} == {f"preset {preset}"}
+        vectors = memory.core.deployment.vectors
+        try:
+            texts = [text for each in TOPICS.values() for text in each]
+            assert len(memory.sync.store_batch(texts).accepted) == len(texts)
+            memory.sync.flush(timeout=120)
+            assert memory.sync.consolidate().status == "done"
+            assert len(memory.sync.clusters()) == len(TOPICS)
+            until(lambda: memory.sync.recall("a first query").mode != "bm25", within=100, what="the pool has the model")
+            found = memory.sync.recall("which host has no disk space", limit=3)
+            assert found.mode == "hierarchical", "the worker embedded the query, and the clusters are used"
+            assert {hit.content for hit in found} <= set(TOPICS["disk"])
+            assert memory.sync.verify().ok
+            assert memory.sync.forget(session_id="notes").episodes == len(texts)
+        finally:
+            cast(QdrantVectorStore, vectors).drop()
