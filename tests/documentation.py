@@ -18,8 +18,8 @@ from tests.processes import ROOT
 
 PAGES = ("README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")))
 LANGUAGES = frozenset({"bash", "console", "python", "yaml", "json", "text", "cypher", "ini"})
-NEEDS = frozenset({"redis", "docker", "download", "machines", "minutes"})
-"""A server, an engine, a network, several machines, or more time than a test may take."""
+NEEDS = frozenset({"redis", "docker", "download", "minutes"})
+"""A server, an engine, a network, or more time than a test may take."""
 
 _FENCE = re.compile(r"^```(\w*)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"`([^`\n]+)`")

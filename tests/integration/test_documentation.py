@@ -358,6 +358,30 @@ def _compose(words: list[str], line: str) -> None:
             assert named[0] in composed["services"], line
 
 
+MEASURING = sorted(
+    {
+        tuple(sorted(set(words[2:]) & set(BENCHMARKS)))
+        for block in NEEDING
+        if block.needs == "minutes"
+        for words in map(shlex.split, logical_lines(block.text))
+        if words[:2] == ["ww", "bench"]
+    }
+    - {()}
+)
+
+
+@pytest.mark.usefixtures("clean")
+@pytest.mark.parametrize("names", MEASURING, ids=" ".join)
+def test_benchmarks_that_a_page_names_run_when_they_are_small(
+    names: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Met or not: sizes this small say nothing of that."""
+    assert run(["bench", *names, "--scale", "tiny", "--json"]) in (0, 1)
+    found = json.loads(capsys.readouterr().out)["benchmarks"]
+    assert len(found) > len(names)
+    assert [figure for figure in found if figure["failed"]] == []
+
+
 REDIS = [block for block in NEEDING if block.needs == "redis"]
 
 
