@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -103,6 +104,12 @@ def test_a_benchmark_measures_and_compares(name: str, scale: Scale, tmp_path: Pa
             assert figure.ratio > 0, figure.name
     if scale.full:
         assert [figure.name for figure in found if figure.met is False] == []
+
+
+def test_the_page_says_how_long_everything_takes() -> None:
+    (stated,) = re.findall(r"in some (\d+) minutes", (ROOT / "docs" / "performance.md").read_text(encoding="utf-8"))
+    assert int(stated) == pytest.approx(sum(entry.quick for entry in BENCHMARKS.values()), abs=2)
+    assert [name for name, entry in BENCHMARKS.items() if entry.quick > entry.full] == []
 
 
 def test_a_figure_is_judged_in_the_direction_that_is_good() -> None:
