@@ -37,16 +37,16 @@ class Entry:
 
 
 BENCHMARKS: Mapping[str, Entry] = {
-    "store": Entry("ww.bench.store", "run", "episodes acknowledged per second, and the time of one", 1, 2),
-    "encoder": Entry("ww.bench.embedding", "encoder", "texts embedded per second", 2, 5),
-    "drain": Entry("ww.bench.embedding", "drain", "episodes from pending to findable per second", 2, 4),
-    "recall": Entry("ww.bench.searching", "run", "the time of a recall, and what searching by clusters finds", 1, 25),
+    "store": Entry("ww.bench.store", "run", "episodes acknowledged per second, and the time of one", 0.5, 2),
+    "encoder": Entry("ww.bench.embedding", "encoder", "texts embedded per second", 1, 1.5),
+    "drain": Entry("ww.bench.embedding", "drain", "episodes from pending to findable per second", 1.5, 2.5),
+    "recall": Entry("ww.bench.searching", "run", "the time of a recall, and what searching by clusters finds", 1, 14),
     "search": Entry("ww.bench.intents", "run", "whether a query finds its own kind", 1, 5),
-    "consolidation": Entry("ww.bench.consolidation", "run", "time and memory of runs, and how good they are", 4, 25),
-    "locomo": Entry("ww.bench.conversations", "run", "evidence found in long conversations", 2, 12),
+    "consolidation": Entry("ww.bench.consolidation", "run", "time and memory of runs, and how good they are", 4, 12),
+    "locomo": Entry("ww.bench.conversations", "run", "evidence found in long conversations", 1, 2),
     "faults": Entry("ww.bench.faults", "run", "what kills, freezes and outages lose, and the time to recover", 4, 10),
     "guide": Entry("ww.bench.guide", "run", "what each optimisation of the performance page gains", 4, 12),
-    "recording": Entry("ww.bench.recording", "run", "what measuring costs of the paths that are measured", 0.5, 0.5),
+    "recording": Entry("ww.bench.recording", "run", "what measuring costs of the paths that are measured", 0.2, 0.2),
     "stages": Entry("ww.bench.stages", "run", "where the time of an episode and of a recall goes", 0.5, 1),
     "capacity": Entry("ww.bench.capacity", "run", "disk and memory, beside what ww plan says", 1, 5),
 }
