@@ -13,8 +13,8 @@ from ww.bench.figure import SCALES, Scale
 ROWS = 10_000
 """Episodes of a batch that is stored."""
 MOST_SECONDS = 480.0
-"""Of CPU time of all tests here and of the processes they waited for, which others on the machine change little: about 340
-on two cores that are busy with other work. Servers that outlive the run are not in it."""
+"""Of CPU time of all tests here and of the processes they waited for, which others on the machine change little: about
+340 on two cores that are busy with other work. Servers that outlive the run are not in it."""
 
 
 @pytest.fixture(scope="session")
