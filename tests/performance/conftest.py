@@ -1,13 +1,40 @@
-"""The sizes of performance tests."""
+"""The sizes of performance tests, and how long all of them may take."""
 
 from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from ww.bench.figure import SCALES, Scale
 
+ROWS = 10_000
+"""Episodes of a batch that is stored."""
+MOST_SECONDS = 480.0
+"""Of CPU time of all tests here and of the processes they waited for, which others on the machine change little: about
+340 on two cores that are busy with other work. Servers that outlive the run are not in it."""
+
 
 @pytest.fixture(scope="session")
 def scale(request: pytest.FixtureRequest) -> Scale:
-    """Tiny figures say nothing and prove that they are measured; full ones are judged."""
-    return SCALES["full" if request.config.getoption("--scale", default="quick") == "full" else "tiny"]
+    """Batches are stored at 10 000 rows, everything else at tiny sizes, which prove that it is measured; full figures
+    are judged."""
+    if request.config.getoption("--scale", default="quick") == "full":
+        return SCALES["full"]
+    return replace(SCALES["tiny"], stored=ROWS)
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _in_bounded_time(scale: Scale) -> Iterator[None]:
+    before = _cpu_seconds()
+    yield
+    spent = _cpu_seconds() - before
+    print(f"\nall performance tests: {spent:.0f} s of CPU time")
+    assert scale.full or spent < MOST_SECONDS, f"{spent:.0f} s of CPU time"
+
+
+def _cpu_seconds() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
