@@ -13,6 +13,7 @@ from ww.bench.figure import Bench
 from ww_core.config import Settings
 from ww_core.deployment import Deployment
 from ww_core.hooks import Hooks
+from ww_core.ingest.core import Ingest
 from ww_core.maintenance.points import Sparse, points
 from ww_core.models import Episode, Run, Vector
 from ww_core.observability.metrics import Metrics
@@ -71,6 +72,18 @@ def consolidate(deployment: Deployment) -> Run:
     """What ``ww consolidate`` does."""
     requested = deployment.graph.request_run(SESSION)
     return deployment.consolidator.run(requested.run_id, token=uuid4().hex)
+
+
+def ingest(deployment: Deployment, metrics: Metrics) -> Ingest:
+    """What stores in the deployment and rings for nobody, with figures of its own."""
+    return Ingest(
+        deployment.graph,
+        hooks=deployment.hooks,
+        metrics=metrics,
+        buffers=deployment.buffers,
+        ring=lambda: None,
+        clock=deployment.clock,
+    )
 
 
 def recaller(

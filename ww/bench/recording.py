@@ -11,11 +11,10 @@ import numpy as np
 
 from ww.bench.corpus import fingerprint, made_up
 from ww.bench.figure import Bench, Figure, cpu
-from ww.bench.filled import SESSION, fill, recaller
+from ww.bench.filled import SESSION, fill, ingest, recaller
 from ww.bench.spread import DIMENSION, Spread
 from ww.bench.store import texts
 from ww_core.deployment import Deployment
-from ww_core.ingest.core import Ingest
 from ww_core.observability.metrics import Metrics
 from ww_core.recall.request import RecallRequest
 from ww_core.stores.ports import Where
@@ -122,12 +121,12 @@ def _paths(deployment: Deployment, metrics: Metrics) -> Iterator[Figure]:
     contents = texts(BATCH, "recorded")
 
     def single(metrics: Metrics) -> Call:
-        ingest = _ingest(deployment, metrics)
-        return lambda i: ingest.store(f"{i} of {id(metrics)}", session_id="one")
+        into = ingest(deployment, metrics)
+        return lambda i: into.store(f"{i} of {id(metrics)}", session_id="one")
 
     def batch(metrics: Metrics) -> Call:
-        ingest = _ingest(deployment, metrics)
-        return lambda i: ingest.store_batch(f"{i} of {id(metrics)}, {text}" for text in contents)
+        into = ingest(deployment, metrics)
+        return lambda i: into.store_batch(f"{i} of {id(metrics)}, {text}" for text in contents)
 
     yield _figure("store", single, metrics, TURNS)
     yield _figure("store_batch", batch, metrics, TURNS // 5)
@@ -145,17 +144,6 @@ def _figure(name: str, path: Callable[[Metrics], Call], metrics: Metrics, turns:
         "without, noise included"
     )
     return Figure(f"recording_{name}", share, "share of the path", MOST, low_is_good=True, note=note)
-
-
-def _ingest(deployment: Deployment, metrics: Metrics) -> Ingest:
-    return Ingest(
-        deployment.graph,
-        hooks=deployment.hooks,
-        metrics=metrics,
-        buffers=deployment.buffers,
-        ring=lambda: None,
-        clock=deployment.clock,
-    )
 
 
 def _recalling(deployment: Deployment, metrics: Metrics) -> Call:

@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from ww.bench.embedding import prose
 from ww.bench.figure import Bench, Figure
-from ww.bench.filled import recaller
+from ww.bench.filled import ingest, recaller
 from ww.bench.spread import Spread
 from ww.cli.demo import QUERIES
 from ww_core.deployment import Deployment
 from ww_core.embedding import EmbeddingService
-from ww_core.ingest.core import Ingest
 from ww_core.maintenance.drain import Drain
 from ww_core.observability.metrics import Metrics
 from ww_core.recall.request import RecallRequest
@@ -54,15 +53,7 @@ def _least(rounds: Sequence[Mapping[str, float]]) -> Mapping[str, float]:
 def _stored(deployment: Deployment, embedding: EmbeddingService, texts: list[str]) -> Mapping[str, float]:
     """Milliseconds an episode of each stage, from the call to where it can be found."""
     metrics = Metrics(window_seconds=A_DAY)
-    ingest = Ingest(
-        deployment.graph,
-        hooks=deployment.hooks,
-        metrics=metrics,
-        buffers=deployment.buffers,
-        ring=lambda: None,
-        clock=deployment.clock,
-    )
-    ingest.store_batch(texts)
+    ingest(deployment, metrics).store_batch(texts)
     drain = Drain(
         deployment.graph, deployment.vectors, embedding, deployment.settings, metrics, sparse=deployment.sparse
     )
