@@ -75,3 +75,8 @@ def write_files(page: str, directory: Path) -> None:
             path = directory / block.file
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(block.text, encoding="utf-8")
+
+
+def ids(found: list[Block]) -> list[str]:
+    """What tests of these blocks are called."""
+    return [block.place for block in found]
