@@ -85,7 +85,6 @@ class Jobs:
         return Refresh(
             parts.graph,
             parts.vectors,
-            parts.embedding,
             parts.sparse,
             parts.metrics,
             breaker=self._drain.breaker,

@@ -19,7 +19,7 @@ from ww_core.errors import ModelUnavailable
 from ww_core.hooks import Hooks
 from ww_core.models import Cluster, Episode, Recall, Vector
 from ww_core.observability.metrics import Metrics
-from ww_core.recall.context import LEXICAL_TERMS, context_text, lexical_context_text
+from ww_core.recall.context import LEXICAL_TERMS, context_vector, lexical_context_text, surroundings
 from ww_core.recall.service import Recaller
 from ww_core.stores.embedded.graph import SqliteGraphStore
 from ww_core.stores.embedded.vectors import EdgeVectorStore
@@ -162,9 +162,15 @@ class Shelf:
             for row in rows:
                 episode = row.episode
                 around = self.graph.neighbours(episode.episode_id, before=2, after=2)
-                words = self.sparse.document(lexical_context_text(episode, around), average_length=LEXICAL_TERMS)
-                (dense,) = self.encoder.encode([context_text(episode, around)])
-                self.vectors.change([PointChange(episode.episode_id, {CONTEXT: dense}, {BM25_CONTEXT: words})])
+                before, after = surroundings(episode, around, reach=2)
+                text = lexical_context_text(before, episode, after)
+                words = self.sparse.document(text, average_length=LEXICAL_TERMS)
+                own, earlier, later = (
+                    [stored.vector for stored in self.vectors.vectors([other.episode_id for other in part])]
+                    for part in ([episode], before[-1:], after[:1])
+                )
+                dense = {CONTEXT: context_vector(*own, earlier, later)}
+                self.vectors.change([PointChange(episode.episode_id, dense, {BM25_CONTEXT: words})])
             self.graph.clear_dirty(Dirty.CONTEXT, {row.episode.episode_id: row.version for row in rows})
 
     def cluster(self, session_id: str, groups: dict[str, list[str]]) -> str:

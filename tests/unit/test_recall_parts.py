@@ -11,7 +11,7 @@ import pytest
 from ww_core.models import Episode, State
 from ww_core.recall import signals
 from ww_core.recall.candidates import gather
-from ww_core.recall.context import context_text, lexical_context_text, stretches
+from ww_core.recall.context import LEXICAL_REACH, context_vector, lexical_context_text, stretches, surroundings
 from ww_core.recall.filters import findable, matches
 from ww_core.recall.fusion import fuse, zscore
 from ww_core.recall.hierarchy import Gap, Route, within
@@ -166,17 +166,25 @@ def test_variety_on_request() -> None:
 def test_context_stays_within_a_stretch() -> None:
     turns = [turn(0), turn(1), turn(2), turn(3, minutes=300), turn(4, minutes=301)]
     assert stretches(turns) == [0, 0, 0, 1, 1]
-    assert context_text(turns[2], turns) == "turn 1\nturn 2"
-    assert lexical_context_text(turns[2], turns) == "turn 0\nturn 1\nturn 2"
-    assert context_text(turns[3], turns) == "turn 3\nturn 4"
-    assert context_text(turn(9), []) == "turn 9"
+    for i, expected in {2: "turn 0\nturn 1\nturn 2", 3: "turn 3\nturn 4"}.items():
+        before, after = surroundings(turns[i], turns, reach=LEXICAL_REACH)
+        assert lexical_context_text(before, turns[i], after) == expected
+    assert surroundings(turn(9), [], reach=1) == ((), ())
 
 
 def test_a_long_neighbour_lends_only_its_near_end() -> None:
     turns = [turn(0, "x" * 5000 + "END"), turn(1), turn(2, "START" + "y" * 5000)]
-    text = context_text(turns[1], turns)
+    text = lexical_context_text(turns[:1], turns[1], turns[2:])
     assert "END\nturn 1\nSTART" in text
     assert len(text) < 1500
+
+
+def test_a_context_vector_leans_towards_the_neighbours() -> None:
+    own, other = np.array([1, 0], np.float32), np.array([0, 1], np.float32)
+    assert context_vector(own, [], []).tolist() == [1, 0]
+    np.testing.assert_allclose(context_vector(own, [other], [other]), np.sqrt([0.5, 0.5]), rtol=1e-6)
+    assert context_vector(own, [other], [])[1] > context_vector(own, [], [other])[1] > 0
+    np.testing.assert_allclose(context_vector(own, [-own], [-own]), own, err_msg="nothing is left of the sum")
 
 
 @pytest.mark.parametrize(

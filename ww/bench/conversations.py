@@ -102,7 +102,7 @@ def _measured(bench: Bench, place: str, conversations: Sequence[locomo.Conversat
 
 
 def _await_context(memory: EpisodicMemory) -> None:
-    """The surroundings of an episode are embedded after it."""
+    """What surrounds an episode comes into its context after it is embedded."""
     deployment = memory.core.deployment
     end = time.monotonic() + CONTEXT_SECONDS
     while deployment.graph.dirty(Dirty.CONTEXT, 1) and time.monotonic() < end:

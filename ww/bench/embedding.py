@@ -190,7 +190,7 @@ def _drained(bench: Bench, settings: Settings, name: str) -> list[Figure]:
         ),
         Figure(
             *(f"{name}_with_context", n / min(refreshed), "episodes/s", math.nan, max(piped), "the refresh held back"),
-            note="from pending until its surroundings are embedded too",
+            note="from pending until its surroundings are in its context too",
         ),
         Figure(f"{name}_against_naive", max(piped), "episodes/s", peer=naive, peer_name="one episode at a time"),
     ]
@@ -203,7 +203,7 @@ def _pipeline(settings: Settings, service: EmbeddingService, texts: list[str]) -
     try:
         deployment.ingest.store_batch(texts)
         work = Drain(graph, vectors, service, settings, metrics, sparse=sparse)
-        refresh = Refresh(graph, vectors, service, sparse, metrics, breaker=CircuitBreaker())
+        refresh = Refresh(graph, vectors, sparse, metrics, breaker=CircuitBreaker())
         work.prepare()
         drained = wall(lambda: work.run(max_seconds=MOST_SECONDS))
         return drained, wall(lambda: refresh.run(max_seconds=MOST_SECONDS))

@@ -1,23 +1,30 @@
-"""Bringing derived data back in line with the record: changed payload, and context vectors of changed neighbours."""
+"""Bringing derived data back in line with the record: changed payload, and context vectors of changed neighbours.
+
+No model is needed: a context vector is made of the vectors that are stored.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass, replace
-
-import numpy as np
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from ww_core.errors import ConfigurationError, Unavailable
 from ww_core.maintenance.breaker import CircuitBreaker
-from ww_core.maintenance.drain import YIELD_SECONDS, WindowEmbedder, let_pass, never
-from ww_core.maintenance.parts import Failed, in_parts
+from ww_core.maintenance.drain import YIELD_SECONDS, let_pass, never
 from ww_core.maintenance.points import Sparse, payload
 from ww_core.models import Episode, Vector
 from ww_core.observability.metrics import ATTEMPTS, Metrics
-from ww_core.recall.context import LEXICAL_TERMS, context_text, lexical_context_text
+from ww_core.recall.context import (
+    DENSE_REACH,
+    LEXICAL_REACH,
+    LEXICAL_TERMS,
+    context_vector,
+    lexical_context_text,
+    surroundings,
+)
 from ww_core.stores.ports import (
     BM25_CONTEXT,
     CONTEXT,
@@ -32,24 +39,20 @@ from ww_core.stores.ports import (
 
 log = logging.getLogger(__name__)
 
-PAYLOAD_ROWS = 1000
-CONTEXT_ROWS = 256
-DENSE_CHARS = 2000
-"""Of a long text only the beginning is in the dense context vector: its windows have vectors of their own."""
+ROWS = 500
+"""Flags that are seen to in one step."""
 
 
-@dataclass(frozen=True, slots=True)
-class ContextTexts:
-    """What the context vectors of an episode are made of."""
+class Surroundings(NamedTuple):
+    """An episode and those before and after it in its stretch, as far as any context reaches, in session order."""
 
-    dense: str
-    lexical: str
+    before: tuple[Episode, ...]
+    episode: Episode
+    after: tuple[Episode, ...]
 
-
-def context_texts(episode: Episode, neighbours: Sequence[Episode]) -> ContextTexts:
-    """``neighbours``: session order, the episode itself among them."""
-    short = replace(episode, content=episode.content[:DENSE_CHARS])
-    return ContextTexts(context_text(short, neighbours), lexical_context_text(episode, neighbours))
+    def nearest(self) -> Surroundings:
+        """As far as the dense context reaches."""
+        return Surroundings(self.before[-DENSE_REACH:], self.episode, self.after[:DENSE_REACH])
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,26 +72,20 @@ class Refresh:
         self,
         graph: GraphStore,
         vectors: VectorStore,
-        embedding: WindowEmbedder,
         sparse: Sparse,
         metrics: Metrics,
         *,
         breaker: CircuitBreaker,
-        texts: Callable[[Episode, Sequence[Episode]], ContextTexts] = context_texts,
         interruptions: tuple[type[BaseException], ...] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._graph = graph
         self._vectors = vectors
-        self._embedding = embedding
         self._sparse = sparse
         self._metrics = metrics
         self._breaker = breaker
-        self._texts = texts
         self._interruptions = interruptions
         self._clock = clock
-        self._left = 0
-        """Rows read and not seen to yet."""
 
     def run(
         self,
@@ -103,43 +100,33 @@ class Refresh:
         """
         end = self._clock() + max_seconds
         done = {Dirty.PAYLOAD: 0, Dirty.CONTEXT: 0}
-        self._left = 0
+        left = 0
 
         def over() -> bool:
             let_pass(should_yield, should_stop, YIELD_SECONDS, self._clock)
             return should_stop() or self._clock() >= end
 
         try:
-            for kind, limit, work in (
-                (Dirty.PAYLOAD, PAYLOAD_ROWS, self._payload),
-                (Dirty.CONTEXT, CONTEXT_ROWS, self._context),
-            ):
-                while not over() and (rows := self._graph.dirty(kind, limit)):
-                    self._left = len(rows)
-                    worked = work(rows, over)
-                    done[kind] += worked
-                    if not worked:
-                        break
+            for kind, work in ((Dirty.PAYLOAD, self._payload), (Dirty.CONTEXT, self._context)):
+                while not over() and (rows := self._graph.dirty(kind, ROWS)):
+                    left = len(rows)
+                    work(rows)
+                    self._graph.clear_dirty(kind, {row.episode.episode_id: row.version for row in rows})
+                    self._metrics.increment(ATTEMPTS, len(rows))
+                    done[kind] += len(rows)
+                    left = 0
         except self._interruptions:
             log.info("interrupted", extra={"action": "refresh.interrupted"})
         except (Unavailable, ConfigurationError, MemoryError, OSError) as error:
             self._breaker.failed()
-            self._metrics.tried_in_vain("refresh", error, max(1, self._left))
+            self._metrics.tried_in_vain("refresh", error, max(1, left))
             return RefreshReport(done[Dirty.PAYLOAD], done[Dirty.CONTEXT], outage=f"{type(error).__name__}: {error}")
         return RefreshReport(done[Dirty.PAYLOAD], done[Dirty.CONTEXT], more=should_stop() or self._clock() >= end)
 
-    def _succeeded(self, rows: int) -> None:
-        """Each row is an attempt, as each of those left is one that failed where something is out of order."""
-        self._left -= rows
-        self._metrics.increment(ATTEMPTS, rows)
-
-    def _payload(self, rows: Sequence[DirtyRow], over: Callable[[], bool]) -> int:
+    def _payload(self, rows: Sequence[DirtyRow]) -> None:
         with self._metrics.timer("refresh.payload"):
             self._vectors.change([payload(row.episode) for row in rows])
             self._leave_nothing_erased([row.episode.episode_id for row in rows])
-            self._graph.clear_dirty(Dirty.PAYLOAD, _versions(rows))
-        self._succeeded(len(rows))
-        return len(rows)
 
     def _leave_nothing_erased(self, changed: Sequence[str]) -> None:
         """Points may move to another collection, either way, and arrive after an erasure has looked there."""
@@ -147,90 +134,44 @@ class Refresh:
         if gone:
             self._vectors.delete(gone)
 
-    def _context(self, rows: Sequence[DirtyRow], over: Callable[[], bool]) -> int:
-        return self._embed(rows, self._read(rows), over)
+    def _context(self, rows: Sequence[DirtyRow]) -> None:
+        with self._metrics.timer("refresh.context"):
+            found = self._surroundings({row.episode.episode_id: row.episode for row in rows})
+            nearest = [here.nearest() for here in found]
+            wanted = {e.episode_id for here in nearest for e in (*here.before, here.episode, *here.after)}
+            stored = self._vectors.vectors(sorted(wanted))
+            vectors = dict(zip(stored.episode_ids, stored.rows, strict=True))
+            self._vectors.change(
+                [
+                    PointChange(here.episode.episode_id, _dense(near, vectors), self._words(here))
+                    for here, near in zip(found, nearest, strict=True)
+                ]
+            )
 
-    def _embed(self, rows: Sequence[DirtyRow], texts: Mapping[str, ContextTexts], over: Callable[[], bool]) -> int:
-        """How many of the rows were seen to; a text that the model does not take leaves its context as it was."""
-        wanted = [texts[row.episode.episode_id] for row in rows]
-        left, since = dict(enumerate(rows)), self._clock()
-        parts = in_parts(
-            self._embedding,
-            [text.dense for text in wanted],
-            over=never,
-            clock=self._clock,
-            interruptions=self._interruptions,
-        )
-        try:
-            with closing(parts):
-                for part in parts:
-                    changed = [left.pop(place) for place, _ in part]
-                    self._write(changed, [(wanted[place].lexical, _mean(windows)) for place, windows in part])
-                    self._metrics.observe("refresh.context", self._clock() - since)
-                    if over():
-                        return len(rows) - len(left)
-                    since = self._clock()
-        except Failed as failed:
-            return len(rows) - len(left) + self._halve(list(left.values()), texts, over, failed.error)
-        return len(rows)
+    def _words(self, here: Surroundings) -> dict[str, SparseVector]:
+        return {BM25_CONTEXT: self._sparse.document(lexical_context_text(*here), average_length=LEXICAL_TERMS)}
 
-    def _write(self, rows: Sequence[DirtyRow], made: Sequence[tuple[str, Vector]]) -> None:
-        """``made``: the words and the vector of each row's surroundings."""
-        changes = [
-            PointChange(row.episode.episode_id, {CONTEXT: vector}, self._words(lexical))
-            for row, (lexical, vector) in zip(rows, made, strict=True)
-        ]
-        self._vectors.change(changes)
-        self._graph.clear_dirty(Dirty.CONTEXT, _versions(rows))
-        self._succeeded(len(rows))
-
-    def _halve(
-        self,
-        rows: Sequence[DirtyRow],
-        texts: Mapping[str, ContextTexts],
-        over: Callable[[], bool],
-        error: Exception,
-    ) -> int:
-        """As in a drain: which text it is, halving finds."""
-        if isinstance(error, Unavailable | ConfigurationError | MemoryError | OSError):
-            raise error
-        if len(rows) == 1:
-            log.warning("no context vector: %s", type(error).__name__, extra={"action": "refresh.text_failed"})
-            self._graph.clear_dirty(Dirty.CONTEXT, _versions(rows))
-            self._left -= 1
-            self._metrics.tried_in_vain("refresh", error)
-            return 1
-        middle, seen = len(rows) // 2, 0
-        for half in (rows[:middle], rows[middle:]):
-            if half and not over():
-                seen += self._embed(half, texts, over)
-        return seen
-
-    def _words(self, text: str) -> dict[str, SparseVector]:
-        return {BM25_CONTEXT: self._sparse.document(text, average_length=LEXICAL_TERMS)}
-
-    def _read(self, rows: Sequence[DirtyRow]) -> dict[str, ContextTexts]:
-        episodes = {row.episode.episode_id: row.episode for row in rows}
+    def _surroundings(self, episodes: Mapping[str, Episode]) -> list[Surroundings]:
         around = self._graph.around(list(episodes), reach=CONTEXT_NEIGHBOURS)
-        known = episodes | self._graph.get(
-            sorted({other for ids in around.values() for other in ids if other is not None} - episodes.keys())
-        )
-        texts = {}
+        others = {other for ids in around.values() for other in ids if other is not None}
+        known = {**episodes, **self._graph.get(sorted(others - episodes.keys()))}
+        found = []
         for episode_id, episode in episodes.items():
             ids = around.get(episode_id, ())
             middle = len(ids) // 2
             order = [*ids[:middle], episode_id, *ids[middle:]]
             neighbours = [known[other] for other in order if other is not None and other in known]
-            texts[episode_id] = self._texts(episode, neighbours)
-        return texts
+            before, after = surroundings(episode, neighbours, reach=LEXICAL_REACH)
+            found.append(Surroundings(before, episode, after))
+        return found
 
 
-def _versions(rows: Sequence[DirtyRow]) -> dict[str, int]:
-    return {row.episode.episode_id: row.version for row in rows}
+def _dense(here: Surroundings, vectors: Mapping[str, Vector]) -> dict[str, Vector]:
+    """Neighbours that are not embedded yet flag the episode again once they are; without a vector of its own it has no
+    points either."""
 
+    def known(beside: Sequence[Episode]) -> list[Vector]:
+        return [vectors[episode.episode_id] for episode in beside if episode.episode_id in vectors]
 
-def _mean(rows: Vector) -> Vector:
-    mean = rows.mean(axis=0)
-    norm = np.linalg.norm(mean)
-    unit: Vector = (mean / norm if norm > 0 else mean).astype(np.float32)
-    return unit
+    own = vectors.get(here.episode.episode_id)
+    return {} if own is None else {CONTEXT: context_vector(own, known(here.before), known(here.after))}

@@ -1,4 +1,4 @@
-"""What surrounds an episode in its session: stretches, and the texts that the context vectors are made of.
+"""What surrounds an episode in its session: stretches, and what the context vectors are made of.
 
 A *stretch* is a run of episodes without a long gap in time: one sitting of a conversation, one burst of work. Context
 never crosses a stretch: what was said days apart explains nothing.
@@ -9,12 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from ww_core.models import Episode
+import numpy as np
+
+from ww_core.models import Episode, Vector
 
 MAX_GAP = timedelta(minutes=30)
 """A longer pause between two episodes of a session starts a new stretch."""
 DENSE_REACH = 1
-"""Neighbours on each side whose text goes into the dense ``context`` vector."""
+"""Neighbours on each side whose vectors go into the dense ``context`` vector."""
+BEFORE_SHARE, AFTER_SHARE = 0.7, 0.3
+"""What the vectors of the neighbours weigh there beside the episode's own: what came before explains more."""
 LEXICAL_REACH = 2
 """Neighbours on each side whose text goes into the sparse ``bm25_context`` vector."""
 LEXICAL_TERMS = 80.0
@@ -62,20 +66,27 @@ def surroundings(
     return tuple(reversed(before)), tuple(after)
 
 
-def context_text(
-    episode: Episode, neighbours: Sequence[Episode], *, reach: int = DENSE_REACH, max_gap: timedelta = MAX_GAP
-) -> str:
-    """The episode's text between its neighbours', one a line, in session order."""
-    before, after = surroundings(episode, neighbours, reach=reach, max_gap=max_gap)
+def context_vector(own: Vector, before: Sequence[Vector], after: Sequence[Vector]) -> Vector:
+    """float32 (d,), unit length: the episode's own vector among those of its neighbours, all (d,) and unit length.
+
+    Made of vectors that are there already: the model need not read each episode again between its neighbours.
+    """
+    among = own.astype(np.float32)
+    for share, beside in ((BEFORE_SHARE, before), (AFTER_SHARE, after)):
+        for vector in beside:
+            among = among + share * vector
+    norm = float(np.linalg.norm(among))
+    unit: Vector = (among / norm if norm > 0 else own).astype(np.float32)
+    return unit
+
+
+def lexical_context_text(before: Sequence[Episode], episode: Episode, after: Sequence[Episode]) -> str:
+    """The text whose terms make the ``bm25_context`` vector: the episode's own between its neighbours', one a line, in
+    session order."""
     lines = [other.content[-NEIGHBOUR_CHARS:] for other in before]
     lines.append(episode.content)
     lines.extend(other.content[:NEIGHBOUR_CHARS] for other in after)
     return "\n".join(lines)
-
-
-def lexical_context_text(episode: Episode, neighbours: Sequence[Episode], *, max_gap: timedelta = MAX_GAP) -> str:
-    """The text whose terms make the ``bm25_context`` vector."""
-    return context_text(episode, neighbours, reach=LEXICAL_REACH, max_gap=max_gap)
 
 
 def within_gap(one: Episode, other: Episode, gap: timedelta = MAX_GAP) -> bool:

@@ -53,7 +53,6 @@ class Bench:
         return Refresh(
             self.graph,
             self.vectors,
-            self.embedder,
             SparseEncoder(),
             self.metrics,
             breaker=self.breaker,

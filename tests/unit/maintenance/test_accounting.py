@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -105,19 +105,3 @@ def test_refreshed_rows_count_like_those_that_cannot_be(bench: Bench, vectors: A
     done = bench.refresh().run(max_seconds=5)
     assert counted(bench) == (attempts + 30 + done.payload + done.context, 30)
     assert done.context == 30
-
-
-def test_a_text_without_context_is_one_failure(bench: Bench) -> None:
-    bench.store(*(f"text {n}" for n in range(30)))
-    bench.drain().run()
-    attempts, _ = counted(bench)
-
-    def refuse(texts: Sequence[str]) -> None:
-        if any("text 7" in text for text in texts):
-            raise RuntimeError("cannot encode")
-
-    bench.embedder.before = refuse
-    assert bench.refresh().run(max_seconds=5).context == 30
-    found, failures = counted(bench)
-    assert (found, failures) == (attempts + 30, failures)
-    assert 1 <= failures <= 5, "the text and those whose neighbour it is"

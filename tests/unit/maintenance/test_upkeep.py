@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.support.files import files_with
@@ -14,7 +16,7 @@ from ww_core.embedding.sparse import SparseEncoder
 from ww_core.errors import StoreUnavailable
 from ww_core.maintenance.erase import erase
 from ww_core.maintenance.sweep import POINTS_CURSOR, ROWS_CURSOR, repair, sweep
-from ww_core.models import State
+from ww_core.models import Episode
 from ww_core.stores.leftovers import read_leftovers, write_leftovers
 from ww_core.stores.points import digest
 from ww_core.stores.ports import (
@@ -274,18 +276,32 @@ def test_context_vectors_are_made_and_remade_when_a_neighbour_arrives(bench: Ben
     assert bench.verify().ok
 
 
-def test_a_text_without_context_does_not_hold_up_the_others(bench: Bench) -> None:
-    embedded(bench)
+def test_context_is_made_of_stored_vectors_within_a_stretch(bench: Bench) -> None:
+    """The episode's own vector and a share of each neighbour's; what comes an hour later is no neighbour."""
+    bench.store("before", "middle", "after")
+    bench.seconds = 3600.0
+    bench.graph.add([Episode("much later", episode_id="late", session_id="s", timestamp=NOON + timedelta(hours=1))])
+    bench.drain().run()
+    bench.embedder.before = lambda texts: pytest.fail(f"the model is asked for {texts}")
+    assert bench.refresh().run(max_seconds=5).context == 4
+    before, middle, after, late = (stored.vector for stored in bench.vectors.vectors(["e0", "e1", "e2", "late"]))
+    for episode_id, among in {
+        "e1": middle + 0.7 * before + 0.3 * after,
+        "e2": after + 0.7 * middle,
+        "late": late,
+    }.items():
+        wanted = among / np.linalg.norm(among)
+        (hits,) = bench.vectors.search([Search(CONTEXT, wanted, exact=True)])
+        scores = {hit.episode_id: hit.score for hit in hits}
+        assert scores[episode_id] == pytest.approx(1, abs=1e-3), "half precision of the stored vectors"
 
-    def refuse(texts: object) -> None:
-        if any("sentence 7" in text for text in texts):  # type: ignore[attr-defined]
-            raise RuntimeError("cannot encode")
 
-    bench.embedder.before = refuse
+def test_an_episode_without_points_holds_up_no_context(bench: Bench) -> None:
+    ids = embedded(bench)
+    bench.vectors.delete(ids[7:8])
     assert bench.refresh().run(max_seconds=5).context == 30
     assert bench.graph.dirty(Dirty.CONTEXT, 10) == []
-    assert bench.graph.counts().embedded == 30
-    assert bench.graph.get(["e7"])["e7"].state is State.EMBEDDED
+    assert ids[7] not in bench.vectors.generations(ids), "the sweep brings it back, not the refresh"
 
 
 @pytest.mark.parametrize("archived", [True, False], ids=["to the cold collection", "back from it"])
@@ -308,6 +324,6 @@ def test_points_that_move_while_they_are_erased_do_not_stay(
 
     (unit,) = bench.embedder.embed_windows(["arrives late"])[0]
     monkeypatch.setattr(bench.vectors, "change", erased_on_the_way)
-    bench.refresh()._payload(bench.graph.dirty(Dirty.PAYLOAD, 100), lambda: False)
+    bench.refresh()._payload(bench.graph.dirty(Dirty.PAYLOAD, 100))
     assert bench.vectors.generations(ids[:2]).keys() == {ids[1]}
     assert bench.verify().ok
