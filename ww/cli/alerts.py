@@ -48,8 +48,8 @@ def alerts(
             console.print()
             table(
                 console,
-                ("at", "alert", "before", "level", "#value"),
-                [(c.at[:19], c.name, c.before, c.level, _figure(c.name, c.value)) for c in before],
+                ("at", "alert", "before", "level", "#value", "reason"),
+                [(c.at[:19], c.name, c.before, c.level, _figure(c.name, c.value), c.reason) for c in before],
             )
 
     emit(globals_of(ctx).json, as_json, show)
