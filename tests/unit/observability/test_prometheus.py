@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
@@ -19,7 +20,7 @@ from ww_core.models import Counts
 from ww_core.observability import Metrics, Snapshot
 from ww_core.observability.backlog import Backlog, Elsewhere
 from ww_core.observability.prometheus import PREFIX, TABLE, exposition, names
-from ww_core.observability.publish import FileBoard, Publisher
+from ww_core.observability.publish import FileBoard, Publisher, deployment_snapshot
 from ww_core.observability.summary import (
     BACKLOG_AGE,
     CLAIMABLE,
@@ -76,6 +77,12 @@ def test_what_was_not_measured_is_absent() -> None:
     assert "nan" not in page.lower()
 
 
+def scraped(directory: Path) -> Scrape:
+    """A page of what lies on the board; its own process measures nothing."""
+    read = partial(deployment_snapshot, Metrics(), FileBoard(directory))
+    return Scrape(Settings(data_dir=directory), read, address="127.0.0.1", port=0)
+
+
 def test_a_worker_serves_what_all_processes_published(tmp_path: Path) -> None:
     board = FileBoard(tmp_path)
     publisher = Publisher(busy(), board)
@@ -83,7 +90,7 @@ def test_a_worker_serves_what_all_processes_published(tmp_path: Path) -> None:
     # as another process would have: its own name is told apart from the reader's
     board.put("another", next(tmp_path.glob("*.json")).read_text().replace(publisher._name, "another"))
     next(tmp_path.glob(f"{publisher._name}*")).unlink()
-    scrape = Scrape(Settings(data_dir=tmp_path), board, address="127.0.0.1", port=0)
+    scrape = scraped(tmp_path)
     try:
         with urlopen(f"http://127.0.0.1:{scrape.port}/metrics", timeout=10) as answer:
             found = samples(answer.read().decode())
@@ -98,7 +105,7 @@ def test_a_worker_serves_what_all_processes_published(tmp_path: Path) -> None:
 
 def test_the_settings_say_where_figures_are_served(tmp_path: Path) -> None:
     assert serve(Settings(data_dir=tmp_path)) is None
-    free = Scrape(Settings(data_dir=tmp_path), FileBoard(tmp_path), address="127.0.0.1", port=0)
+    free = scraped(tmp_path)
     free.close()
     asked = Settings(data_dir=tmp_path, metrics_port=free.port, metrics_address="127.0.0.1")
     served = serve(asked)
