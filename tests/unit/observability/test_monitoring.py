@@ -29,6 +29,11 @@ def rules() -> list[dict[str, Any]]:
     return [rule for group in groups for rule in group["rules"]]
 
 
+def promtool_tests() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((MONITORING / "rules_test.yml").read_text())
+    return found
+
+
 def dashboard() -> dict[str, Any]:
     found: dict[str, Any] = json.loads((MONITORING / "grafana" / "dashboards" / "world-weaver.json").read_text())
     return found
@@ -135,3 +140,14 @@ def test_workers_serve_where_prometheus_looks_and_the_dashboard_is_provisioned()
             assert source in compose["volumes"] or (ROOT / "compose" / source).exists()
     source = yaml.safe_load((MONITORING / "grafana/provisioning/datasources/prometheus.yml").read_text())
     assert source["datasources"][0]["uid"] == dashboard()["panels"][1]["datasource"]["uid"]
+
+
+def test_promtools_tests_raise_every_alert_and_leave_it() -> None:
+    cases = [case for test in promtool_tests()["tests"] for case in test["alert_rule_test"]]
+    alerts = {rule["alert"] for rule in rules()}
+    assert {case["alertname"] for case in cases if case["exp_alerts"]} == alerts
+    assert {case["alertname"] for case in cases if not case["exp_alerts"]} == alerts
+    by_name = {rule["alert"]: rule for rule in rules()}
+    for case in cases:
+        for raised in case["exp_alerts"]:
+            assert raised["exp_labels"] == by_name[case["alertname"]]["labels"]
