@@ -126,7 +126,7 @@ def _enter_child(**_: object) -> None:
     try:
         work = process.jobs()
         if Queue.MAINTAIN in queues:
-            work.deployment.watch_backlog()
+            work.deployment.watch_stores()
         work.deployment.publish()
         work.deployment.graph.ping()
         if queues & {Queue.EMBED, Queue.CONSOLIDATE}:

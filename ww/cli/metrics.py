@@ -42,7 +42,7 @@ def metrics(
         if prometheus and given:
             raise InvalidInput(f"--prometheus and {option} exclude each other", hint="Prometheus' page has everything")
     with reading(ctx) as core:
-        core.deployment.watch_backlog()
+        core.deployment.watch_stores()
         found = figures_of(core.deployment)
         queues = queue_lengths(core.deployment.settings) if prometheus else {}
     if prometheus:

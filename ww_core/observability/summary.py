@@ -27,6 +27,8 @@ GAP = "recall.hierarchical_gap"
 """Gauge: share of flat results that hierarchical search missed, on the sampled queries."""
 EPISODES = "episodes."
 """Gauges: this and a state."""
+STANDING = "standing."
+"""Gauges: this and a field of Standing, what the visible runs of all sessions come to."""
 BACKLOG_AGE = "oldest_pending_seconds"
 """Gauge: age of the oldest episode that is not embedded yet."""
 LAG = "lag"
@@ -81,6 +83,12 @@ def summarise(dumps: Iterable[Mapping[str, Any]]) -> Snapshot:
         store_latency_p95=store.p95,
         store_latency_p99=store.p99,
         lag_p95=stages.get(LAG, nothing).p95,
+        clusters=gauges.get(STANDING + "clusters", math.nan),
+        clusters_merged=gauges.get(STANDING + "merged", math.nan),
+        clusters_split=gauges.get(STANDING + "split", math.nan),
+        unclustered_share=_share(gauges.get(STANDING + "noise", 0.0), gauges.get(STANDING + "considered", 0.0)),
+        consolidation_sampled=gauges.get(STANDING + "sampled", math.nan),
+        consolidation_seconds=gauges.get(STANDING + "seconds", math.nan),
         stages=stages,
         counters=totals,
         window=window,

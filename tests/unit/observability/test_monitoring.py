@@ -115,15 +115,33 @@ def test_panels_and_messages_show_the_thresholds_of_the_settings(name: str) -> N
 def test_panels_answer_an_operators_questions_in_their_order() -> None:
     rows = [panel["title"] for panel in dashboard()["panels"] if panel["type"] == "row"]
     assert rows == [
-        "Is it healthy?",
-        "Is the backlog moving?",
+        "Is anything lost, stuck, slow or failing?",
         "How slow is recall, and storing?",
-        "Is it good?",
-        "Stores and workers",
+        "What fails?",
+        "Is the backlog moving?",
+        "What does consolidation find?",
+        "What do stores and workers do?",
     ]
     places = [tuple(panel["gridPos"][key] for key in "xy") for panel in dashboard()["panels"]]
     assert len(set(places)) == len(places)
     assert places == sorted(places, key=lambda place: (place[1], place[0]))
+    ids = [panel["id"] for panel in dashboard()["panels"]]
+    assert len(set(ids)) == len(ids)
+
+
+def test_a_single_figure_is_that_of_now_or_none() -> None:
+    single = [panel for panel in dashboard()["panels"] if panel["type"] == "stat"]
+    assert len(single) > 5
+    for panel in single:
+        assert panel["fieldConfig"]["defaults"]["noValue"]
+        for target in panel["targets"]:
+            assert (target["instant"], target["range"]) == (True, False), f"{panel['title']}: what was there hours ago"
+
+
+def test_every_figure_of_consolidation_has_a_panel() -> None:
+    figures = {family.name for family in TABLE if family.name.startswith(("cluster", "unclustered", "consolidation"))}
+    assert len(figures) == 6
+    assert {name for name in figures if not any(f"({PREFIX}{name})" in query for query in queries())} == set()
 
 
 def test_workers_serve_where_prometheus_looks_and_the_dashboard_is_provisioned() -> None:
