@@ -62,7 +62,8 @@ class Alert:
     value: float
     warning: float
     critical: float
-    samples: int = 0
+    samples: int
+    """Measurements behind the value."""
 
 
 def rules(figures: Snapshot, settings: Settings) -> tuple[Rule, ...]:
