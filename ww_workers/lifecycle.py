@@ -61,9 +61,10 @@ def _set_up(sender: str, instance: Any, **_: object) -> None:
 
 
 def _ready(sender: Any, **_: object) -> None:
-    for line in problems(Settings(), os.environ):
+    settings = Settings()
+    for line in problems(settings, os.environ):
         log.warning("%s", line, extra={"action": "worker.check"})
-    serve(Settings())
+    serve(settings)
     timer = getattr(sender, "timer", None)
     if timer is not None:
         _sweep(sender, first=True)

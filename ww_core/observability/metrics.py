@@ -259,11 +259,6 @@ class Metrics:
                     merged.merge(piece.sketches[stage])
         return merged
 
-    def window(self, name: str) -> int:
-        """What was counted under ``name`` in the window."""
-        with self._lock:
-            return sum(s.counts.get(name, 0) for s in self._live())
-
     def total(self, name: str) -> int:
         """What was counted under ``name`` since the process started."""
         with self._lock:
