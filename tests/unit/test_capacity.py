@@ -122,6 +122,8 @@ def test_a_rate_that_fills_the_plan_within_the_hour_is_said_to_need_forgetting(
         "at 100 a second 10 episodes are there after 0.1 s: planned as if older ones were forgotten as fast "
         "(a day's are --episodes 8.64e+06)\n"
     )
+    assert run(["plan", "--episodes", "1e9", "--rate", "1000"]) == 0
+    assert re.search(r"^time until they are there +11.6 days ", capsys.readouterr().out, re.MULTILINE)
     for given, seconds in ((["--rate", "100"], 36_000), ([], None)):
         assert run(["plan", "--episodes", "3.6e6", *given, "--json"]) == 0
         shown = capsys.readouterr()

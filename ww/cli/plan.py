@@ -134,6 +134,8 @@ def _embedders(demand: Demand, found: Plan) -> tuple[str, str, str]:
 
 
 def _time(seconds: float) -> str:
+    if seconds >= 2 * DAY:
+        return f"{seconds / DAY:,.1f} days"
     if seconds >= 3600:
         return f"{seconds / 3600:,.1f} h"
     return f"{seconds:,.0f} s" if seconds >= 1 else f"{seconds:.1g} s"
