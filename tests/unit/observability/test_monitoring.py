@@ -12,6 +12,7 @@ import yaml
 
 from tests.processes import ROOT
 from ww_core.config import ALERTS, Settings
+from ww_core.observability.changes import QUIET_SECONDS
 from ww_core.observability.metrics import WINDOW_SECONDS
 from ww_core.observability.prometheus import PREFIX, TABLE, names
 
@@ -87,7 +88,8 @@ def test_the_rules_have_the_thresholds_of_the_settings(name: str, severity: str)
     assert rule["expr"].rstrip().endswith(f">= {defaults['alert_min_samples'].default}")
 
 
-def test_no_rule_flaps() -> None:
+def test_no_rule_flaps_and_each_is_over_when_a_webhook_hears_so() -> None:
+    assert QUIET_SECONDS == WINDOW_SECONDS
     for rule in rules():
         assert rule["keep_firing_for"] == f"{WINDOW_SECONDS / 60:g}m", rule["alert"]
 
