@@ -162,7 +162,7 @@ class Worker:
             "PYTHONFAULTHANDLER": "1",
         }
         command = [sys.executable, "-m", "celery", "-A", "ww_workers", "worker", "-n", self.name, "-l", "INFO"]
-        directory = logs / f"{self.name}.cwd"
+        self.directory = directory = logs / f"{self.name}.cwd"
         directory.mkdir()
         # what a user's own Celery application may well have lying about
         (directory / "celeryconfig.py").write_text("broker_url = 'redis://192.0.2.1/0'\ntask_default_queue = 'other'\n")

@@ -21,6 +21,6 @@ def get_metrics(scope: Literal["process", "deployment"] = "process") -> Snapshot
         raise InvalidInput(f"scope must be process or deployment, not {scope!r}")
     from ww.memory.default import current
     from ww_core.deployment import Deployment
-    from ww_core.observability.publish import deployment_snapshot
+    from ww_core.observability.watch import figures_of
 
-    return deployment_snapshot(process_metrics(), Deployment.of(current().settings).board)
+    return figures_of(Deployment.of(current().settings))

@@ -75,6 +75,8 @@ class Plan:
     """Qdrant shards such that what one holds in memory fits ``shard_memory``."""
     nodes: int
     """Qdrant nodes at the least, one copy of one shard on each."""
+    filled_seconds: float
+    """Until so many episodes are stored at ``rate``; infinite where none are."""
     preset: str
 
 
@@ -116,6 +118,7 @@ def plan(demand: Demand, *, shard_memory: int = 32 * 2**30) -> Plan:
         hourly_run_seconds=_run_seconds(demand.rate * HOUR),
         shards=shards,
         nodes=copies,
+        filled_seconds=demand.episodes / demand.rate if demand.rate else math.inf,
         preset=tier(demand.episodes),
     )
 

@@ -102,8 +102,8 @@ class Hooks:
                 importlib.import_module(module)
             except Exception as error:  # whatever the application's own module raises at import
                 raise ConfigurationError(
-                    f"hooks: module {module!r} cannot be imported: {type(error).__name__}: {error}",
-                    hint="list importable module names in the setting hooks",
+                    f"module {module!r} cannot be imported: {type(error).__name__}: {error}",
+                    hint="it is in the setting hooks: mend it, install it, or set PYTHONPATH",
                 ) from error
 
     # -- running

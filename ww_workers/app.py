@@ -10,13 +10,14 @@ from celery.signals import after_setup_logger, after_setup_task_logger
 
 from ww_core.config import Settings
 from ww_core.observability.logs import as_json, configure
-from ww_workers import discretion, ending, lifecycle, visibility
+from ww_workers import discretion, ending, lifecycle, losses, visibility
 
 app = Celery("ww", set_as_current=False, include=["ww_workers.tasks"])
 app.config_from_object("ww_workers.configuration")
 discretion.install()
 ending.install(app)
 lifecycle.install()
+losses.install()
 visibility.install()
 
 

@@ -91,7 +91,7 @@ class Dispatcher:
             if self._started:
                 return
             self._started = True
-        self._deployment.watch_backlog()
+        self._deployment.watch_stores()
         self._embedding.start()
         self._chores.start()
 

@@ -61,9 +61,10 @@ def _set_up(sender: str, instance: Any, **_: object) -> None:
 
 
 def _ready(sender: Any, **_: object) -> None:
-    for line in problems(Settings(), os.environ):
+    settings = Settings()
+    for line in problems(settings, os.environ):
         log.warning("%s", line, extra={"action": "worker.check"})
-    serve(Settings())
+    serve(settings)
     timer = getattr(sender, "timer", None)
     if timer is not None:
         _sweep(sender, first=True)
@@ -126,7 +127,7 @@ def _enter_child(**_: object) -> None:
     try:
         work = process.jobs()
         if Queue.MAINTAIN in queues:
-            work.deployment.watch_backlog()
+            work.deployment.watch_stores()
         work.deployment.publish()
         work.deployment.graph.ping()
         if queues & {Queue.EMBED, Queue.CONSOLIDATE}:

@@ -1,7 +1,7 @@
 """The page that Prometheus scrapes from a worker: the figures of the whole deployment, served by the worker's parent.
 
-The parent measures nothing and opens no store: it merges what the processes publish, so it does not matter which worker
-is scraped, nor how many children it has.
+The parent opens no store: it merges what the processes publish, so it does not matter which worker is scraped, nor how
+many children it has.
 """
 
 from __future__ import annotations
@@ -9,14 +9,16 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Callable
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from ww_core.config import Settings
 from ww_core.deployment import Deployment
 from ww_core.errors import WorldWeaverError
-from ww_core.observability.metrics import Metrics
+from ww_core.observability.metrics import Snapshot, process_metrics
 from ww_core.observability.prometheus import CONTENT_TYPE, exposition
-from ww_core.observability.publish import Board, deployment_snapshot
+from ww_core.observability.publish import deployment_snapshot
 from ww_workers.inspection import queue_lengths
 
 log = logging.getLogger(__name__)
@@ -27,11 +29,14 @@ SOCKET_SECONDS = 10.0
 
 
 class Scrape:
-    """Serves ``/metrics`` on a daemon thread until ``close``. Raises OSError where the port cannot be had."""
+    """Serves the figures that ``read`` gives at ``/metrics``, on a daemon thread until ``close``.
 
-    def __init__(self, settings: Settings, board: Board, *, address: str, port: int) -> None:
+    Raises OSError where the port cannot be had.
+    """
+
+    def __init__(self, settings: Settings, read: Callable[[], Snapshot], *, address: str, port: int) -> None:
         self._settings = settings
-        self._board = board
+        self._read = read
         scrape = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -60,8 +65,7 @@ class Scrape:
         if path.split("?")[0] != PATH:
             return 404, b"the figures are at /metrics\n"
         try:
-            figures = deployment_snapshot(Metrics(), self._board)
-            return 200, exposition(figures, queues=queue_lengths(self._settings)).encode()
+            return 200, exposition(self._read(), queues=queue_lengths(self._settings)).encode()
         except WorldWeaverError as error:  # Prometheus sees that the scrape failed, and people why
             return 503, f"{error}\n".encode()
 
@@ -75,8 +79,8 @@ def serve(settings: Settings) -> Scrape | None:
     if settings.metrics_port is None:
         return None
     try:
-        board = Deployment.of(settings).board
-        return Scrape(settings, board, address=settings.metrics_address, port=settings.metrics_port)
+        read = partial(deployment_snapshot, process_metrics(), Deployment.of(settings).board)
+        return Scrape(settings, read, address=settings.metrics_address, port=settings.metrics_port)
     except (OSError, WorldWeaverError) as error:
         log.warning(
             "figures are not served on %s, port %d: %s",

@@ -22,7 +22,7 @@ from tests.unit.maintenance.conftest import NOON, Bench
 from tests.unit.observability.test_alerts import Listener
 from ww_core.deployment import Deployment
 from ww_core.observability import Metrics, process_metrics
-from ww_core.observability.alerts import AlertWatch
+from ww_core.observability.changes import NO_TRAFFIC, AlertWatch
 from ww_core.observability.metrics import SLICES, WINDOW_SECONDS
 from ww_core.observability.watch import figures_of
 from ww_core.stores.servers.neo4j import Neo4jGraphStore
@@ -135,6 +135,7 @@ def test_poison_texts_turn_the_error_rate_critical_until_the_window_has_passed(q
     assert level() == "critical"
     bench.seconds += WINDOW_SECONDS * (1 + 1 / SLICES)
     assert level() == "unknown"
+    assert [c.reason for c in watch.history() if c.name == "error_rate"] == ["", NO_TRAFFIC]
     for n in range(20):
         with bench.metrics.operation("store"):
             bench.store(f"good {n}")

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.integration.command_line import TOPICS, Cli, lines_of
 
 
@@ -19,6 +21,12 @@ def test_consolidation_is_shown_as_runs_and_clusters(cli: Cli, tmp_path: Path) -
     assert all(set(one) == {"cluster_id", "label", "size", "keyphrases", "medoid", "members"} for one in clusters)
     assert [one["run_id"] for one in cli("runs")["runs"]] == [made["run_id"]]
     assert cli("sessions")["sessions"][0]["clusters"] == len(clusters)
+    figures = cli("metrics")
+    assert (figures["clusters"], figures["clusters_merged"], figures["clusters_split"]) == (len(clusters), 0, 0)
+    assert figures["unclustered_share"] == pytest.approx(made["noise"] / 72)
+    assert figures["consolidation_sampled"] == made["sampled"]
+    assert figures["consolidation_seconds"] == pytest.approx(made["seconds"])
+    assert f"clusters {len(clusters)} " in " ".join(cli.text("metrics").split())
     one = max(clusters, key=lambda cluster: cluster["size"])
     known = cli("clusters", "--about", one["cluster_id"])["results"]
     assert known

@@ -209,6 +209,30 @@ def test_what_failed_in_another_process_is_shown(cli: Cli) -> None:
     assert heading.split() == ["at", "action", "error", "message"]
     assert first.split()[2:] == ["consolidate", "StoreUnavailable", "Neo4j", "is", "away"]
     assert second.split()[2:] == ["embed", "ValueError"]
+    assert cli("metrics", "--errors") == {"last_failures": failures}
+    both = cli("metrics", "--stages", "--errors")
+    assert (set(both), both["last_failures"]) == ({"stages", "last_failures"}, failures)
+    tables = cli.text("metrics", "--stages", "--errors").split("\n\n")
+    assert [lines.split()[0] for lines in tables] == ["stage", "at"]
+
+
+def test_an_alert_that_is_unknown_shows_how_little_was_measured(cli: Cli) -> None:
+    process_metrics().reset()
+    cli("store", "the kettle is descaled")
+    for _ in range(2):
+        cli("recall", "who descaled the kettle")
+    (recalls, *_) = cli("alerts")["alerts"]
+    assert (recalls["name"], recalls["level"], recalls["samples"]) == ("recall_p95", "unknown", 2)
+    heading, first, *_ = cli.text("alerts").splitlines()
+    assert dict(zip(heading.split(), first.split(), strict=False))["samples"] == "2"
+
+
+@pytest.mark.parametrize("other", ["--json", "--stages", "--errors"])
+def test_the_page_of_prometheus_is_no_table_and_no_object(cli: Cli, other: str) -> None:
+    told = cli.text("metrics", "--prometheus", other)
+    said = json.loads(told)["error"]["message"] if other == "--json" else cli.err
+    assert (cli.code, f"--prometheus and {other} exclude each other" in said) == (2, True)
+    assert "world_weaver_" not in told + cli.err
 
 
 def test_the_demo_empties_only_what_it_made(cli: Cli, tmp_path: Path) -> None:

@@ -27,9 +27,12 @@ from ww_workers.settings import BEAT_TICK
 def _examined(settings: Settings) -> dict[str, Finding]:
     deployment = Deployment(settings)
     try:
-        return {finding.name: finding for finding in examine(deployment, look_seconds=0.05)}
+        found = {finding.name: finding for finding in examine(deployment, look_seconds=0.05)}
     finally:
         deployment.close()
+    for finding in found.values():
+        assert not finding.message.startswith(f"{finding.name}:"), "the name is printed before the message"
+    return found
 
 
 def _settings(data_dir: Path, **more: object) -> Settings:

@@ -10,11 +10,11 @@ from dataclasses import replace
 import pytest
 from neo4j import GraphDatabase
 
-from tests.contract.graph_runs.runs import publish, put
+from tests.contract.graph_runs.runs import cluster, publish, put
 from tests.contract.graphs import claimed, clear, embed, episodes
 from tests.integration.neo4j_graphs import Open, cypher
 from ww_core.stores.ports import Dirty
-from ww_core.stores.servers.neo4j import Neo4jGraphStore, copies, migrations, outbox
+from ww_core.stores.servers.neo4j import Neo4jGraphStore, copies, migrations, outbox, standing
 from ww_core.stores.texts import digest
 
 
@@ -166,3 +166,20 @@ def test_the_plan_for_copies_reads_their_index_in_order(open_graph: Open, locati
     operators = list(_operators(plan))
     assert not [o for o in operators if o[0].startswith(("Sort", "Top", "PartialSort")) or o[0].endswith("Scan")]
     assert [details for name, details in operators if name == "NodeIndexSeek" and "digest" in details]
+
+
+def test_what_stands_is_found_by_session_and_run(open_graph: Open, location: str) -> None:
+    graph = open_graph()
+    graph.add(episodes(3))
+    embed(graph)
+    publish(graph, [put("e00000", "c")], [cluster("c")])
+    uri, password, _ = location.split(" ")
+    with (
+        GraphDatabase.driver(uri, auth=("neo4j", password), notifications_min_severity="OFF") as driver,
+        driver.session() as session,
+    ):
+        session.run("CALL db.prepareForReplanning(30)").consume()
+        plan = session.run(f"EXPLAIN {standing.CLUSTERS}").consume().plan  # type: ignore[arg-type]
+    operators = list(_operators(plan))
+    assert not [name for name, _ in operators if name.endswith("Scan")], operators
+    assert [details for name, details in operators if "IndexSeek" in name and "FOUND(ns, session, version)" in details]

@@ -72,7 +72,8 @@ def test_ww_worker_refuses_and_doctor_names_them(tmp_path: Path) -> None:
     finally:
         deployment.close()
     assert not hooks.ok
-    assert "absent_hooks" in hooks.message
+    assert hooks.message.startswith("module 'absent_hooks' cannot be imported")
+    assert "the setting hooks" in hooks.hint
 
 
 def test_hooks_are_found_in_the_current_directory(tmp_path: Path) -> None:

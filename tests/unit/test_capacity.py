@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -109,6 +110,24 @@ def test_every_constant_says_when_where_and_how_it_was_measured() -> None:
 def test_nonsense_is_refused(demand: Demand) -> None:
     with pytest.raises(InvalidInput, match="out of range"):
         plan(demand)
+
+
+def test_a_rate_that_fills_the_plan_within_the_hour_is_said_to_need_forgetting(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["plan", "--episodes", "10", "--rate", "100"]) == 0
+    shown = capsys.readouterr()
+    assert re.search(r"^time until they are there +0.1 s ", shown.out, re.MULTILINE)
+    assert shown.err == (
+        "at 100 a second 10 episodes are there after 0.1 s: planned as if older ones were forgotten as fast "
+        "(a day's are --episodes 8.64e+06)\n"
+    )
+    assert run(["plan", "--episodes", "1e9", "--rate", "1000"]) == 0
+    assert re.search(r"^time until they are there +11.6 days ", capsys.readouterr().out, re.MULTILINE)
+    for given, seconds in ((["--rate", "100"], 36_000), ([], None)):
+        assert run(["plan", "--episodes", "3.6e6", *given, "--json"]) == 0
+        shown = capsys.readouterr()
+        assert (json.loads(shown.out)["plan"]["filled_seconds"], shown.err) == (seconds, "")
 
 
 def test_the_command_answers_people_and_programs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -309,7 +309,7 @@ def test_the_error_history_keeps_no_more_than_the_setting(tmp_path: Path) -> Non
             deployment.metrics.errors.add("test", ValueError(str(n)))
         assert len(deployment.metrics.errors.latest()) == 120
     finally:
-        process_metrics().errors.clear()
+        process_metrics().reset()
         process_metrics().errors.resize(before)
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ww_core.observability.alerts import Alert
 
-FIELDS = ("name", "level", "value", "warning", "critical")
+FIELDS = ("name", "level", "samples", "value", "warning", "critical")
 
 
 def register(app: typer.Typer) -> None:
@@ -48,8 +48,8 @@ def alerts(
             console.print()
             table(
                 console,
-                ("at", "alert", "before", "level", "#value"),
-                [(c.at[:19], c.name, c.before, c.level, _figure(c.name, c.value)) for c in before],
+                ("at", "alert", "before", "level", "#value", "reason"),
+                [(c.at[:19], c.name, c.before, c.level, _figure(c.name, c.value), c.reason) for c in before],
             )
 
     emit(globals_of(ctx).json, as_json, show)
@@ -60,9 +60,9 @@ def alerts(
 def _show(console: Console, found: Sequence[Alert]) -> None:
     table(
         console,
-        ("alert", "level", "#value", "#warning", "#critical"),
+        ("alert", "level", "#samples", "#value", "#warning", "#critical"),
         [
-            (a.name, a.level.value, *(_figure(a.name, figure) for figure in (a.value, a.warning, a.critical)))
+            (a.name, a.level.value, a.samples, *(_figure(a.name, x) for x in (a.value, a.warning, a.critical)))
             for a in found
         ],
     )

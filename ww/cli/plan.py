@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ww.cli.options import everywhere, globals_of
-from ww.cli.output import emit, plain, table
+from ww.cli.output import emit, note, plain, table
 from ww_core.capacity import CHARACTERS
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from ww_core.capacity import Demand, Plan
+
+
+DAY = 86_400
+"""Seconds."""
 
 
 def register(app: typer.Typer) -> None:
@@ -58,57 +62,11 @@ def plan(
     )
     found = capacity.plan(demand, shard_memory=round(shard_memory * 2**30))
     measured = capacity.constants()
+    if found.filled_seconds < capacity.HOUR:
+        note(_too_few(demand, found))
 
     def show(console: Console) -> None:
-        rows = (
-            ("preset", found.preset, "for so many episodes"),
-            ("disk, graph in SQLite", _size(found.graph_disk), "measured slope, to a million"),
-            (
-                "disk, graph in Neo4j",
-                _size(found.neo4j_disk),
-                "measured slope, to 30 000; database and transaction logs",
-            ),
-            (
-                "memory, Neo4j",
-                _size(found.neo4j_memory),
-                "measured, and a page cache for the whole database; with less it reads from the disk",
-            ),
-            ("disk, vectors", _size(found.vectors_disk), "measured on the embedded engine, to a million"),
-            ("memory, vectors", _size(found.vectors_memory), "measured on the embedded engine, to a million"),
-            (
-                "disk, vectors on Qdrant",
-                _size(found.qdrant_disk),
-                f"measured slope, to 30 000; {replicas} x every shard",
-            ),
-            (
-                "memory, vectors on Qdrant",
-                _size(found.qdrant_memory),
-                "the same, vectors in memory and whole; qdrant_on_disk and qdrant_quantization take less",
-            ),
-            (
-                "memory, Redis",
-                _size(found.redis_memory),
-                "measured; grows with processes and results only",
-            ),
-            (
-                "memory, workers",
-                _size(found.workers_memory),
-                "measured; each embedder, and a worker of every other pool; the owner of the vectors counts above",
-            ),
-            _embedders(demand, found),
-            ("consolidation, all at once", _time(found.first_run_seconds), "measured slope, one session"),
-            (
-                "consolidation, an hour's",
-                _time(found.hourly_run_seconds),
-                "measured, and the same slope over what an hour brings",
-            ),
-            (
-                "Qdrant shards",
-                str(found.shards),
-                f"each under {shard_memory:g} GiB; {found.nodes} nodes where each holds one copy of one",
-            ),
-        )
-        table(console, ("what", "#needs", "how it is known"), rows)
+        table(console, ("what", "#needs", "how it is known"), _rows(demand, found, shard_memory))
         for name, section in measured.items():
             console.print(f"{name}: measured {section['date']} on {section['machine']}: {section['command']}")
 
@@ -116,6 +74,47 @@ def plan(
         return {"demand": plain(demand), "plan": plain(found), "measured": plain(measured)}
 
     emit(options.json, answer, show)
+
+
+def _too_few(demand: Demand, found: Plan) -> str:
+    """What it means that an hour brings more than are kept."""
+    seen = f"at {demand.rate:g} a second {demand.episodes:,} episodes are there after {_time(found.filled_seconds)}"
+    day = f"{DAY * demand.rate:.3g}"
+    return f"{seen}: planned as if older ones were forgotten as fast (a day's are --episodes {day})"
+
+
+def _rows(demand: Demand, found: Plan, shard_memory: float) -> list[tuple[str, str, str]]:
+    """What is needed, how much, and how that is known. ``shard_memory``: GiB."""
+    whole = "measured, and a page cache for the whole database; with less it reads from the disk"
+    held = "the same, vectors in memory and whole; qdrant_on_disk and qdrant_quantization take less"
+    each = "measured; each embedder, and a worker of every other pool; the owner of the vectors counts above"
+    shards = f"each under {shard_memory:g} GiB; {found.nodes} nodes where each holds one copy of one"
+    filled = [("time until they are there", _time(found.filled_seconds), f"at {demand.rate:g} a second, as given")]
+    return [
+        ("preset", found.preset, "for so many episodes"),
+        *(filled if demand.rate else ()),
+        ("disk, graph in SQLite", _size(found.graph_disk), "measured slope, to a million"),
+        ("disk, graph in Neo4j", _size(found.neo4j_disk), "measured slope, to 30 000; database and transaction logs"),
+        ("memory, Neo4j", _size(found.neo4j_memory), whole),
+        ("disk, vectors", _size(found.vectors_disk), "measured on the embedded engine, to a million"),
+        ("memory, vectors", _size(found.vectors_memory), "measured on the embedded engine, to a million"),
+        (
+            "disk, vectors on Qdrant",
+            _size(found.qdrant_disk),
+            f"measured slope, to 30 000; {demand.replicas} x every shard",
+        ),
+        ("memory, vectors on Qdrant", _size(found.qdrant_memory), held),
+        ("memory, Redis", _size(found.redis_memory), "measured; grows with processes and results only"),
+        ("memory, workers", _size(found.workers_memory), each),
+        _embedders(demand, found),
+        ("consolidation, all at once", _time(found.first_run_seconds), "measured slope, one session"),
+        (
+            "consolidation, an hour's",
+            _time(found.hourly_run_seconds),
+            "measured, and the same slope over what an hour brings",
+        ),
+        ("Qdrant shards", str(found.shards), shards),
+    ]
 
 
 def _embedders(demand: Demand, found: Plan) -> tuple[str, str, str]:
@@ -135,7 +134,11 @@ def _embedders(demand: Demand, found: Plan) -> tuple[str, str, str]:
 
 
 def _time(seconds: float) -> str:
-    return f"{seconds / 3600:,.1f} h" if seconds >= 3600 else f"{seconds:,.0f} s"
+    if seconds >= 2 * DAY:
+        return f"{seconds / DAY:,.1f} days"
+    if seconds >= 3600:
+        return f"{seconds / 3600:,.1f} h"
+    return f"{seconds:,.0f} s" if seconds >= 1 else f"{seconds:.1g} s"
 
 
 def _size(size: int) -> str:

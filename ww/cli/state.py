@@ -1,9 +1,8 @@
-"""``ww status``, ``flush``, ``verify`` and ``metrics``: how the memory is."""
+"""``ww status``, ``flush`` and ``verify``: how the memory is."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -31,7 +30,6 @@ def register(app: typer.Typer) -> None:
     app.command()(everywhere(status))
     app.command()(everywhere(flush))
     app.command()(everywhere(verify))
-    app.command()(everywhere(metrics))
 
 
 def status(ctx: typer.Context) -> None:
@@ -140,50 +138,3 @@ def verify(
     emit(globals_of(ctx).json, lambda: plain(found), show)
     if not found.ok:
         raise typer.Exit(1)
-
-
-def metrics(
-    ctx: typer.Context,
-    prometheus: bool = typer.Option(False, "--prometheus", help="In Prometheus' text format."),
-    stages: bool = typer.Option(False, "--stages", help="Where the time of stores, recalls and background work goes."),
-    errors: bool = typer.Option(False, "--errors", help="What failed last in each process, oldest first."),
-) -> None:
-    """Show the figures of the deployment; what was not measured is null or absent."""
-    from ww_core.observability.metrics import StageFigures
-    from ww_core.observability.prometheus import exposition
-    from ww_core.observability.watch import figures_of
-
-    with reading(ctx) as core:
-        core.deployment.watch_backlog()
-        found = figures_of(core.deployment)
-        queues = queue_lengths(core.deployment.settings) if prometheus else {}
-    figures = {field.name: plain(getattr(found, field.name)) for field in fields(found)}
-    if prometheus and not globals_of(ctx).json:
-        typer.echo(exposition(found, queues=queues), nl=False)
-        return
-
-    def show(console: Console) -> None:
-        if stages:
-            headings = ("stage", *(f"#{field.name}" for field in fields(StageFigures)))
-            rows = [(name, *(_figure(value) for value in one.values())) for name, one in figures["stages"].items()]
-            table(console, headings, rows)
-            console.print("milliseconds, over the last five minutes")
-            return
-        if errors:
-            table(
-                console,
-                ("at", "action", "error", "message"),
-                [(moment(one.at), one.action, one.error, one.message) for one in found.last_failures],
-            )
-            return
-        rows = [(name, _figure(value)) for name, value in figures.items() if not isinstance(value, dict | list)]
-        table(console, ("figure", "value"), rows)
-
-    emit(globals_of(ctx).json, lambda: figures, show)
-
-
-def _figure(value: float | None) -> str:
-    """A figure for people; nothing was measured where there is none."""
-    if value is None:
-        return "-"
-    return f"{value:,.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else f"{value:,}"

@@ -215,13 +215,14 @@ class Deployment:
         with self._lock:
             self._figures.publish(lambda: self.board)
 
-    def watch_backlog(self) -> None:
-        """Measure and publish from now on also what the graph store holds in each state, its oldest pending row, and
-        what waits in a Qdrant server."""
-        from ww_core.observability.backlog import Backlog
+    def watch_stores(self) -> None:
+        """Measure and publish from now on also what the graph store holds in each state, its oldest pending row, what
+        consolidation has come to, and what waits in a Qdrant server."""
+        from ww_core.observability.stores import backlog, standing
 
-        for name, read in Backlog(self.graph).probes().items():
-            self._figures.probe(name, read)
+        for looks in (backlog(self.graph), standing(self.graph)):
+            for name, read in looks.probes().items():
+                self._figures.probe(name, read)
         if self.settings.qdrant_url is not None:
             self._figures.probe(UPDATE_QUEUE, update_queue(self.vectors))
 

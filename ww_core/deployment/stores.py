@@ -85,7 +85,7 @@ def open_vectors(settings: Settings) -> VectorStore:
 
 def update_queue(vectors: VectorStore) -> Callable[[], float]:
     """What reads how many updates wait in the Qdrant server of ``vectors``; nan where it does not tell."""
-    from ww_core.observability.backlog import Elsewhere
+    from ww_core.observability.stores import Elsewhere
     from ww_core.stores.servers.qdrant import QdrantVectorStore
 
     return Elsewhere(vectors.update_queue if isinstance(vectors, QdrantVectorStore) else lambda: math.nan)

@@ -66,6 +66,7 @@ class ErrorHistory:
                 self._ring = deque(self._ring, maxlen=size)
 
     def add(self, action: str, error: BaseException) -> None:
+        """Take down that ``action`` failed just now."""
         at, kind = datetime.now(UTC), type(error).__name__
         public = LastFailure(at, action, kind, without_text(error))
         failure = Failure(at, action, f"{kind}: {error}"[:500], public)
@@ -73,9 +74,6 @@ class ErrorHistory:
             self._ring.append(failure)
 
     def latest(self) -> tuple[Failure, ...]:
+        """Those that are kept, oldest first."""
         with self._lock:
             return tuple(self._ring)
-
-    def clear(self) -> None:
-        with self._lock:
-            self._ring.clear()

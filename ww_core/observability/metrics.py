@@ -94,6 +94,18 @@ class Snapshot:
     store_latency_p99: float
     lag_p95: float
     """Store to findable, milliseconds."""
+    clusters: float
+    """Of the visible runs of all sessions."""
+    clusters_merged: float
+    """Of these, those that the visible run made of several; the next run keeps them."""
+    clusters_split: float
+    """The same of those that it made by splitting one."""
+    unclustered_share: float
+    """Of the episodes that were new to the visible runs: those that belong to no cluster."""
+    consolidation_sampled: float
+    """Episodes that were clustered by the run that was published last."""
+    consolidation_seconds: float
+    """That it took."""
     stages: Mapping[str, StageFigures]
     counters: Mapping[str, int]
     """Totals since the process started."""
@@ -246,11 +258,6 @@ class Metrics:
                 if stage in piece.sketches:
                     merged.merge(piece.sketches[stage])
         return merged
-
-    def window(self, name: str) -> int:
-        """What was counted under ``name`` in the window."""
-        with self._lock:
-            return sum(s.counts.get(name, 0) for s in self._live())
 
     def total(self, name: str) -> int:
         """What was counted under ``name`` since the process started."""

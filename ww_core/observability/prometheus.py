@@ -7,7 +7,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from ww_core.observability.metrics import Snapshot
-from ww_core.observability.summary import BACKLOG_AGE, CLAIMABLE, CLAIMED, EPISODES, GAP, QUEUE_DEPTH, UPDATE_QUEUE
+from ww_core.observability.summary import (
+    BACKLOG_AGE,
+    CLAIMABLE,
+    CLAIMED,
+    EPISODES,
+    GAP,
+    QUEUE_DEPTH,
+    STANDING,
+    UPDATE_QUEUE,
+)
 
 PREFIX = "world_weaver_"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -53,7 +62,7 @@ def _states(figures: Snapshot) -> list[Labelled]:
 
 
 def _other_gauges(figures: Snapshot) -> list[Labelled]:
-    return [(k, v) for k, v in figures.gauges.items() if k not in _NAMED and not k.startswith(EPISODES)]
+    return [(k, v) for k, v in figures.gauges.items() if k not in _NAMED and not k.startswith((EPISODES, STANDING))]
 
 
 _NAMED = frozenset({GAP, BACKLOG_AGE, QUEUE_DEPTH, UPDATE_QUEUE})
@@ -70,6 +79,12 @@ TABLE: tuple[Family, ...] = (
     _field("neo4j_pool_util", "Largest share of the Neo4j pool's connections in use in the last five minutes."),
     _field("qdrant_queue_depth", "Points embedded and waiting to be written."),
     _gauge(UPDATE_QUEUE, "qdrant_update_queue", "Updates that the Qdrant server has not carried out yet."),
+    _field("clusters", "Clusters of all sessions, as consolidation left them."),
+    _field("clusters_merged", "Clusters that the last published run of their session made of several."),
+    _field("clusters_split", "Clusters that the last published run of their session made by splitting one."),
+    _field("unclustered_share", "Share of what was new to those runs that belongs to no cluster."),
+    _field("consolidation_sampled", "Episodes clustered by the run that was published last."),
+    _field("consolidation_seconds", "Duration of the run that was published last, seconds."),
     _field("error_rate", "Share of stores, recalls and task attempts that failed."),
     _field("errors", "Failures kept in the Error History of all processes."),
     _field("processes", "Processes that published figures lately."),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,6 +29,8 @@ GAP = "recall.hierarchical_gap"
 """Gauge: share of flat results that hierarchical search missed, on the sampled queries."""
 EPISODES = "episodes."
 """Gauges: this and a state."""
+STANDING = "standing."
+"""Gauges: this and a field of Standing, what the visible runs of all sessions come to."""
 BACKLOG_AGE = "oldest_pending_seconds"
 """Gauge: age of the oldest episode that is not embedded yet."""
 LAG = "lag"
@@ -36,58 +40,74 @@ SUMMED = frozenset({QUEUE_DEPTH})
 """Gauges that add up over processes; of the others the worst (largest) is shown."""
 
 
-def summarise(dumps: Iterable[Mapping[str, Any]]) -> Snapshot:
-    """Merge what ``Metrics.dump`` gave, one or many, into one snapshot."""
-    sketches: dict[str, Sketch] = {}
-    window: dict[str, int] = {}
-    totals: dict[str, int] = {}
-    gauges: dict[str, float] = {}
-    peaks: dict[str, float] = {}
-    failures: list[LastFailure] = []
-    errors = processes = 0
-    for dump in dumps:
-        processes += measured(dump)
+@dataclass(slots=True)
+class _Merged:
+    """What several processes measured, put together."""
+
+    processes: int = 0
+    errors: int = 0
+    sketches: dict[str, Sketch] = field(default_factory=dict)
+    window: Counter[str] = field(default_factory=Counter)
+    totals: Counter[str] = field(default_factory=Counter)
+    gauges: dict[str, float] = field(default_factory=dict)
+    peaks: dict[str, float] = field(default_factory=dict)
+    failures: list[LastFailure] = field(default_factory=list)
+
+    def add(self, dump: Mapping[str, Any]) -> None:
+        self.processes += measured(dump)
+        self.errors += dump["errors"]
         for piece in dump["slices"]:
             for name, data in piece["sketches"].items():
-                sketches.setdefault(name, Sketch()).merge(Sketch.load(data))
-            for name, n in piece["counts"].items():
-                window[name] = window.get(name, 0) + n
+                self.sketches.setdefault(name, Sketch()).merge(Sketch.load(data))
+            self.window.update(piece["counts"])
             for name, value in piece["peaks"].items():
-                peaks[name] = max(value, peaks.get(name, value))
-        for name, n in dump["totals"].items():
-            totals[name] = totals.get(name, 0) + n
+                self.peaks[name] = max(value, self.peaks.get(name, value))
+        self.totals.update(dump["totals"])
         for name, value in dump["gauges"].items():
             if name in SUMMED:
-                gauges[name] = gauges.get(name, 0.0) + value
+                self.gauges[name] = self.gauges.get(name, 0.0) + value
             else:
-                gauges[name] = max(gauges.get(name, -math.inf), value)
-        errors += dump["errors"]
-        failures += [
+                self.gauges[name] = max(value, self.gauges.get(name, value))
+        self.failures += [
             LastFailure(datetime.fromtimestamp(at, UTC), action, error, message)
             for at, action, error, message in dump["last_failures"]
         ]
-    stages = {name: _figures(sketch) for name, sketch in sorted(sketches.items())}
+
+
+def summarise(dumps: Iterable[Mapping[str, Any]]) -> Snapshot:
+    """Merge what ``Metrics.dump`` gave, one or many, into one snapshot."""
+    merged = _Merged()
+    for dump in dumps:
+        merged.add(dump)
+    gauges, window = merged.gauges, merged.window
+    stages = {name: _figures(sketch) for name, sketch in sorted(merged.sketches.items())}
     nothing = _figures(Sketch())
     recall, store = stages.get("recall", nothing), stages.get("store", nothing)
     return Snapshot(
         recall_latency_p50=recall.p50,
         recall_latency_p95=recall.p95,
         recall_latency_p99=recall.p99,
-        cache_hit_rate=_share(window.get(CACHE_HITS, 0), window.get(CACHE_TOTAL, 0)),
-        neo4j_pool_util=peaks.get(POOL_UTIL, math.nan),
+        cache_hit_rate=_share(window[CACHE_HITS], window[CACHE_TOTAL]),
+        neo4j_pool_util=merged.peaks.get(POOL_UTIL, math.nan),
         qdrant_queue_depth=gauges.get(QUEUE_DEPTH, math.nan),
-        error_rate=_share(window.get(FAILURES, 0), window.get(ATTEMPTS, 0)),
+        error_rate=_share(window[FAILURES], window[ATTEMPTS]),
         store_latency_p50=store.p50,
         store_latency_p95=store.p95,
         store_latency_p99=store.p99,
         lag_p95=stages.get(LAG, nothing).p95,
+        clusters=gauges.get(STANDING + "clusters", math.nan),
+        clusters_merged=gauges.get(STANDING + "merged", math.nan),
+        clusters_split=gauges.get(STANDING + "split", math.nan),
+        unclustered_share=_share(gauges.get(STANDING + "noise", 0.0), gauges.get(STANDING + "considered", 0.0)),
+        consolidation_sampled=gauges.get(STANDING + "sampled", math.nan),
+        consolidation_seconds=gauges.get(STANDING + "seconds", math.nan),
         stages=stages,
-        counters=totals,
-        window=window,
+        counters=dict(merged.totals),
+        window=dict(window),
         gauges=gauges,
-        errors=errors,
-        last_failures=tuple(sorted(failures, key=lambda failure: failure.at)),
-        processes=processes,
+        errors=merged.errors,
+        last_failures=tuple(sorted(merged.failures, key=lambda failure: failure.at)),
+        processes=merged.processes,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ww_core.deployment import Deployment
-from ww_core.observability.alerts import AlertWatch
+from ww_core.observability.changes import AlertWatch
 from ww_core.observability.metrics import Snapshot
 from ww_core.observability.publish import deployment_snapshot
 from ww_core.observability.webhook import Webhook

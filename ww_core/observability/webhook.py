@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from ww_core.masking import mask
-from ww_core.observability.alerts import Change
+from ww_core.observability.changes import Change
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from tests.contract.graph_runs.runs import LEASE, cluster, publish, put, start, 
 from tests.contract.graphs import START, Clock, clear, embed, episodes, ids
 from ww_core.errors import Busy, InvalidInput
 from ww_core.models import Episode, Fold, Medoid, of_attempt
-from ww_core.stores.ports import Dirty, GraphStore, Membership, Moved
+from ww_core.stores.ports import Dirty, GraphStore, Membership, Moved, Standing
 
 
 class TestVisibility:
@@ -61,6 +61,31 @@ class TestVisibility:
         assert graph.run(run.run_id).assigned == 7
         assert graph.sessions()[0].clusters == 1
         assert graph.memberships("t") == []
+
+    def test_what_stands_is_counted_over_the_visible_runs_of_all_sessions(self, graph: GraphStore) -> None:
+        assert graph.standing() == Standing()
+        found = (cluster("c1", 3, change="merged"), cluster("c2", 2), cluster("c0", 0, change="gone"))
+        run = start(graph)
+        assert graph.standing() == Standing(), "nothing is visible yet"
+        figures = {"considered": 6, "noise": 1, "sampled": 5, "seconds": 0.5}
+        graph.stage(run.run_id, token="t", memberships=[put("e00000", "c1"), put("e00001", "c2")])
+        graph.publish(replace(run, status="done", clusters=found, **figures), token="t")
+        first = Standing(1, clusters=2, merged=1, **figures)
+        assert graph.standing() == first
+        other = start(graph, session="t")
+        graph.stage(other.run_id, token="t", memberships=[put("t00000", "k1"), put("t00001", "k2")])
+        halves = tuple(cluster(name, 1, change="split", session_id="t") for name in ("k1", "k2"))
+        latest = {"sampled": 2, "seconds": 0.25}
+        graph.publish(replace(other, status="done", clusters=halves, considered=3, noise=2, **latest), token="t")
+        assert graph.standing() == Standing(2, clusters=4, merged=1, split=2, considered=9, noise=3, **latest)
+        # a run that finds nothing new publishes nothing
+        idle = start(graph)
+        graph.finish_run(replace(idle, status="done", seconds=9.0), token="t")
+        assert graph.standing().seconds == 0.25
+        graph.rollback_run(other.run_id)
+        assert graph.standing() == first
+        graph.tombstone(session_id="s")
+        assert graph.standing() == Standing()
 
     def test_a_fold_counts_what_the_current_run_folded_and_spans_its_time(self, graph: GraphStore) -> None:
         assert graph.folds(["e00000"]) == {}

@@ -20,7 +20,8 @@ from ww_core.config import ALERTS, Settings
 from ww_core.deployment import Deployment
 from ww_core.errors import ConfigurationError, StoreUnavailable
 from ww_core.observability import Metrics
-from ww_core.observability.alerts import FACT, HISTORY_SIZE, Alert, AlertWatch, Change, Level, evaluate
+from ww_core.observability.alerts import Alert, Level, evaluate
+from ww_core.observability.changes import FACT, HISTORY_SIZE, NO_TRAFFIC, QUIET_SECONDS, AlertWatch, Change
 from ww_core.observability.summary import CACHE_HITS, CACHE_TOTAL, POOL_UTIL
 from ww_core.observability.watch import alert_watch
 from ww_core.observability.webhook import Webhook
@@ -171,7 +172,7 @@ class Watched:
 
 def test_a_change_is_kept_logged_and_sent_once(caplog: pytest.LogCaptureFixture) -> None:
     watched = Watched()
-    with caplog.at_level(logging.INFO, logger="ww_core.observability.alerts"):
+    with caplog.at_level(logging.INFO, logger="ww_core.observability.changes"):
         assert [watched.check(ms) for ms in (10, 600, 610, 470, 10)] == ["ok", "critical", "critical", "critical", "ok"]
     assert [(c.before, c.level) for c in watched.watch.history()] == [
         ("unknown", "ok"),
@@ -186,7 +187,7 @@ def test_a_change_is_kept_logged_and_sent_once(caplog: pytest.LogCaptureFixture)
 def test_too_few_samples_in_between_neither_end_an_alert_nor_tell_of_it(caplog: pytest.LogCaptureFixture) -> None:
     watched = Watched(alert_min_samples=20)
     checks = [(600, 25), (600, 19), (470, 25), (600, 19), (600, 25)]
-    with caplog.at_level(logging.WARNING, logger="ww_core.observability.alerts"):
+    with caplog.at_level(logging.WARNING, logger="ww_core.observability.changes"):
         found = [watched.check(ms, n=n) for ms, n in checks]
     assert found == ["critical", "unknown", "critical", "unknown", "critical"]
     assert [[(c.before, c.level) for c in changes] for changes in watched.sent] == [[("unknown", "critical")]]
@@ -201,12 +202,71 @@ def test_too_few_samples_in_between_neither_end_an_alert_nor_tell_of_it(caplog: 
     ]
 
 
+def test_an_alert_that_traffic_left_is_over_after_a_while_and_everybody_hears_it_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    watched = Watched()
+    with caplog.at_level(logging.INFO, logger="ww_core.observability.changes"):
+        assert watched.check(600) == "critical"
+        assert [watched.check(600, n=n, after=QUIET_SECONDS / 2 - 1) for n in (5, 0)] == ["unknown", "unknown"]
+        assert len(watched.sent) == 1, "a pause is no end"
+        assert [watched.check(600, n=0, after=1) for _ in range(5)] == ["unknown"] * 5
+    (end,) = watched.sent[1]
+    assert (end.name, end.before, end.level, end.value, end.reason) == (
+        *("recall_p95", "critical", "unknown", None),
+        NO_TRAFFIC,
+    )
+    assert len(watched.sent) == 2
+    assert watched.watch.history()[-1] == end
+    assert [(r.levelname, getattr(r, "reason", "")) for r in caplog.records] == [
+        *(("ERROR", ""), ("INFO", "")),
+        ("INFO", NO_TRAFFIC),
+    ]
+    assert watched.check(470) == "warning", "nothing is left to fall late"
+    assert [(c.before, c.level, c.reason) for c in watched.sent[2]] == [("unknown", "warning", "")]
+
+
+def test_what_nobody_watched_meanwhile_is_over_at_the_next_check_and_the_history_says_it_once() -> None:
+    watched = Watched()
+    watched.check(600)
+    watched.answers = False
+    assert watched.check(600, n=0, after=3600) == "unknown"
+    assert [(c.before, c.level, c.reason) for c in watched.watch.history()] == [
+        ("unknown", "critical", ""),
+        ("critical", "unknown", NO_TRAFFIC),
+    ]
+    watched.answers = True
+    watched.check(600, n=0)
+    assert watched.sent[-1] == [watched.watch.history()[-1]], "sent again to who did not take it"
+
+
+def test_a_figure_that_was_fine_ends_without_a_word() -> None:
+    watched = Watched()
+    watched.check(10)
+    for _ in range(3):
+        assert watched.check(10, n=0, after=QUIET_SECONDS) == "unknown"
+    assert watched.sent == []
+    assert [c.level for c in watched.watch.history()] == ["ok", "unknown"]
+
+
+@pytest.mark.parametrize(("after", "told"), [(-60, []), (-2 * QUIET_SECONDS, [NO_TRAFFIC])])
+def test_clocks_that_differ_end_no_alert_and_one_that_was_set_back_keeps_none(after: float, told: list[str]) -> None:
+    watched = Watched()
+    watched.check(600)
+    watched.check(600, n=0, after=after)
+    assert [change.reason for changes in watched.sent[1:] for change in changes] == told
+
+
 def test_what_an_earlier_version_kept_is_understood() -> None:
     watched = Watched()
     levels = {"recall_p95": "critical", "error_rate": "unknown"}
-    watched.facts[FACT] = json.dumps({"at": NOON.isoformat(), "levels": levels, "history": [], "unsent": []})
+    change = {"at": NOON.isoformat(), "name": "recall_p95", "before": "ok", "level": "critical", "value": 600.0}
+    kept = {"levels": levels, "history": [change | {"warning": 200.0, "critical": 500.0}], "unsent": []}
+    watched.facts[FACT] = json.dumps({"at": NOON.isoformat(), **kept})
     assert watched.check(470) == "critical"
     assert watched.sent == []
+    assert watched.check(600, n=0, after=QUIET_SECONDS) == "unknown"
+    assert [change.reason for change in watched.watch.history()] == ["", NO_TRAFFIC]
 
 
 def test_what_a_webhook_did_not_take_is_sent_with_the_next_check() -> None:

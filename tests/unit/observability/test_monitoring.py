@@ -12,6 +12,7 @@ import yaml
 
 from tests.processes import ROOT
 from ww_core.config import ALERTS, Settings
+from ww_core.observability.changes import QUIET_SECONDS
 from ww_core.observability.metrics import WINDOW_SECONDS
 from ww_core.observability.prometheus import PREFIX, TABLE, names
 
@@ -27,6 +28,11 @@ METRIC_OF = {
 def rules() -> list[dict[str, Any]]:
     groups = yaml.safe_load((MONITORING / "rules.yml").read_text())["groups"]
     return [rule for group in groups for rule in group["rules"]]
+
+
+def promtool_tests() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((MONITORING / "rules_test.yml").read_text())
+    return found
 
 
 def dashboard() -> dict[str, Any]:
@@ -82,7 +88,8 @@ def test_the_rules_have_the_thresholds_of_the_settings(name: str, severity: str)
     assert rule["expr"].rstrip().endswith(f">= {defaults['alert_min_samples'].default}")
 
 
-def test_no_rule_flaps() -> None:
+def test_no_rule_flaps_and_each_is_over_when_a_webhook_hears_so() -> None:
+    assert QUIET_SECONDS == WINDOW_SECONDS
     for rule in rules():
         assert rule["keep_firing_for"] == f"{WINDOW_SECONDS / 60:g}m", rule["alert"]
 
@@ -110,15 +117,33 @@ def test_panels_and_messages_show_the_thresholds_of_the_settings(name: str) -> N
 def test_panels_answer_an_operators_questions_in_their_order() -> None:
     rows = [panel["title"] for panel in dashboard()["panels"] if panel["type"] == "row"]
     assert rows == [
-        "Is it healthy?",
-        "Is the backlog moving?",
+        "Is anything lost, stuck, slow or failing?",
         "How slow is recall, and storing?",
-        "Is it good?",
-        "Stores and workers",
+        "What fails?",
+        "Is the backlog moving?",
+        "What does consolidation find?",
+        "What do stores and workers do?",
     ]
     places = [tuple(panel["gridPos"][key] for key in "xy") for panel in dashboard()["panels"]]
     assert len(set(places)) == len(places)
     assert places == sorted(places, key=lambda place: (place[1], place[0]))
+    ids = [panel["id"] for panel in dashboard()["panels"]]
+    assert len(set(ids)) == len(ids)
+
+
+def test_a_single_figure_is_that_of_now_or_none() -> None:
+    single = [panel for panel in dashboard()["panels"] if panel["type"] == "stat"]
+    assert len(single) > 5
+    for panel in single:
+        assert panel["fieldConfig"]["defaults"]["noValue"]
+        for target in panel["targets"]:
+            assert (target["instant"], target["range"]) == (True, False), f"{panel['title']}: what was there hours ago"
+
+
+def test_every_figure_of_consolidation_has_a_panel() -> None:
+    figures = {family.name for family in TABLE if family.name.startswith(("cluster", "unclustered", "consolidation"))}
+    assert len(figures) == 6
+    assert {name for name in figures if not any(f"({PREFIX}{name})" in query for query in queries())} == set()
 
 
 def test_workers_serve_where_prometheus_looks_and_the_dashboard_is_provisioned() -> None:
@@ -135,3 +160,14 @@ def test_workers_serve_where_prometheus_looks_and_the_dashboard_is_provisioned()
             assert source in compose["volumes"] or (ROOT / "compose" / source).exists()
     source = yaml.safe_load((MONITORING / "grafana/provisioning/datasources/prometheus.yml").read_text())
     assert source["datasources"][0]["uid"] == dashboard()["panels"][1]["datasource"]["uid"]
+
+
+def test_promtools_tests_raise_every_alert_and_leave_it() -> None:
+    cases = [case for test in promtool_tests()["tests"] for case in test["alert_rule_test"]]
+    alerts = {rule["alert"] for rule in rules()}
+    assert {case["alertname"] for case in cases if case["exp_alerts"]} == alerts
+    assert {case["alertname"] for case in cases if not case["exp_alerts"]} == alerts
+    by_name = {rule["alert"]: rule for rule in rules()}
+    for case in cases:
+        for raised in case["exp_alerts"]:
+            assert raised["exp_labels"] == by_name[case["alertname"]]["labels"]

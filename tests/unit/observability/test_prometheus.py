@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import threading
-from dataclasses import fields
+from dataclasses import astuple, fields
+from functools import partial
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
@@ -15,11 +16,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.support.clock import Clock
 from ww_core.config import Settings
 from ww_core.deployment import Deployment
+from ww_core.errors import StoreUnavailable
 from ww_core.models import Counts
 from ww_core.observability import Metrics, Snapshot
-from ww_core.observability.backlog import Backlog, Elsewhere
 from ww_core.observability.prometheus import PREFIX, TABLE, exposition, names
-from ww_core.observability.publish import FileBoard, Publisher
+from ww_core.observability.publish import FileBoard, Publisher, deployment_snapshot
+from ww_core.observability.stores import FRESH_SECONDS, Elsewhere, backlog, standing
 from ww_core.observability.summary import (
     BACKLOG_AGE,
     CLAIMABLE,
@@ -28,8 +30,10 @@ from ww_core.observability.summary import (
     GAP,
     POOL_UTIL,
     QUEUE_DEPTH,
+    STANDING,
     UPDATE_QUEUE,
 )
+from ww_core.stores.ports import Standing
 from ww_workers.scrape import Scrape, serve
 
 
@@ -51,6 +55,8 @@ def busy() -> Metrics:
     metrics.increment(CLAIMABLE, 4)
     for name in (GAP, BACKLOG_AGE, QUEUE_DEPTH, UPDATE_QUEUE, EPISODES + "pending", "new.gauge"):
         metrics.set_gauge(name, 0.5)
+    for one in fields(Standing):
+        metrics.set_gauge(STANDING + one.name, 2.0)
     metrics.peak(POOL_UTIL, 0.5)
     return metrics
 
@@ -66,6 +72,7 @@ def test_every_figure_is_exported_and_every_name_has_a_figure() -> None:
     assert found[PREFIX + "episodes", "pending"] == 0.5
     assert found[(PREFIX + "batch_fill",)] == 0.75
     assert found[PREFIX + "gauge", "new.gauge"] == 0.5
+    assert [key for key in found if key[0] == PREFIX + "gauge"] == [(PREFIX + "gauge", "new.gauge")]
     assert found[PREFIX + "stage_latency_p95", 'odd "stage"\n'] == pytest.approx(100, rel=0.01)
     assert found[PREFIX + "window_count", "attempts"] == 1
 
@@ -76,6 +83,12 @@ def test_what_was_not_measured_is_absent() -> None:
     assert "nan" not in page.lower()
 
 
+def scraped(directory: Path) -> Scrape:
+    """A page of what lies on the board; its own process measures nothing."""
+    read = partial(deployment_snapshot, Metrics(), FileBoard(directory))
+    return Scrape(Settings(data_dir=directory), read, address="127.0.0.1", port=0)
+
+
 def test_a_worker_serves_what_all_processes_published(tmp_path: Path) -> None:
     board = FileBoard(tmp_path)
     publisher = Publisher(busy(), board)
@@ -83,7 +96,7 @@ def test_a_worker_serves_what_all_processes_published(tmp_path: Path) -> None:
     # as another process would have: its own name is told apart from the reader's
     board.put("another", next(tmp_path.glob("*.json")).read_text().replace(publisher._name, "another"))
     next(tmp_path.glob(f"{publisher._name}*")).unlink()
-    scrape = Scrape(Settings(data_dir=tmp_path), board, address="127.0.0.1", port=0)
+    scrape = scraped(tmp_path)
     try:
         with urlopen(f"http://127.0.0.1:{scrape.port}/metrics", timeout=10) as answer:
             found = samples(answer.read().decode())
@@ -98,7 +111,7 @@ def test_a_worker_serves_what_all_processes_published(tmp_path: Path) -> None:
 
 def test_the_settings_say_where_figures_are_served(tmp_path: Path) -> None:
     assert serve(Settings(data_dir=tmp_path)) is None
-    free = Scrape(Settings(data_dir=tmp_path), FileBoard(tmp_path), address="127.0.0.1", port=0)
+    free = scraped(tmp_path)
     free.close()
     asked = Settings(data_dir=tmp_path, metrics_port=free.port, metrics_address="127.0.0.1")
     served = serve(asked)
@@ -109,23 +122,73 @@ def test_the_settings_say_where_figures_are_served(tmp_path: Path) -> None:
     Deployment.of(asked).close()
 
 
+class Held:
+    """What a graph store holds."""
+
+    def __init__(self) -> None:
+        self.stands = Standing(2, clusters=4, merged=1, split=2, considered=8, noise=2, sampled=5, seconds=0.5)
+
+    def counts(self, session_id: str | None = None) -> Counts:
+        return Counts(1, 1, 0, 0, 0, 0)
+
+    def oldest_pending(self) -> float | None:
+        return None
+
+    def standing(self) -> Standing:
+        return self.stands
+
+
 def test_a_store_that_is_slow_to_count_is_asked_less_often() -> None:
     clock, looks = Clock(), [0]
 
-    class Slow:
+    class Slow(Held):
         def counts(self, session_id: str | None = None) -> Counts:
             looks[0] += 1
             clock.now += 0.5
-            return Counts(1, 1, 0, 0, 0, 0)
+            return super().counts()
 
-        def oldest_pending(self) -> float | None:
-            return None
-
-    read = Backlog(Slow(), clock=clock).probes()[EPISODES + "pending"]
+    read = backlog(Slow(), clock=clock).probes()[EPISODES + "pending"]
     for _ in range(100):
         assert read() == 1
         clock.now += 1
     assert looks[0] == 2, "half a second every fifty"
+
+
+def test_a_store_that_is_away_is_asked_once_for_all_of_its_gauges_and_soon_again() -> None:
+    clock, held = Clock(), Held()
+
+    class Away(Held):
+        looks = 0
+
+        def standing(self) -> Standing:
+            self.looks += 1
+            clock.now += 20
+            if self.looks == 1:
+                raise StoreUnavailable("away")
+            return held.standing()
+
+    away = Away()
+    probes = standing(away, clock=clock).probes()
+    assert all(math.isnan(read()) for read in probes.values())
+    assert away.looks == 1
+    clock.now += FRESH_SECONDS
+    assert [read() for read in probes.values()] == [float(value) for value in astuple(held.standing())]
+    assert away.looks == 2
+
+
+def test_before_the_first_run_there_are_no_figures_of_consolidation() -> None:
+    metrics, held = Metrics(), Held()
+    for name, read in standing(held).probes().items():
+        metrics.probe(name, read)
+    found = metrics.snapshot()
+    assert (found.clusters, found.clusters_merged, found.unclustered_share) == (4, 1, 0.25)
+    held.stands = Standing()
+    metrics = Metrics()
+    for name, read in standing(held).probes().items():
+        metrics.probe(name, read)
+    found = metrics.snapshot()
+    assert all(math.isnan(value) for value in (found.clusters, found.clusters_split, found.unclustered_share))
+    assert math.isnan(found.consolidation_seconds)
 
 
 def test_a_server_that_does_not_answer_holds_up_no_other_figure() -> None:
@@ -150,7 +213,7 @@ def test_a_server_that_does_not_answer_holds_up_no_other_figure() -> None:
 def test_a_store_says_how_much_waits_in_it(tmp_path: Path) -> None:
     deployment = Deployment(Settings(data_dir=tmp_path))
     deployment.ingest.store("one")
-    deployment.watch_backlog()
+    deployment.watch_stores()
     gauges = deployment.metrics.snapshot().gauges
     assert gauges[EPISODES + "pending"] == gauges[EPISODES + "acknowledged"] == 1
     assert gauges[BACKLOG_AGE] >= 0

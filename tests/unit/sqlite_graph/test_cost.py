@@ -33,6 +33,7 @@ class TestCost:
             lambda g: g.get(["e00003"]),
             lambda g: g.current_attempts(["s"]),
             lambda g: g.requested_runs(5),
+            lambda g: g.standing(),
             lambda g: g.memberships("s", limit=5),
             lambda g: g.memberships("s", limit=5, cluster_id="c"),
             lambda g: g.mark_embedded("t", {"e00003": 1}),

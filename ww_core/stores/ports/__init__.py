@@ -20,6 +20,7 @@ from ww_core.stores.ports.graph_records import (
     Moved,
     Place,
     ReadTexts,
+    Standing,
     Strength,
     place_of,
 )
@@ -71,6 +72,7 @@ __all__ = [
     "ReadTexts",
     "Search",
     "SparseVector",
+    "Standing",
     "StoredVector",
     "StoredVectors",
     "Strength",

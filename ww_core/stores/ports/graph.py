@@ -17,6 +17,7 @@ from ww_core.stores.ports.graph_records import (
     Moved,
     Place,
     ReadTexts,
+    Standing,
     Strength,
 )
 from ww_core.stores.ports.where import Where
@@ -279,6 +280,9 @@ class GraphStore(Protocol):
     def current_attempts(self, session_ids: Sequence[str] = ()) -> dict[str, str]:
         """``Run.attempt`` of the visible run by session, of the sessions that have one (all sessions where none is
         named). Pointers only: cheap enough for every query."""
+
+    def standing(self) -> Standing:
+        """What the visible runs of all sessions come to: a walk over sessions and their clusters, not over episodes."""
 
     def live_attempts(self, attempts: Sequence[str]) -> set[str]:
         """Those of the attempts that are under way or were published, and not taken back: by the latest state of the

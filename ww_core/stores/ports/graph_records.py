@@ -107,6 +107,27 @@ class Moved:
     back: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the visible runs of all sessions come to."""
+
+    sessions: int = 0
+    """That have a visible run; where there is none the others say nothing."""
+    clusters: int = 0
+    merged: int = 0
+    """Of the clusters those that the visible run made of several."""
+    split: int = 0
+    """Of the clusters those that the visible run made by splitting one."""
+    considered: int = 0
+    """Episodes that were new to the visible runs."""
+    noise: int = 0
+    """Of these, those that belong to no cluster."""
+    sampled: int = 0
+    """Episodes that were clustered by the visible run that ended last."""
+    seconds: float = 0.0
+    """That it took."""
+
+
 class Dirty(StrEnum):
     """Derived data of an embedded episode that no longer matches the record."""
 

@@ -17,10 +17,13 @@ from ww_core.stores.embedded.graph.membership import Memberships
 from ww_core.stores.embedded.graph.outbox import Outbox
 from ww_core.stores.embedded.graph.reading import Reading
 from ww_core.stores.embedded.graph.runs import Runs
+from ww_core.stores.embedded.graph.standing import Standings
 from ww_core.stores.embedded.graph.strength import Strengths
 
 
-class SqliteGraphStore(Episodes, Reading, Outbox, Dirt, Strengths, Erasure, Runs, Memberships, Copies, History, Facts):
+class SqliteGraphStore(
+    Episodes, Reading, Outbox, Dirt, Strengths, Erasure, Runs, Standings, Memberships, Copies, History, Facts
+):
     """Implements ``GraphStore`` on the file ``path``, which is created on first use with its directory.
 
     Safe with any number of threads and processes, and after fork. ``clock`` gives the time of leases, delays and

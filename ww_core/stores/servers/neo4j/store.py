@@ -17,10 +17,13 @@ from ww_core.stores.servers.neo4j.membership import Memberships
 from ww_core.stores.servers.neo4j.outbox import Outbox
 from ww_core.stores.servers.neo4j.reading import Reading
 from ww_core.stores.servers.neo4j.runs import Runs
+from ww_core.stores.servers.neo4j.standing import Standings
 from ww_core.stores.servers.neo4j.strength import Strengths
 
 
-class Neo4jGraphStore(Episodes, Reading, Outbox, Dirt, Strengths, Erasure, Runs, Memberships, Copies, History, Facts):
+class Neo4jGraphStore(
+    Episodes, Reading, Outbox, Dirt, Strengths, Erasure, Runs, Standings, Memberships, Copies, History, Facts
+):
     """Implements ``GraphStore`` on the server that ``settings`` names (``neo4j_uri`` and what goes with it), in the
     namespace of the settings: deployments with different namespaces share a database without seeing each other.
 
