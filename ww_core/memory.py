@@ -240,6 +240,7 @@ class MemoryCore:
         finally:  # also where the vectors cannot be reached: the record is erased by then
             contents = None if session is not None else [row.content for row in rows.values()]
             parts.forget(ids, session_id=session, contents=contents)
+            parts.doorbell.ring()  # for the surroundings of its neighbours
 
     # -- background work
 

@@ -135,18 +135,31 @@ class Refresh:
             self._vectors.delete(gone)
 
     def _context(self, rows: Sequence[DirtyRow]) -> None:
+        """What was erased before it was written is taken out again: another refresh may have cleared the new flag."""
+        left = {row.episode.episode_id: row.episode for row in rows}
         with self._metrics.timer("refresh.context"):
-            found = self._surroundings({row.episode.episode_id: row.episode for row in rows})
-            nearest = [here.nearest() for here in found]
-            wanted = {e.episode_id for here in nearest for e in (*here.before, here.episode, *here.after)}
-            stored = self._vectors.vectors(sorted(wanted))
-            vectors = dict(zip(stored.episode_ids, stored.rows, strict=True))
-            self._vectors.change(
-                [
-                    PointChange(here.episode.episode_id, _dense(near, vectors), self._words(here))
-                    for here, near in zip(found, nearest, strict=True)
-                ]
-            )
+            while left:
+                found = self._surroundings(left)
+                self._change(found)
+                beside = {e.episode_id for here in found for e in (*here.before, *here.after)}
+                gone = beside - self._graph.get(sorted(beside)).keys()
+                left = {
+                    here.episode.episode_id: here.episode
+                    for here in found
+                    if not gone.isdisjoint(e.episode_id for e in (*here.before, *here.after))
+                }
+
+    def _change(self, found: Sequence[Surroundings]) -> None:
+        nearest = [here.nearest() for here in found]
+        wanted = {e.episode_id for here in nearest for e in (*here.before, here.episode, *here.after)}
+        stored = self._vectors.vectors(sorted(wanted))
+        vectors = dict(zip(stored.episode_ids, stored.rows, strict=True))
+        self._vectors.change(
+            [
+                PointChange(here.episode.episode_id, _dense(near, vectors), self._words(here))
+                for here, near in zip(found, nearest, strict=True)
+            ]
+        )
 
     def _words(self, here: Surroundings) -> dict[str, SparseVector]:
         return {BM25_CONTEXT: self._sparse.document(lexical_context_text(*here), average_length=LEXICAL_TERMS)}

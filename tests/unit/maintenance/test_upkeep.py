@@ -276,24 +276,64 @@ def test_context_vectors_are_made_and_remade_when_a_neighbour_arrives(bench: Ben
     assert bench.verify().ok
 
 
+def leaning(bench: Bench, episode_id: str, **shares: float) -> float:
+    """The cosine of an episode's context with the sum of its own vector and these shares of others'."""
+    stored = {one.episode_id: one.vector for one in bench.vectors.vectors([episode_id, *shares])}
+    among = stored[episode_id] + sum(share * stored[other] for other, share in shares.items())
+    (hits,) = bench.vectors.search([Search(CONTEXT, among / np.linalg.norm(among), exact=True)])
+    return next(hit.score for hit in hits if hit.episode_id == episode_id)
+
+
+ALIKE = pytest.approx(1, abs=1e-3)
+"""At the half precision of stored vectors."""
+
+
 def test_context_is_made_of_stored_vectors_within_a_stretch(bench: Bench) -> None:
     """The episode's own vector and a share of each neighbour's; what comes an hour later is no neighbour."""
     bench.store("before", "middle", "after")
-    bench.seconds = 3600.0
     bench.graph.add([Episode("much later", episode_id="late", session_id="s", timestamp=NOON + timedelta(hours=1))])
     bench.drain().run()
-    bench.embedder.before = lambda texts: pytest.fail(f"the model is asked for {texts}")
     assert bench.refresh().run(max_seconds=5).context == 4
-    before, middle, after, late = (stored.vector for stored in bench.vectors.vectors(["e0", "e1", "e2", "late"]))
-    for episode_id, among in {
-        "e1": middle + 0.7 * before + 0.3 * after,
-        "e2": after + 0.7 * middle,
-        "late": late,
-    }.items():
-        wanted = among / np.linalg.norm(among)
-        (hits,) = bench.vectors.search([Search(CONTEXT, wanted, exact=True)])
-        scores = {hit.episode_id: hit.score for hit in hits}
-        assert scores[episode_id] == pytest.approx(1, abs=1e-3), "half precision of the stored vectors"
+    assert leaning(bench, "e1", e0=0.7, e2=0.3) == ALIKE
+    assert leaning(bench, "e2", e1=0.7) == ALIKE
+    assert leaning(bench, "late") == ALIKE
+
+
+def test_a_neighbour_of_several_windows_counts_as_their_mean(bench: Bench) -> None:
+    bench.store("before", "long: " + "x" * 400, "after")
+    bench.drain().run()
+    assert bench.vectors.generations(["e1"])["e1"][1] > 1
+    bench.refresh().run(max_seconds=5)
+    assert leaning(bench, "e2", e1=0.7) == ALIKE
+    assert leaning(bench, "e1", e0=0.7, e2=0.3) == ALIKE
+
+
+def test_an_archived_neighbour_counts_as_before(bench: Bench) -> None:
+    bench.store("before", "middle", "after")
+    bench.drain().run()
+    bench.graph.archive(["e0"])
+    bench.refresh().run(max_seconds=5)
+    assert bench.vectors.count(Where(archived=True)) == 1
+    assert leaning(bench, "e1", e0=0.7, e2=0.3) == ALIKE
+
+
+def test_nothing_of_an_erased_neighbour_stays_in_a_context(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Erased between a refresh's reading and writing; another refresh has cleared the new flag by then."""
+    bench.store("before", "avocado", "after", "last")
+    bench.drain().run()
+    change, words = bench.vectors.change, SparseEncoder().query("avocado")
+
+    def overtaken(changes: Sequence[PointChange]) -> None:
+        monkeypatch.setattr(bench.vectors, "change", change)
+        erase(bench.graph, bench.vectors, episode_ids=["e1"])
+        assert bench.refresh().run(max_seconds=5).context == 3
+        change(changes)
+
+    monkeypatch.setattr(bench.vectors, "change", overtaken)
+    bench.refresh().run(max_seconds=5)
+    assert bench.graph.dirty(Dirty.CONTEXT, 10) == []
+    assert leaning(bench, "e2", e0=0.7, e3=0.3) == ALIKE
+    assert bench.vectors.search([Search(BM25_CONTEXT, words)]) == [[]]
 
 
 def test_an_episode_without_points_holds_up_no_context(bench: Bench) -> None:
