@@ -63,6 +63,24 @@ def unaware(tiers: Tiers) -> TieredVectors[edge.Record]:
     return store
 
 
+@pytest.mark.parametrize("question", ["vectors", "generations"])
+def test_what_comes_back_while_it_is_looked_for_is_found(
+    tiers: Tiers, unaware: TieredVectors[edge.Record], monkeypatch: pytest.MonkeyPatch, question: str
+) -> None:
+    """Also by a process that does not know yet that there is a cold collection."""
+    asked = getattr(tiers.cold, question)
+
+    def come_back(*arguments: object, **options: object) -> object:
+        monkeypatch.undo()
+        tiers.process().change([PointChange("a", archived=False)])
+        return asked(*arguments, **options)
+
+    monkeypatch.setattr(tiers.cold, question, come_back)
+    found = getattr(unaware, question)(["a", "b", "c"])
+    assert list(getattr(found, "episode_ids", found)) in (["a", "b"], ["b", "a"])
+    assert tiers.held() == (2, 0)
+
+
 def test_who_saw_no_cold_collection_a_moment_ago_deletes_there_all_the_same(
     tiers: Tiers, unaware: TieredVectors[edge.Record]
 ) -> None:

@@ -54,6 +54,7 @@ class TieredVectors(Generic[R]):
     A move writes the points to the new place and then removes them from the old one. Who is interrupted in between
     leaves them in both, and the episode's payload is dirty still, so the move is made again. Until then searches,
     ``generations``, ``vectors`` and ``pieces`` have them once; ``count``, ``info`` and ``walk`` have them twice.
+    ``generations`` and ``vectors`` look into the hot tier again for what was in neither: it may have come back by then.
     Other processes move points, too: who moves one cannot see that it was erased on the way, and has to ask the record
     afterwards (ww_core.maintenance.refresh).
     A word's rarity is that of the tier it is found in, so BM25 scores of live and archived episodes compare roughly.
@@ -196,23 +197,28 @@ class TieredVectors(Generic[R]):
         return found
 
     def generations(self, episode_ids: Sequence[str]) -> dict[str, tuple[int, int]]:
-        found: dict[str, tuple[int, int]] = {}
-        for tier in self._tiers():
-            for episode_id, row in tier.generations(episode_ids).items():
-                if row[0] > found.get(episode_id, (-1, 0))[0]:
-                    found[episode_id] = row
-        return found
+        found = self._hot.generations(episode_ids)
+        if not self._has_cold(look=len(found) < len(set(episode_ids))):
+            return found
+        for episode_id, row in self._cold.generations(episode_ids).items():
+            if row[0] > found.get(episode_id, (-1, 0))[0]:
+                found[episode_id] = row
+        missing = [episode_id for episode_id in episode_ids if episode_id not in found]
+        return {**found, **self._hot.generations(missing)} if missing else found
 
     def vectors(self, episode_ids: Sequence[str], *, single: bool = False) -> StoredVectors:
-        hot = self._hot.vectors(episode_ids, single=single)
-        if len(hot) == len(episode_ids) or not self._has_cold():
-            return hot
-        there = set(hot.episode_ids)
-        left = [episode_id for episode_id in episode_ids if episode_id not in there]
-        cold = self._cold.vectors(left, single=single) if left else StoredVectors.none()
-        if not len(hot) or not len(cold):
-            return hot if len(hot) else cold
-        return p.in_order(episode_ids, [*hot.episode_ids, *cold.episode_ids], np.concatenate([hot.rows, cold.rows]))
+        found, missing = [], list(episode_ids)
+        for tier in (self._hot, self._cold, self._hot):
+            if not missing or (tier is self._cold and not self._has_cold(look=True)):
+                break
+            found.append(tier.vectors(missing, single=single))
+            there = set(found[-1].episode_ids)
+            missing = [episode_id for episode_id in missing if episode_id not in there]
+        parts = [part for part in found if len(part)]
+        if len(parts) < 2:
+            return parts[0] if parts else StoredVectors.none()
+        ids = [episode_id for part in parts for episode_id in part.episode_ids]
+        return p.in_order(episode_ids, ids, np.concatenate([part.rows for part in parts]))
 
     def pieces(self, episode_ids: Sequence[str]) -> dict[str, bytes]:
         found: dict[str, bytes] = {}
