@@ -17,19 +17,17 @@ from ww_core.config import Settings
 from ww_core.embedding.sparse import SparseEncoder
 from ww_core.errors import ModelUnavailable
 from ww_core.hooks import Hooks
+from ww_core.maintenance.breaker import CircuitBreaker
+from ww_core.maintenance.refresh import Refresh
 from ww_core.models import Cluster, Episode, Recall, Vector
 from ww_core.observability.metrics import Metrics
-from ww_core.recall.context import LEXICAL_TERMS, context_vector, lexical_context_text, surroundings
 from ww_core.recall.service import Recaller
 from ww_core.stores.embedded.graph import SqliteGraphStore
 from ww_core.stores.embedded.vectors import EdgeVectorStore
 from ww_core.stores.ports import (
     BM25,
-    BM25_CONTEXT,
     CONTENT,
-    CONTEXT,
     Centroid,
-    Dirty,
     Fingerprint,
     Membership,
     Point,
@@ -158,20 +156,10 @@ class Shelf:
                 ]
             )
             self.graph.mark_embedded("t", {claim.episode.episode_id: 1 for claim in claims})
-        while rows := self.graph.dirty(Dirty.CONTEXT, 500):
-            for row in rows:
-                episode = row.episode
-                around = self.graph.neighbours(episode.episode_id, before=2, after=2)
-                before, after = surroundings(episode, around, reach=2)
-                text = lexical_context_text(before, episode, after)
-                words = self.sparse.document(text, average_length=LEXICAL_TERMS)
-                own, earlier, later = (
-                    [stored.vector for stored in self.vectors.vectors([other.episode_id for other in part])]
-                    for part in ([episode], before[-1:], after[:1])
-                )
-                dense = {CONTEXT: context_vector(*own, earlier, later)}
-                self.vectors.change([PointChange(episode.episode_id, dense, {BM25_CONTEXT: words})])
-            self.graph.clear_dirty(Dirty.CONTEXT, {row.episode.episode_id: row.version for row in rows})
+        refresh = Refresh(self.graph, self.vectors, self.sparse, Metrics(), breaker=CircuitBreaker())
+        report = refresh.run(max_seconds=60)
+        assert not report.more
+        assert not report.outage
 
     def cluster(self, session_id: str, groups: dict[str, list[str]]) -> str:
         """Publish a run with these clusters (id -> episode ids); the run's id."""

@@ -27,23 +27,23 @@ NEIGHBOUR_CHARS = 600
 """Of a neighbour's text only the part next to the episode is context, so that long neighbours do not drown it."""
 
 
-def stretches(episodes: Sequence[Episode], *, max_gap: timedelta = MAX_GAP) -> list[int]:
+def stretches(episodes: Sequence[Episode]) -> list[int]:
     """The number of the stretch, from 0, that each episode of one session lies in; episodes in session order."""
     numbers: list[int] = []
     for i, episode in enumerate(episodes):
         if i == 0:
             numbers.append(0)
             continue
-        numbers.append(numbers[-1] + (0 if _joined(episodes[i - 1], episode, max_gap) else 1))
+        numbers.append(numbers[-1] + (0 if _joined(episodes[i - 1], episode) else 1))
     return numbers
 
 
 def surroundings(
-    episode: Episode, neighbours: Sequence[Episode], *, reach: int, max_gap: timedelta = MAX_GAP
+    episode: Episode, neighbours: Sequence[Episode], *, reach: int
 ) -> tuple[tuple[Episode, ...], tuple[Episode, ...]]:
     """The episodes before and after ``episode`` in its own stretch, at most ``reach`` on each side.
 
-    ``neighbours`` is what ``GraphStore.neighbours`` returns: session order, the episode itself among them.
+    ``neighbours``: session order, the episode itself among them.
     """
     ids = [other.episode_id for other in neighbours]
     if episode.episode_id not in ids:
@@ -52,14 +52,14 @@ def surroundings(
     before: list[Episode] = []
     last = episode
     for other in reversed(neighbours[max(0, here - reach) : here]):
-        if not _joined(other, last, max_gap):
+        if not _joined(other, last):
             break
         before.append(other)
         last = other
     after: list[Episode] = []
     last = episode
     for other in neighbours[here + 1 : here + 1 + reach]:
-        if not _joined(last, other, max_gap):
+        if not _joined(last, other):
             break
         after.append(other)
         last = other
@@ -67,9 +67,9 @@ def surroundings(
 
 
 def context_vector(own: Vector, before: Sequence[Vector], after: Sequence[Vector]) -> Vector:
-    """float32 (d,), unit length: the episode's own vector among those of its neighbours, all (d,) and unit length.
+    """float32 (d,), unit length: own + 0.7 * each before + 0.3 * each after, normalised; ``own`` where that is nothing.
 
-    Made of vectors that are there already: the model need not read each episode again between its neighbours.
+    All are (d,) and of unit length.
     """
     among = own.astype(np.float32)
     for share, beside in ((BEFORE_SHARE, before), (AFTER_SHARE, after)):
@@ -96,7 +96,7 @@ def within_gap(one: Episode, other: Episode, gap: timedelta = MAX_GAP) -> bool:
     return abs(one.timestamp - other.timestamp) <= gap
 
 
-def _joined(earlier: Episode, later: Episode, max_gap: timedelta) -> bool:
+def _joined(earlier: Episode, later: Episode) -> bool:
     if earlier.timestamp is None or later.timestamp is None:
         return True
-    return later.timestamp - earlier.timestamp <= max_gap
+    return later.timestamp - earlier.timestamp <= MAX_GAP
