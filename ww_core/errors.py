@@ -83,6 +83,10 @@ class BlockingCall(WorldWeaverError, RuntimeError):
     """A blocking function was called on the thread of a running event loop, which it would have stopped."""
 
 
+class WorkerLost(WorldWeaverError):
+    """The process that ran a task is gone."""
+
+
 class Unavailable(WorldWeaverError, ConnectionError):
     """Something outside this process cannot be used right now; trying again later may work."""
 

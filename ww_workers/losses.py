@@ -13,16 +13,12 @@ from celery import signals
 
 from ww_core.config import Settings
 from ww_core.deployment import Deployment
-from ww_core.errors import WorldWeaverError
+from ww_core.errors import WorkerLost
 from ww_core.observability.metrics import process_metrics
 from ww_workers.ending import stopping
 
 _timed_out: str | None = None
 """Id of the task that was counted last for its time limit."""
-
-
-class WorkerLost(WorldWeaverError):
-    """The process that ran a task is gone."""
 
 
 def install() -> None:
@@ -44,8 +40,9 @@ def _count(sender: Any, task_id: str, exception: BaseException, **_: object) -> 
 def _again(task_id: str, exception: BaseException) -> bool:
     """Celery tells of a hard time limit twice, one right after the other: as an error, and as a time-out."""
     global _timed_out
-    before, _timed_out = _timed_out, task_id if isinstance(exception, TimeLimitExceeded) else None
-    return before is not None and before == _timed_out
+    again = isinstance(exception, TimeLimitExceeded) and _timed_out == task_id
+    _timed_out = task_id if isinstance(exception, TimeLimitExceeded) and not again else None
+    return again
 
 
 def _what_happened(exception: BaseException) -> str:

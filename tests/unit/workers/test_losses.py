@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from billiard.exceptions import Terminated, WorkerLostError
+from billiard.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
 
 from ww_core.observability import Metrics, process_metrics
 from ww_core.observability.metrics import ATTEMPTS, FAILURES
@@ -29,6 +29,12 @@ def test_nothing_is_counted_that_was_counted_already_or_was_meant_to_end(
     monkeypatch.setenv(ending.STOP_VARIABLE, str(tmp_path / "stop"))
     losses._count(tasks.sweep, "1", WorkerLostError("Worker exited prematurely: signal 9 (SIGKILL) Job: 1."))
     assert (metrics.total(ATTEMPTS), metrics.total(FAILURES)) == (0, 0)
+
+
+def test_a_time_limit_is_told_twice_and_counted_once(metrics: Metrics) -> None:
+    for task_id in ("1", "1", "2", "2", "2", "2"):
+        losses._count(tasks.sweep, task_id, TimeLimitExceeded(9))
+    assert metrics.total(FAILURES) == 3, "the second task was begun again, and killed again"
 
 
 @pytest.mark.parametrize(
