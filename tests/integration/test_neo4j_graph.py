@@ -179,7 +179,12 @@ def test_what_stands_is_found_by_session_and_run(open_graph: Open, location: str
         driver.session() as session,
     ):
         session.run("CALL db.prepareForReplanning(30)").consume()
-        plan = session.run(f"EXPLAIN {standing.CLUSTERS}").consume().plan  # type: ignore[arg-type]
-    operators = list(_operators(plan))
-    assert not [name for name, _ in operators if name.endswith("Scan")], operators
-    assert [details for name, details in operators if "IndexSeek" in name and "FOUND(ns, session, version)" in details]
+        for query, index in (
+            (standing.RUNS, "Run(ns, session, version)"),
+            (standing.LAST, "Run(ns, session, version)"),
+            (standing.CLUSTERS, "FOUND(ns, session, version)"),
+        ):
+            plan = session.run(f"EXPLAIN {query}").consume().plan  # type: ignore[arg-type]
+            operators = list(_operators(plan))
+            assert not [name for name, _ in operators if name.endswith("Scan")], operators
+            assert [details for name, details in operators if "IndexSeek" in name and index in details], operators

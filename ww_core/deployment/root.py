@@ -218,9 +218,9 @@ class Deployment:
     def watch_stores(self) -> None:
         """Measure and publish from now on also what the graph store holds in each state, its oldest pending row, what
         consolidation has come to, and what waits in a Qdrant server."""
-        from ww_core.observability.stores import backlog, standing
+        from ww_core.observability.stores import backlog, consolidated
 
-        for looks in (backlog(self.graph), standing(self.graph)):
+        for looks in (backlog(self.graph), consolidated(self.graph)):
             for name, read in looks.probes().items():
                 self._figures.probe(name, read)
         if self.settings.qdrant_url is not None:

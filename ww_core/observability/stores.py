@@ -85,7 +85,7 @@ def backlog(record: Record, *, clock: Callable[[], float] = time.monotonic) -> L
     return Looks([*(EPISODES + state for state in states), BACKLOG_AGE], look, clock=clock)
 
 
-def standing(record: Record, *, clock: Callable[[], float] = time.monotonic) -> Looks:
+def consolidated(record: Record, *, clock: Callable[[], float] = time.monotonic) -> Looks:
     """What the visible runs come to; nothing where there is none."""
     names = [field.name for field in fields(Standing)]
 

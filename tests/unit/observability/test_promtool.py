@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,6 +14,8 @@ from tests.unit.observability.test_monitoring import MONITORING, dashboard
 from tests.unit.observability.test_prometheus import busy
 from ww_core.observability.prometheus import exposition
 
+OLDEST = (2, 42)
+"""From where on it knows ``keep_firing_for``."""
 STYLE = 3
 """How promtool ends where it could read everything and would have chosen other names."""
 
@@ -22,6 +25,10 @@ def promtool(*arguments: str, given: str = "") -> subprocess.CompletedProcess[st
     found = shutil.which("promtool")
     if not found:
         pytest.skip("no promtool on PATH (Debian's package prometheus has one): rules and panels are not run by it")
+    said = subprocess.run([found, "--version"], capture_output=True, text=True, timeout=60)
+    version = re.search(r"version (\d+)\.(\d+)", said.stdout + said.stderr)
+    if version and tuple(map(int, version.groups())) < OLDEST:
+        pytest.skip(f"promtool {version[1]}.{version[2]} is older than 2.42 and does not know keep_firing_for")
     return subprocess.run([found, *arguments], input=given, capture_output=True, text=True, timeout=60)
 
 
