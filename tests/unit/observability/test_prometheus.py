@@ -21,7 +21,7 @@ from ww_core.models import Counts
 from ww_core.observability import Metrics, Snapshot
 from ww_core.observability.prometheus import PREFIX, TABLE, exposition, names
 from ww_core.observability.publish import FileBoard, Publisher, deployment_snapshot
-from ww_core.observability.stores import FRESH_SECONDS, Elsewhere, backlog, standing
+from ww_core.observability.stores import FRESH_SECONDS, Elsewhere, backlog, consolidated
 from ww_core.observability.summary import (
     BACKLOG_AGE,
     CLAIMABLE,
@@ -168,7 +168,7 @@ def test_a_store_that_is_away_is_asked_once_for_all_of_its_gauges_and_soon_again
             return held.standing()
 
     away = Away()
-    probes = standing(away, clock=clock).probes()
+    probes = consolidated(away, clock=clock).probes()
     assert all(math.isnan(read()) for read in probes.values())
     assert away.looks == 1
     clock.now += FRESH_SECONDS
@@ -178,13 +178,13 @@ def test_a_store_that_is_away_is_asked_once_for_all_of_its_gauges_and_soon_again
 
 def test_before_the_first_run_there_are_no_figures_of_consolidation() -> None:
     metrics, held = Metrics(), Held()
-    for name, read in standing(held).probes().items():
+    for name, read in consolidated(held).probes().items():
         metrics.probe(name, read)
     found = metrics.snapshot()
     assert (found.clusters, found.clusters_merged, found.unclustered_share) == (4, 1, 0.25)
     held.stands = Standing()
     metrics = Metrics()
-    for name, read in standing(held).probes().items():
+    for name, read in consolidated(held).probes().items():
         metrics.probe(name, read)
     found = metrics.snapshot()
     assert all(math.isnan(value) for value in (found.clusters, found.clusters_split, found.unclustered_share))
