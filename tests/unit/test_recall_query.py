@@ -80,3 +80,19 @@ def test_prose_with_a_few_colons_has_no_speakers() -> None:
 def test_a_conversation_has_speakers() -> None:
     turns = [Episode(f"{name}: turn {i}") for i in range(10) for name in ("Ann", "Bo")]
     assert speakers_of([*turns, Episode("Ps: once")]) == {"Ann", "Bo"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["TCK-48213", "what about v1.2?", "the error #4711", "(ERR_42)", "set max_samples", "os.path fails", "isReady"],
+)
+def test_codes_and_names_of_programs_are_exact(text: str) -> None:
+    assert read_query(text).exact
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["the deploy failed", "in 2023", "on 2023-05-01", "at 10:30, 3rd of May", "i.e. 5 apples", "$100", "20% or 500£"],
+)
+def test_dates_amounts_and_plain_words_are_not(text: str) -> None:
+    assert not read_query(text).exact

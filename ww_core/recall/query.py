@@ -25,6 +25,10 @@ _MONTH_NUMBERS = {name[:n]: i for i, name in enumerate(_MONTHS, 1) for n in (3, 
 _WORD = re.compile(r"[^\W\d_]+")
 _YEAR = re.compile(r"\b(?:19|20)\d\d\b")
 _ISO_DATE = re.compile(r"\b((?:19|20)\d\d)-(0[1-9]|1[0-2])(?:-\d\d)?\b")
+_MEASURE = re.compile(r"\d{1,2}(?:[:.,]\d\d?)?(?:am|pm|st|nd|rd|th|h|m|s|k)?|.*[$€£%].*", re.IGNORECASE)
+_NAME = re.compile(r"[^\W\d]_[^\W\d]|[a-z][A-Z]|[a-z]{2}\.[a-z]{2}")
+"""Inside a word: names as programs have them."""
+_AROUND = "\"'“”‘’`.,;:!?()[]{}<>"
 _AMBIGUOUS = frozenset({"may", "march", "mar", "sep", "dec", "jan", "jun", "jul", "apr", "feb", "oct", "nov", "aug"})
 """Words or short forms that are months only when written like one: with a capital and not opening the query."""
 
@@ -39,6 +43,8 @@ class QueryReading:
     """The session's speakers that the query names."""
     months: frozenset[int]
     years: frozenset[int]
+    exact: bool = False
+    """Whether a number, a code or a program's name is in it, which a text holds letter by letter or not at all."""
 
     @property
     def dated(self) -> bool:
@@ -68,7 +74,15 @@ def read_query(text: str, speakers: Iterable[str] = ()) -> QueryReading:
     if not _WORD.search(topic):
         topic = text
     months, years = _dates(text)
-    return QueryReading(text=text, topic=topic, speakers=frozenset(named), months=months, years=years)
+    exact = any(_is_exact(word.strip(_AROUND)) for word in topic.split())
+    return QueryReading(text=text, topic=topic, speakers=frozenset(named), months=months, years=years, exact=exact)
+
+
+def _is_exact(word: str) -> bool:
+    """``TCK-48213``, ``v1.2``, ``4711``, ``max_samples``, ``os.path``; but no date, time, amount or small number."""
+    if not any(letter.isdigit() for letter in word):
+        return bool(_NAME.search(word))
+    return not (_YEAR.fullmatch(word) or _ISO_DATE.fullmatch(word) or _MEASURE.fullmatch(word))
 
 
 def _name_pattern(name: str, flags: int) -> re.Pattern[str]:

@@ -148,7 +148,9 @@ class Recaller:
             except ModelUnavailable as error:
                 self._metrics.increment("recall.without_model")
                 log.warning("recall without the model: %s", error, extra={"action": "recall.without_model"})
-        weights = self._weights.effective(coherence=profile.coherence, lexical=dense is None, read=tokens is not None)
+        weights = self._weights.effective(
+            coherence=profile.coherence, lexical=dense is None, read=tokens is not None, exact=reading.exact
+        )
         words = self._sparse.query(reading.topic)
         return Query(
             reading=reading,
