@@ -221,7 +221,10 @@ class MemoryCore:
         return self.deployment.ingest.update(episode_id, **fields)
 
     def forget(self, episode_id: str | None = None, *, session_id: str | None = None) -> Erased:
+        from ww_core.maintenance.breaker import CircuitBreaker
         from ww_core.maintenance.erase import erase
+        from ww_core.maintenance.refresh import Refresh
+        from ww_core.stores.ports import CONTEXT_NEIGHBOURS
 
         if (episode_id is None) == (session_id is None):
             raise InvalidInput(
@@ -235,12 +238,16 @@ class MemoryCore:
         if ids and not rows:
             raise _no_episode(ids[0])
         must_exist(parts.graph, session)
+        beside = {other for around in parts.graph.around(ids, reach=CONTEXT_NEIGHBOURS).values() for other in around}
         try:
-            return erase(parts.graph, parts.vectors, episode_ids=ids, session_id=session)
+            erased = erase(parts.graph, parts.vectors, episode_ids=ids, session_id=session)
+            refresh = Refresh(parts.graph, parts.vectors, parts.sparse, parts.metrics, breaker=CircuitBreaker())
+            refresh.renew([other for other in beside if other is not None])
+            return erased
         finally:  # also where the vectors cannot be reached: the record is erased by then
             contents = None if session is not None else [row.content for row in rows.values()]
             parts.forget(ids, session_id=session, contents=contents)
-            parts.doorbell.ring()  # for the surroundings of its neighbours
+            parts.doorbell.ring()  # for the surroundings of its neighbours, where they could not be made anew
 
     # -- background work
 

@@ -123,6 +123,13 @@ class Refresh:
             return RefreshReport(done[Dirty.PAYLOAD], done[Dirty.CONTEXT], outage=f"{type(error).__name__}: {error}")
         return RefreshReport(done[Dirty.PAYLOAD], done[Dirty.CONTEXT], more=should_stop() or self._clock() >= end)
 
+    def renew(self, episode_ids: Sequence[str]) -> None:
+        """Make the contexts of these episodes anew, as far as they live; their flags stay as they are.
+
+        Raises StoreUnavailable.
+        """
+        self._renew(self._graph.get(sorted(episode_ids)))
+
     def _payload(self, rows: Sequence[DirtyRow]) -> None:
         with self._metrics.timer("refresh.payload"):
             self._vectors.change([payload(row.episode) for row in rows])
@@ -135,8 +142,10 @@ class Refresh:
             self._vectors.delete(gone)
 
     def _context(self, rows: Sequence[DirtyRow]) -> None:
+        self._renew({row.episode.episode_id: row.episode for row in rows})
+
+    def _renew(self, left: Mapping[str, Episode]) -> None:
         """What was erased before it was written is taken out again: another refresh may have cleared the new flag."""
-        left = {row.episode.episode_id: row.episode for row in rows}
         with self._metrics.timer("refresh.context"):
             while left:
                 found = self._surroundings(left)
