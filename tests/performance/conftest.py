@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
+from typing import TypeAlias
 
 import pytest
 
-from ww.bench.figure import SCALES, Scale
+from ww.bench import Figure, Scale, measure
+from ww.bench.figure import SCALES
+from ww_core.config import Settings
+
+Measured: TypeAlias = Callable[[str], list[Figure]]
+"""From a benchmark's name to its figures."""
 
 ROWS = 10_000
 """Episodes of a batch that is stored."""
@@ -24,6 +31,17 @@ def scale(request: pytest.FixtureRequest) -> Scale:
     if request.config.getoption("--scale", default="quick") == "full":
         return SCALES["full"]
     return replace(SCALES["tiny"], stored=ROWS)
+
+
+@pytest.fixture(scope="session")
+def measured(scale: Scale, tmp_path_factory: pytest.TempPathFactory) -> Measured:
+    """What each benchmark measures at this scale, once for all tests that look at it."""
+
+    @cache
+    def found(name: str) -> list[Figure]:
+        return list(measure([name], Settings(data_dir=tmp_path_factory.mktemp(name)), scale))
+
+    return found
 
 
 @pytest.fixture(scope="package", autouse=True)
