@@ -13,7 +13,7 @@ import pytest
 
 from tests.processes import RedisServer, Worker
 
-pytest_plugins = ["pytester", "tests.support.neo4j_fixture"]
+pytest_plugins = ["pytester", "tests.support.neo4j_fixture", "tests.support.tiny_model"]
 
 
 QUICK_BYTES = 1 << 30
