@@ -13,11 +13,37 @@ import pytest
 
 from tests.processes import RedisServer, Worker
 
-pytest_plugins = ["pytester", "tests.support.neo4j_fixture"]
+pytest_plugins = ["pytester", "tests.support.neo4j_fixture", "tests.support.tiny_model"]
 
 
 QUICK_BYTES = 1 << 30
 """Free memory from which tests use it as a disk: an opened shard takes 200 MB of it, holes and all."""
+
+
+LONGEST = (
+    "chaos/test_chaos",
+    "integration/test_run_ended",
+    "integration/test_killed_at_every_step",
+    "integration/test_neo4j_faults",
+    "performance/test_bench",
+    "contract/test_graph_invariant",
+    "performance/test_consolidation_quality",
+    "integration/test_documented_commands",
+    "contract/test_graph_episodes",
+    "unit/embedding/test_embedding_int16",
+    "integration/test_documentation",
+    "contract/graph_runs/test_visibility",
+    "integration/test_ingest_killed",
+    "unit/embedding/test_embedding_service",
+    "integration/test_worker_loss",
+    "integration/test_neo4j_holders",
+    "integration/test_cli_pipeline",
+    "integration/test_presets",
+    "integration/test_compose",
+    "integration/test_passwords",
+)
+"""The files that take more than half a minute, the longest first: where several run at a time, none of them is begun
+when all others are over."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -25,6 +51,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        order = {Path(__file__).parent / f"{name}.py": number for number, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: order.get(item.path, len(order)))
     if config.getoption("--scale", default="quick") == "full":
         return
     for item in items:

@@ -15,14 +15,11 @@ CLAIM_SIZE = 50
 
 def test_six_processes_never_claim_a_row_twice(graph: GraphStore, graph_address: GraphAddress) -> None:
     graph.add(episodes(ROWS))
-    answers, seconds = claim_at_once(graph_address, claimers=CLAIMERS, size=CLAIM_SIZE)
+    answers, _ = claim_at_once(graph_address, claimers=CLAIMERS, size=CLAIM_SIZE)
 
     got = [name for answer in answers for name in answer]
     assert len(got) == len(set(got)) == ROWS
     assert sum(bool(answer) for answer in answers) > 1
-    # 2 000 claims/s are asked for (tests/performance/test_claims.py); on a machine that is busy with other tests, where
-    # a server shares the cores with its six clients, this still tells a queue from a jam
-    assert ROWS / seconds > {"sqlite": 1_000, "neo4j": 250}[graph_address.kind]
     counts = graph.counts()
     assert (counts.leased, counts.balanced) == (ROWS, True)
 

@@ -9,15 +9,16 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.performance.breaking import HERE
+from tests.performance.conftest import Measured
 from tests.processes import BOUND, ROOT, clean_environment, until
 from ww.bench import BENCHMARKS, Figure, Scale, conversations, faults, measure, registry, stages
-from ww.bench.apart import alone
 from ww.bench.corpus import made_up
 from ww.bench.embedding import _has_bfloat16
 from ww.bench.exact import ExactScan, ScannedStore
@@ -87,10 +88,10 @@ PROMISED: Mapping[str, Mapping[str, float]] = {
 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", BENCHMARKS)
-def test_a_benchmark_measures_and_compares(name: str, scale: Scale, tmp_path: Path) -> None:
+def test_a_benchmark_measures_and_compares(name: str, scale: Scale, measured: Measured) -> None:
     if name == "recording" and not scale.full:
         pytest.skip("test_recording.py measures it, at the same size")
-    found = list(measure([name], Settings(data_dir=tmp_path), scale))
+    found = measured(name)
     targets = {figure.name: figure.target for figure in found}
     promised = PROMISED.get(name, {})
     assert set(promised) <= set(targets)
@@ -148,8 +149,8 @@ def test_a_gain_is_how_much_longer_it_took_before() -> None:
     assert [verdict(ratio) for ratio in (1.3, 1.0, 0.7)] == ["helps", "does not help here", "costs time here"]
 
 
-def test_stages_are_those_of_an_episode_and_of_a_recall(tmp_path: Path) -> None:
-    found = list(measure(["stages"], Settings(data_dir=tmp_path), SCALES["tiny"]))
+def test_stages_are_those_of_an_episode_and_of_a_recall(measured: Measured) -> None:
+    found = measured("stages")
     by_unit = {unit: [f for f in found if f.unit == unit] for unit in ("ms an episode", "ms a recall")}
     assert [[f.name for f in figures] for figures in by_unit.values()] == [list(stages.EPISODE), list(stages.RECALL)]
     assert all(figure.value > 0 for figure in found)
@@ -163,52 +164,11 @@ def test_an_unknown_name_says_which_there_are(tmp_path: Path) -> None:
         list(measure(["nonsense"], Settings(data_dir=tmp_path), Scale()))
 
 
-def breaking(bench: Bench) -> Iterator[Figure]:
-    """A benchmark that yields one figure and breaks, or is killed."""
-    yield Figure("before", 1, "1/s", 1)
-    if bench.settings.namespace == "killed":
-        os.kill(os.getpid(), signal.SIGKILL)
-    raise ValueError("this one\nbreaks")
-
-
-INTERRUPTED = """
-import signal
-import sys
-from ww.bench import measure, registry, stages
-from ww.bench.figure import SCALES
-from ww_core.config import Settings
-
-if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests in the background ignores it
-    registry.BENCHMARKS = {"one": registry.Entry("tests.performance.test_bench", "holding", "a test", 1, 2)}
-    say = lambda line: print(line, flush=True)
-    list(measure(["one"], Settings(data_dir=sys.argv[1]), SCALES["tiny"], say=say, apart=True))
-"""
-
-
-def holding(bench: Bench) -> Iterator[Figure]:
-    """A benchmark that starts a server in a session of its own, and waits for something."""
-    with subprocess.Popen(["sleep", "600"], start_new_session=True) as server:
-        try:
-            bench.say(f"server {server.pid}")
-            server.wait()
-        finally:
-            server.kill()
-    yield Figure("never", 1, "1/s")
-
-
-def starting(bench: Bench) -> Iterator[Figure]:
-    """A benchmark that starts a process of its own, and says so."""
-    bench.say("starting")
-    yield Figure("parent", alone(os.getppid), "pid")
-
-
 @pytest.mark.parametrize(("namespace", "why"), [("ww", "ValueError: this one breaks"), ("killed", "ended with -9")])
 def test_a_benchmark_that_breaks_or_dies_loses_no_figure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, namespace: str, why: str
 ) -> None:
-    here = "tests.performance.test_bench"
-    benchmarks = {"first": Entry(here, "breaking", "a test", 1, 2), "second": Entry(here, "starting", "a test", 1, 2)}
+    benchmarks = {"first": Entry(HERE, "breaking", "a test", 1, 2), "second": Entry(HERE, "starting", "a test", 1, 2)}
     monkeypatch.setattr(registry, "BENCHMARKS", benchmarks)
     said: list[str] = []
     settings = Settings(data_dir=tmp_path, namespace=namespace)
@@ -223,10 +183,8 @@ def test_a_benchmark_that_breaks_or_dies_loses_no_figure(
 
 @pytest.mark.parametrize("everybody", [True, False], ids=["on a terminal", "the command alone"])
 def test_ctrl_c_ends_what_a_benchmark_started(tmp_path: Path, everybody: bool) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(INTERRUPTED)
     process = subprocess.Popen(
-        [sys.executable, str(script), str(tmp_path / "data")],
+        [sys.executable, "-m", HERE, str(tmp_path / "data")],
         env=clean_environment(PYTHONPATH=str(ROOT)),
         stdout=subprocess.PIPE,
         text=True,

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from ww.bench import Scale, measure
+from tests.performance.conftest import Measured
 from ww.bench.recording import MOST, cost
-from ww_core.config import Settings
 from ww_core.observability.metrics import Metrics
 
 
@@ -21,8 +18,8 @@ class Slow(Metrics):
         self.kept.sort(key=lambda kept: -kept)
 
 
-def test_recording_takes_less_than_a_fiftieth_of_each_path(tmp_path: Path, scale: Scale) -> None:
-    found = {figure.name: figure for figure in measure(["recording"], Settings(data_dir=tmp_path), scale)}
+def test_recording_takes_less_than_a_fiftieth_of_each_path(measured: Measured) -> None:
+    found = {figure.name: figure for figure in measured("recording")}
     for name in ("store", "store_batch", "recall"):
         figure = found[f"recording_{name}"]
         print(f"{figure.name}: {figure.value:.2%} ({figure.note})")

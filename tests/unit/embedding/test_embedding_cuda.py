@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.processes import in_child
-from tests.unit.embedding.conftest import TinyModel
+from tests.support.tiny_model import TinyModel
 from ww.bench.embedding import prose
 from ww_core.embedding.encoder import TextEncoder
 from ww_core.embedding.runner import ModelOptions, Runner

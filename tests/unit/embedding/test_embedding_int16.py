@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 from llvmlite import binding
 
 from tests.processes import ROOT, run_python, until
+from tests.support.settling import settles_later
 from ww_core.embedding.backends import unit
 from ww_core.embedding.bert import UnsupportedModel
 from ww_core.embedding.int16 import backend as int16
@@ -240,24 +240,12 @@ assert os.waitpid(child, 0)[1] == 0
 """
 
 
-@pytest.mark.parametrize("measured", [True, False])
 def test_where_no_thread_can_be_had_a_process_stays_on_what_it_has(
-    tiny_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, measured: bool
+    tiny_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = locate(str(tiny_model()))
-    if measured:
-        Memory().keep(source, 1, Choice(INT16, "measured earlier", {INT16: 2.0}, {INT16: 1.0}))
-    runner = Runner(source, CPU)
-    with monkeypatch.context() as ending:
-        ending.setattr("threading.Thread.start", refuse)
-        runner.settle_aside(str(source.directory))
-    assert runner.choice.path == OnnxBackend.name
-    runner.settle_aside(str(source.directory))
-    until(lambda: runner.choice.speed, what="settling was possible later")
-
-
-def refuse(thread: threading.Thread) -> None:
-    raise RuntimeError("can't create new thread at interpreter shutdown")
+    Memory().keep(source, 1, Choice(INT16, "measured earlier", {INT16: 2.0}, {INT16: 1.0}))
+    settles_later(Runner(source, CPU), str(source.directory), monkeypatch)
 
 
 def test_where_the_fastest_cannot_be_taken_the_work_goes_on(

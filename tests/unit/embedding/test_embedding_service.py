@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
-from tests.processes import ROOT, run_python, until
+from tests.processes import ROOT, run_python
 from ww_core.config import Settings
 from ww_core.embedding import EmbeddingService, TextRefused, encoder
 from ww_core.embedding.runner import ModelOptions, Runner
@@ -322,21 +322,6 @@ def test_describe_says_which_path_runs_and_why(service: EmbeddingService) -> Non
     assert state.choice is not None
     assert state.choice.reason
     assert state.window_tokens == 256
-
-
-def test_bulk_work_has_the_fastest_path_found_and_nobody_waits_for_it(
-    tiny_model: Callable[..., Path], changed: Sized
-) -> None:
-    service = EmbeddingService(changed(embedding_model=str(tiny_model())))
-    service.encode([f"text {i}" for i in range(300)])
-    before = service.describe().choice
-    assert before is not None
-    assert not before.speed
-    service.embed_windows([f"text {i}" for i in range(300, 500)])
-    service.embed_windows([f"text {i}" for i in range(500, 600)])
-    choice = lambda: service.describe().choice  # noqa: E731
-    until(lambda: (now := choice()) is not None and set(now.speed) >= {"onnx", "torch"}, what="the paths are compared")
-    encoder.unload()
 
 
 def test_memory_stays_flat_over_mixed_texts(tiny_model: Callable[..., Path], changed: Sized) -> None:
