@@ -40,7 +40,7 @@ def metrics(
     as_json = globals_of(ctx).json
     for option, given in (("--json", as_json), ("--stages", stages), ("--errors", errors)):
         if prometheus and given:
-            raise InvalidInput(f"--prometheus and {option} exclude each other", hint="Prometheus' page has everything")
+            raise InvalidInput(f"--prometheus and {option} exclude each other", hint="ask for one at a time")
     with reading(ctx) as core:
         core.deployment.watch_stores()
         found = figures_of(core.deployment)
