@@ -20,8 +20,6 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "worl
 PASSWORD = "only-for-tests"
 START_SECONDS = 120.0
 """How long a server may take until it answers on Bolt; 15 s on an idle machine."""
-SHORT_LIVED = "-XX:TieredStopAtLevel=1"
-"""Java's quick compiler alone: a start takes 18 s of CPU time and not 27, which a server of minutes never makes up."""
 FETCH_SECONDS = 900.0
 
 _POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
@@ -88,13 +86,11 @@ def _complete(cache: Path) -> bool:
 class Neo4jServer(ServerProcess):
     """One server process. ``home`` holds its data and outlives it: ``start`` after ``kill`` finds everything again.
 
-    Where openssl can make a certificate it takes encrypted connections as well. ``short_lived``: it starts sooner, and
-    is slower after the minutes in which Java would have compiled all of it.
+    Where openssl can make a certificate it takes encrypted connections as well.
     """
 
-    def __init__(self, home: Path, *, short_lived: bool = True) -> None:
+    def __init__(self, home: Path) -> None:
         self.home = home
-        self._options = [SHORT_LIVED] if short_lived else []
         (self.port,) = free_ports(1)
         self.password = PASSWORD
         self.certificate: Path | None = None
@@ -116,7 +112,7 @@ class Neo4jServer(ServerProcess):
         home = str(self.home)
         self._process = subprocess.Popen(
             [
-                *("java", "-Xms512m", "-Xmx512m", "-XX:+UseParallelGC", *self._options, "-cp", f"{jars}/*"),
+                *("java", "-Xms512m", "-Xmx512m", "-XX:+UseParallelGC", "-cp", f"{jars}/*"),
                 *("org.neo4j.server.CommunityEntryPoint", f"--home-dir={home}", f"--config-dir={home}/conf"),
             ],
             stdout=log,
