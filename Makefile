@@ -7,8 +7,8 @@ PYTHON ?= python3
 # Without a GPU, `make demo TORCH=cpu` installs the much smaller CPU build of torch (needs uv).
 TORCH ?=
 UV := $(shell command -v uv 2>/dev/null)
-# How many files of tests run at a time.
-FILES ?= 4
+# How many files of tests run at a time: with more than cores those with deadlines wait for the others.
+FILES ?= 2
 
 # Without compiled modules every process of every test would compile all that it loads.
 unexport PYTHONDONTWRITEBYTECODE
@@ -18,8 +18,8 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: $(READY)
 	$(BIN)/ww demo
 
-# Most tests wait for processes, so twice as many files as cores run at a time, each with one thread for its arithmetic:
-# more would only wait for each other. What is judged by the clock runs alone.
+# Two files of tests run at a time, each with one thread for its arithmetic: more threads would only wait for each other.
+# What is judged by the clock runs alone.
 test: lint types imports
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(FILES) --dist loadfile --no-loadscope-reorder -m 'not alone'
 	$(BIN)/pytest -m alone tests/performance
