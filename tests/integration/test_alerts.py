@@ -19,7 +19,7 @@ from tests.contract.graphs import neo4j_settings
 from tests.processes import ROOT, clean_environment, until
 from tests.support.clock import Clock
 from tests.unit.maintenance.conftest import NOON, Bench
-from tests.unit.observability.test_alerts import Listener
+from tests.unit.observability.test_webhook import Listener
 from ww_core.deployment import Deployment
 from ww_core.observability import Metrics, process_metrics
 from ww_core.observability.changes import NO_TRAFFIC, AlertWatch

@@ -45,6 +45,7 @@ NEO4J_FAULTS = "tests/integration/test_neo4j_faults.py"
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 PROMETHEUS = "tests/unit/observability/test_prometheus.py"
 ALERTS = "tests/unit/observability/test_alerts.py"
+WEBHOOK = "tests/unit/observability/test_webhook.py"
 
 OBSERVED = {
     "data_dir": (HERE, "test_the_data_directory_holds_the_stores"),
@@ -112,8 +113,8 @@ OBSERVED = {
     "alert_interval": (WORKERS, "test_alerts_are_checked_as_often_as_the_setting_says"),
     "alert_min_samples": (ALERTS, "test_too_few_samples_and_nothing_measured_are_unknown"),
     "alert_hysteresis": (ALERTS, "test_a_raised_alert_falls_only_when_the_figure_is_clearly_better"),
-    "alert_webhook": (ALERTS, "test_the_settings_say_who_is_told_and_how_long_that_may_take"),
-    "alert_webhook_timeout": (ALERTS, "test_the_settings_say_who_is_told_and_how_long_that_may_take"),
+    "alert_webhook": (WEBHOOK, "test_the_settings_say_who_is_told_and_how_long_that_may_take"),
+    "alert_webhook_timeout": (WEBHOOK, "test_the_settings_say_who_is_told_and_how_long_that_may_take"),
     **{
         f"alert_{name}_{level}": (ALERTS, "test_settings_move_the_thresholds")
         for name in ("recall_p95", "cache_hit_rate", "pool_utilization", "error_rate")
