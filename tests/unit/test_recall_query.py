@@ -92,7 +92,17 @@ def test_codes_and_names_of_programs_are_exact(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["the deploy failed", "in 2023", "on 2023-05-01", "at 10:30, 3rd of May", "i.e. 5 apples", "$100", "20% or 500£"],
+    [
+        "the deploy failed",
+        "in 2023",
+        "on 2023-05-01",
+        "at 10:30, 3rd of May",
+        "i.e. 5 apples",
+        "$100",
+        "20% or 500£",
+        "the 1990s",
+        "on 24/12/2023",
+    ],
 )
 def test_dates_amounts_and_plain_words_are_not(text: str) -> None:
     assert not read_query(text).exact

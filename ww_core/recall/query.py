@@ -25,7 +25,11 @@ _MONTH_NUMBERS = {name[:n]: i for i, name in enumerate(_MONTHS, 1) for n in (3, 
 _WORD = re.compile(r"[^\W\d_]+")
 _YEAR = re.compile(r"\b(?:19|20)\d\d\b")
 _ISO_DATE = re.compile(r"\b((?:19|20)\d\d)-(0[1-9]|1[0-2])(?:-\d\d)?\b")
-_MEASURE = re.compile(r"\d{1,2}(?:[:.,]\d\d?)?(?:am|pm|st|nd|rd|th|h|m|s|k)?|.*[$€£%].*", re.IGNORECASE)
+_MEASURE = re.compile(
+    r"\d{1,2}(?:[:.,]\d\d?)?(?:am|pm|st|nd|rd|th|h|m|s|k)?|.*[$€£%].*|(?:19|20)?\d\d['’]?s|\d{1,2}([/.-])\d{1,2}\1\d{4}",
+    re.IGNORECASE,
+)
+"""Times of day, amounts, decades, dates of other forms than ISO's, and small numbers."""
 _NAME = re.compile(r"[^\W\d]_[^\W\d]|[a-z][A-Z]|[a-z]{2}\.[a-z]{2}")
 """Inside a word: names as programs have them."""
 _AROUND = "\"'“”‘’`.,;:!?()[]{}<>"
