@@ -22,6 +22,7 @@ from ww_workers.producer import producer
 STUCK = """
 import os, threading
 from pathlib import Path
+from billiard.exceptions import SoftTimeLimitExceeded
 from ww_workers.jobs import Jobs
 
 def check_alerts(self):
@@ -29,7 +30,7 @@ def check_alerts(self):
     while True:
         try:
             threading.Event().wait()
-        except Exception:  # its soft time limit
+        except SoftTimeLimitExceeded:
             pass
 
 Jobs.check_alerts = check_alerts

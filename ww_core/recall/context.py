@@ -67,9 +67,9 @@ def surroundings(
 
 
 def context_vector(own: Vector, before: Sequence[Vector], after: Sequence[Vector]) -> Vector:
-    """float32 (d,), unit length: own + 0.7 * each before + 0.3 * each after, normalised; ``own`` where that is nothing.
+    """float32 (d,), unit length: own + BEFORE_SHARE * each before + AFTER_SHARE * each after, normalised.
 
-    All are (d,) and of unit length.
+    All are (d,) and of unit length; it is ``own`` where nothing is left of the sum.
     """
     among = own.astype(np.float32)
     for share, beside in ((BEFORE_SHARE, before), (AFTER_SHARE, after)):
