@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import until
 from ww.memory.episodic import EpisodicMemory
 
 NOBODY = "redis://127.0.0.1:1/0"
@@ -43,11 +44,16 @@ def test_nothing_of_an_erased_text_is_found_at_its_neighbours(tmp_path: Path) ->
         secret = made.sync.store("the harbour master is called Quuxaplex, and he has the keys of the boat")
         ids += [made.sync.store(f"we talked about the boat and its engine, part {i}").episode_id for i in range(20)]
         made.sync.flush(timeout=120)
+        until(lambda: _found_beside(made, secret.episode_id), what="its neighbours know its words")
     with EpisodicMemory(data_dir=tmp_path, session_id="talk", redis_url=NOBODY) as made:
-        first, *beside = made.sync.recall("Quuxaplex", limit=3, explain=True)
-        assert first.episode_id == secret.episode_id
-        assert all(result.components["bm25_context"] > 0 for result in beside), "they stand beside it"
         made.sync.forget(secret.episode_id)
         answer = made.sync.recall("Quuxaplex", limit=5, explain=True)
         assert {result.episode_id for result in answer} <= set(ids)
         assert all(result.components.get(name, 0) == 0 for result in answer for name in ("bm25", "bm25_context"))
+
+
+def _found_beside(memory: EpisodicMemory, episode_id: str) -> bool:
+    """Whether its context leads to its neighbours: surroundings are made after what is pending is findable."""
+    first, *beside = memory.sync.recall("Quuxaplex", limit=3, explain=True)
+    assert first.episode_id == episode_id
+    return all(result.components["bm25_context"] > 0 for result in beside)
