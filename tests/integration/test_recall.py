@@ -79,6 +79,13 @@ def test_what_was_just_stored_is_found_before_it_is_embedded(facts: Shelf) -> No
     assert (lexical.mode, ids(lexical)[0]) == ("bm25", "s-100")
 
 
+def test_what_was_just_corrected_is_found_by_its_new_words_alone(facts: Shelf) -> None:
+    facts.ca1.add([facts.graph.update("s-1", content="the ferry to Oslo sails at dawn")])
+    found = facts.recaller().recall(RecallRequest("when does the ferry to Oslo sail"))
+    assert ids(found)[0] == "s-1"
+    assert ids(facts.recaller().recall(RecallRequest("green tea")))[0] != "s-1"
+
+
 def test_what_was_just_stored_is_found_in_an_empty_memory(shelf: Shelf) -> None:
     shelf.store([turn(0, "the ferry sails"), turn(1, "a quiet evening")])
     assert ids(shelf.recaller().recall(RecallRequest("ferry")))[0] == "s-0"

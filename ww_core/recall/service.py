@@ -246,17 +246,19 @@ class Recaller:
         return [row for row in fresh if matches(row, where)]
 
     def _recorded(self, query: Query, pool: Pool, fresh: Sequence[Episode], where: Where) -> tuple[Pool, list[Episode]]:
-        """The candidates that the record still has in ``where``, and the fresh ones that no search has found."""
+        """The candidates that the record still has in ``where``; fresh ones by their text, as any points are older."""
         rows = self._graph.get(pool.ids)
+        apart = {episode.episode_id for episode in fresh}
         kept = [
             row
             for row, episode_id in enumerate(pool.ids)
-            if (episode := rows.get(episode_id)) is not None and findable(episode) and matches(episode, where)
+            if (episode := rows.get(episode_id)) is not None
+            and episode_id not in apart
+            and findable(episode)
+            and matches(episode, where)
         ]
         pool = pool.take(kept)
-        present = set(pool.ids)
-        added = [episode for episode in fresh if episode.episode_id not in present]
-        return self._joined(query, pool, added), [*(rows[episode_id] for episode_id in pool.ids), *added]
+        return self._joined(query, pool, list(fresh)), [*(rows[episode_id] for episode_id in pool.ids), *fresh]
 
     def _joined(self, query: Query, pool: Pool, fresh: list[Episode]) -> Pool:
         """The pool and episodes without vectors, scored by their words and, a few at a time, by their meaning."""
