@@ -23,7 +23,7 @@ def test_what_a_kill_leaves_is_the_state_before_or_after(work: str, steps: int, 
 def test_so_it_is_with_the_graph_on_neo4j(
     work: str, steps: int, neo4j_server: tuple[str, str], quick_path: Path
 ) -> None:
-    held(json.loads(run_python(KILL, work, str(quick_path), *neo4j_server, cwd=ROOT, within=300)), steps)
+    held(json.loads(run_python(KILL, work, str(quick_path), *neo4j_server, cwd=ROOT, within=540)), steps)
 
 
 def held(killed: dict[str, Any], steps: int) -> None:

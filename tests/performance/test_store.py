@@ -126,20 +126,23 @@ def test_validation_is_a_small_part_of_a_store(deployment: Deployment) -> None:
 def test_hooks_cost_what_they_cost_and_none_cost_nothing(deployment: Deployment) -> None:
     contents = texts(1000)
     deployment.ingest.store_batch(contents)
-    start = time.perf_counter()
-    deployment.ingest.store_batch(contents)
-    without = time.perf_counter() - start
+
+    def seconds() -> float:
+        start = time.perf_counter()
+        deployment.ingest.store_batch(contents)
+        return time.perf_counter() - start
 
     def look(episode: Episode) -> None:
         return None
 
-    process_hooks().add("before_store", look)
-    try:
-        start = time.perf_counter()
-        deployment.ingest.store_batch(contents)
-        hooked = time.perf_counter() - start
-    finally:
-        process_hooks().remove(look)
-    print(f"per episode: without hooks {without:.6f} ms, with one {hooked:.6f} ms")
-    assert hooked > without
+    without, hooked = [], []
+    for _ in range(5):
+        without.append(seconds())
+        process_hooks().add("before_store", look)
+        try:
+            hooked.append(seconds())
+        finally:
+            process_hooks().remove(look)
+    print(f"1000 episodes: without hooks {min(without):.6f} s, with one {min(hooked):.6f} s")
+    assert min(hooked) > min(without)
     assert deployment.metrics.sketch("hooks.before_store").count >= 1000
