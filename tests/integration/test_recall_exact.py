@@ -37,6 +37,18 @@ def test_a_code_is_found_among_notes_without_context(memory: EpisodicMemory, que
         assert code in first.content, f"{code} is not in {first.content!r}"
 
 
+def test_it_is_found_before_notes_of_the_kind_that_the_query_names(tmp_path: Path) -> None:
+    """A word such as "invoice" says the kind of thing, the number which one."""
+    orders = [f"{THINGS[i % len(THINGS)]} shipped to the customer under INV-{20_400 + i}" for i in range(80)]
+    kind = ["the invoice template got a new logo", "where is an invoice as PDF?", "invoice numbers are printed below"]
+    with EpisodicMemory(data_dir=tmp_path, session_id="shop") as made:
+        made.sync.store_batch([*orders, *kind])
+        made.sync.flush(timeout=120)
+        for i in range(0, 80, 8):
+            first = made.sync.recall(f"invoice INV-{20_400 + i}", limit=3)[0]
+            assert first.content == orders[i]
+
+
 def test_nothing_of_an_erased_text_is_found_at_its_neighbours(tmp_path: Path) -> None:
     """Where nobody works in the background, too: with a broker that is away and no worker."""
     with EpisodicMemory(data_dir=tmp_path, session_id="talk") as made:

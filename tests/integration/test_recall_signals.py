@@ -18,7 +18,11 @@ def talk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shelf]:
     """A conversation with two clusters and a stray episode, and a session of unrelated notes; only read."""
     with opened(tmp_path_factory.mktemp("talk")) as shelf:
         stray = turn(
-            99, "Bo: an old oven story", timestamp=NOON - timedelta(days=60), outcome="success", importance=0.9
+            99,
+            "Bo: an old oven story, TRY-4711",
+            timestamp=NOON - timedelta(days=60),
+            outcome="success",
+            importance=0.9,
         )
         shelf.store([*conversation(), stray])
         shelf.store([turn(i, f"{FACTS[i % 8]} {i}", session="notes") for i in range(60)])
@@ -82,6 +86,7 @@ def test_repeats_fold_and_variety_is_on_request(shelf: Shelf) -> None:
         ("recall_weight_neighbours", "neighbours", "oven"),
         ("recall_weight_speaker", "speaker", "Ann oven"),
         ("recall_weight_date", "date", "oven in May"),
+        ("recall_weight_named", "named", "oven TRY-4711"),
         ("recall_weight_recency", "recency", "oven"),
         ("recall_weight_outcome", "outcome", "oven"),
         ("recall_weight_importance", "importance", "oven"),

@@ -90,6 +90,12 @@ def test_speaker_and_date_count_only_where_the_query_is_exact() -> None:
     assert signals.date(turns, read_query("in April 2024")).tolist() == [0, 0]
 
 
+def test_what_the_query_names_exactly_is_looked_for_letter_by_letter_in_any_case() -> None:
+    turns = [turn(0, "paid inv-20448."), turn(1, "INV-204481 is late"), turn(2, "INV-20448 and INV-7777"), turn(3)]
+    assert signals.named(turns, read_query("INV-20448")).tolist() == [1, 0, 1, 0]
+    assert signals.named(turns, read_query("INV-20448 or INV-7777")).tolist() == [0.5, 0, 1, 0]
+
+
 def test_outcome_and_importance_are_between_nought_and_one() -> None:
     turns = [turn(0, outcome="success"), turn(1), turn(2, outcome="failure", importance=0.9)]
     assert signals.outcome(turns).tolist() == [1, 0.5, 0]

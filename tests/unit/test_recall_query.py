@@ -90,6 +90,10 @@ def test_codes_and_names_of_programs_are_exact(text: str) -> None:
     assert read_query(text).exact
 
 
+def test_what_is_named_exactly_is_known_without_what_stands_around_it() -> None:
+    assert read_query('is "INV-20448" in (max_samples)?').exact == {"INV-20448", "max_samples"}
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -99,6 +103,8 @@ def test_codes_and_names_of_programs_are_exact(text: str) -> None:
         "at 10:30, 3rd of May",
         "i.e. 5 apples",
         "$100",
+        "100 dollars, or 1500",
+        "my 401k",
         "20% or 500£",
         "the 1990s",
         "on 24/12/2023",

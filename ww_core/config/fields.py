@@ -151,6 +151,9 @@ class Fields(BaseSettings):
     recall_weight_date: float = Field(
         1.0, ge=0, le=10, description="weight of the episode's month and year being those the query names"
     )
+    recall_weight_named: float = Field(
+        8.0, ge=0, le=10, description="weight of the episode holding the codes, numbers and names that the query names"
+    )
     recall_weight_recency: float = Field(
         0.05, ge=0, le=10, description="weight of retrievability: how recently it happened or was recalled"
     )

@@ -26,13 +26,14 @@ _WORD = re.compile(r"[^\W\d_]+")
 _YEAR = re.compile(r"\b(?:19|20)\d\d\b")
 _ISO_DATE = re.compile(r"\b((?:19|20)\d\d)-(0[1-9]|1[0-2])(?:-\d\d)?\b")
 _MEASURE = re.compile(
-    r"\d{1,2}(?:[:.,]\d\d?)?(?:am|pm|st|nd|rd|th|h|m|s|k)?|.*[$€£%].*|(?:19|20)?\d\d['’]?s|\d{1,2}([/.-])\d{1,2}\1\d{4}",
+    r"\d{1,2}(?:[:.,]\d\d?)?(?:am|pm|st|nd|rd|th|h|m|s)?|\d{1,3}k|\d{1,2}0|\d+00|.*[$€£%].*|(?:19|20)?\d\d['’]?s|"
+    r"\d{1,2}([/.-])\d{1,2}\1\d{4}",
     re.IGNORECASE,
 )
-"""Times of day, amounts, decades, dates of other forms than ISO's, and small numbers."""
+"""Times of day, amounts, decades, dates of other forms than ISO's, and small or round numbers."""
 _NAME = re.compile(r"[^\W\d]_[^\W\d]|[a-z][A-Z]|[a-z]{2}\.[a-z]{2}")
 """Inside a word: names as programs have them."""
-_AROUND = "\"'“”‘’`.,;:!?()[]{}<>"
+_AROUND = "\"'“”‘’`.,;:!?()[]{}<>#"
 _AMBIGUOUS = frozenset({"may", "march", "mar", "sep", "dec", "jan", "jun", "jul", "apr", "feb", "oct", "nov", "aug"})
 """Words or short forms that are months only when written like one: with a capital and not opening the query."""
 
@@ -47,8 +48,8 @@ class QueryReading:
     """The session's speakers that the query names."""
     months: frozenset[int]
     years: frozenset[int]
-    exact: bool = False
-    """Whether a number, a code or a program's name is in it, which a text holds letter by letter or not at all."""
+    exact: frozenset[str] = frozenset()
+    """The codes, numbers and programs' names in it, which a text holds letter by letter (in any case) or not at all."""
 
     @property
     def dated(self) -> bool:
@@ -78,7 +79,7 @@ def read_query(text: str, speakers: Iterable[str] = ()) -> QueryReading:
     if not _WORD.search(topic):
         topic = text
     months, years = _dates(text)
-    exact = any(_is_exact(word.strip(_AROUND)) for word in topic.split())
+    exact = frozenset(word for part in topic.split() if _is_exact(word := part.strip(_AROUND)))
     return QueryReading(text=text, topic=topic, speakers=frozenset(named), months=months, years=years, exact=exact)
 
 

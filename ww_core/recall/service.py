@@ -148,9 +148,7 @@ class Recaller:
             except ModelUnavailable as error:
                 self._metrics.increment("recall.without_model")
                 log.warning("recall without the model: %s", error, extra={"action": "recall.without_model"})
-        weights = self._weights.effective(
-            coherence=profile.coherence, lexical=dense is None, read=tokens is not None, exact=reading.exact
-        )
+        weights = self._weights.effective(coherence=profile.coherence, lexical=dense is None, read=tokens is not None)
         words = self._sparse.query(reading.topic)
         return Query(
             reading=reading,
@@ -221,6 +219,8 @@ class Recaller:
                 searched["speaker"] = signals.speaker(episodes, query.reading)
             if query.reading.dated and weights.get("date"):
                 searched["date"] = signals.date(episodes, query.reading)
+            if query.reading.exact and weights.get("named"):
+                known["named"] = signals.named(episodes, query.reading)
             if weights.get("recency"):
                 known["recency"] = signals.recency(episodes, self._clock())
             if weights.get("outcome"):

@@ -5,6 +5,7 @@ Every function returns float32 (n,), one value for each episode, between 0 and 1
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
@@ -54,6 +55,13 @@ def speaker(episodes: Sequence[Episode], reading: QueryReading) -> Scores:
         return np.zeros(len(episodes), np.float32)
     (name,) = reading.speakers
     return np.array([speaker_of(episode) == name for episode in episodes], np.float32)
+
+
+def named(episodes: Sequence[Episode], reading: QueryReading) -> Scores:
+    """The share of what the query names exactly that the episode's text holds, in any case, as words of their own."""
+    wanted = [re.compile(rf"(?<!\w){re.escape(word)}(?!\w)", re.IGNORECASE) for word in reading.exact]
+    held = [sum(word.search(episode.content) is not None for word in wanted) for episode in episodes]
+    return np.array(held, np.float32) / np.float32(max(1, len(wanted)))
 
 
 def date(episodes: Sequence[Episode], reading: QueryReading) -> Scores:

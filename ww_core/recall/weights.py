@@ -13,13 +13,10 @@ NEIGHBOURS = "neighbours"
 LATE = "late"
 _WORDS = (BM25, BM25_CONTEXT)
 _SEARCHED = (CONTENT, CONTEXT, *_WORDS)
-_OTHERS = ("speaker", "date", "recency", "outcome", "importance", "cluster", NEIGHBOURS, LATE)
-_STAND_IN, _EXACT = 0.5, 1.5
-"""Shares of the weight of the surroundings' words that fall to the episode's own words where the surroundings say
-nothing: commonly, and where the query names something exactly, which meanings do not tell apart."""
-_EXACT_BESIDE = 0.5
-"""Such a share where the surroundings do count: one of those that they name is the one that is meant."""
-
+_OTHERS = ("speaker", "date", "named", "recency", "outcome", "importance", "cluster", NEIGHBOURS, LATE)
+_STAND_IN = 0.3
+"""Share of the weight of the surroundings' words that falls to the episode's own words where the surroundings say
+nothing."""
 _BESIDE_LATE = 0.4
 """Share of the neighbours' weight that stays beside late interaction, which reads their words already."""
 _PROPOSES = 0.25
@@ -54,22 +51,18 @@ class Weights:
         """Whether any part needs the query's embedding."""
         return bool(self.parts[CONTENT] or self.parts[CONTEXT] or self.parts["cluster"])
 
-    def effective(
-        self, *, coherence: float, lexical: bool, read: bool = True, exact: bool = False
-    ) -> Mapping[str, float]:
+    def effective(self, *, coherence: float, lexical: bool, read: bool = True) -> Mapping[str, float]:
         """The weights of one query.
 
         Surroundings count as far as the session is coherent (0 to 1); what the surroundings' words lose, the episode's
-        own words take over in part, and more of it where the query is ``exact`` (see QueryReading). A ``lexical`` query
-        has no dense vector: words alone decide. Without being ``read`` piece by piece a query has no late interaction.
+        own words take over in part. A ``lexical`` query has no dense vector: words alone decide. Without being ``read``
+        piece by piece a query has no late interaction.
         """
         parts = dict(self.parts)
         surroundings = parts[BM25_CONTEXT]
         for name in (CONTEXT, BM25_CONTEXT, NEIGHBOURS):
             parts[name] *= coherence
-        parts[BM25] += (_EXACT if exact else _STAND_IN) * (surroundings - parts[BM25_CONTEXT])
-        if exact:
-            parts[BM25] += _EXACT_BESIDE * parts[BM25_CONTEXT]
+        parts[BM25] += _STAND_IN * (surroundings - parts[BM25_CONTEXT])
         if not read:
             parts[LATE] = 0.0
         if parts[LATE] and not lexical:
