@@ -169,7 +169,7 @@ def test_a_recall_without_the_model_says_so(cli: Cli, monkeypatch: pytest.Monkey
     assert cli("recall", "who descaled the kettle")["results"], "late interaction needs the model, and is left out"
 
 
-def test_vectors_that_a_backup_lacks_are_made_again(cli: Cli, tmp_path: Path) -> None:
+def test_vectors_that_a_backup_lacks_are_missed_and_made_again(cli: Cli, tmp_path: Path) -> None:
     for text in TOPICS["sailing"]:
         cli("store", text)
     with sqlite3.connect(tmp_path / "memory" / "graph.sqlite3") as record:
@@ -177,6 +177,8 @@ def test_vectors_that_a_backup_lacks_are_made_again(cli: Cli, tmp_path: Path) ->
         record.execute("VACUUM INTO ?", [str(tmp_path / "restored" / "graph.sqlite3")])
     record.close()
     cli.data_dir = tmp_path / "restored"
+    assert cli("recall", "where to drop the anchor")["results"] == []
+    assert f"no vectors of {len(TOPICS['sailing'])} embedded episodes" in cli.err
     assert not cli("verify")["ok"]
     assert cli.code == 1
     assert cli("verify", "--repair")["ok"]

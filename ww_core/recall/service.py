@@ -123,6 +123,8 @@ class Recaller:
         with self._metrics.timer("recall.rerank"):
             rows = self._select(query, ranked, request)
         results = self._results(ranked, rows, request)
+        if not results:
+            self._tell_of_lost_vectors()
         took_ms = (time.perf_counter() - start) * 1000
         answer = Recall(query=request.query, mode=ranked.mode, took_ms=took_ms, results=results)
         return self._hooks.apply("after_recall", answer)
@@ -159,6 +161,14 @@ class Recaller:
             frequency=profile.frequency,
             tokens=tokens,
         )
+
+    def _tell_of_lost_vectors(self) -> None:
+        if self._vectors.count(exact=False) == 0 and (embedded := self._graph.counts().embedded):
+            log.error(
+                "there are no vectors of %d embedded episodes: ww verify --repair has them made again",
+                embedded,
+                extra={"action": "recall.without_vectors"},
+            )
 
     # -- flat or by clusters
 
