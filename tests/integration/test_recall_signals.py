@@ -63,6 +63,15 @@ def test_a_month_in_the_query_prefers_its_episodes(shelf: Shelf) -> None:
     assert found[0].components["date"] > 0
 
 
+@pytest.mark.parametrize("query", ["what happened on 12 March 2024?", "what was on March 12", "2024-03-12"])
+def test_what_was_on_a_day_is_found_whatever_it_was(shelf: Shelf, query: str) -> None:
+    """Its candidates come from the day: no signal proposes them among so many others."""
+    shelf.store([turn(i, f"{FACTS[i % 8]} {i}", timestamp=NOON - timedelta(days=i / 2)) for i in range(240)])
+    shelf.embed()
+    found = shelf.recaller(recall_candidates=5, rerank_candidates=5).recall(RecallRequest(query))
+    assert found[0].timestamp.date().isoformat() == "2024-03-12"
+
+
 def test_repeats_fold_and_variety_is_on_request(shelf: Shelf) -> None:
     shelf.store([*(turn(i, "the boiler is broken") for i in range(5)), turn(5, "the boiler is broken again today")])
     shelf.store([turn(6, "a plumber repaired the boiler")])

@@ -90,6 +90,13 @@ def test_speaker_and_date_count_only_where_the_query_is_exact() -> None:
     assert signals.date(turns, read_query("in April 2024")).tolist() == [0, 0]
 
 
+def test_a_day_counts_for_more_than_its_month() -> None:
+    turns = [turn(0), turn(1, minutes=8 * 24 * 60), turn(2, minutes=40 * 24 * 60)]
+    days = [turn.timestamp for turn in turns]
+    assert [(day.month, day.day) for day in days if day] == [(3, 1), (3, 9), (4, 10)]
+    assert signals.date(turns, read_query("on March 9, 2024")).tolist() == [0.5, 1, 0]
+
+
 def test_what_the_query_names_exactly_is_looked_for_letter_by_letter_in_any_case() -> None:
     turns = [turn(0, "paid inv-20448."), turn(1, "INV-204481 is late"), turn(2, "INV-20448 and INV-7777"), turn(3)]
     assert signals.named(turns, read_query("INV-20448")).tolist() == [1, 0, 1, 0]

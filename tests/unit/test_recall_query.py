@@ -63,6 +63,36 @@ def test_a_time_falls_in_what_the_query_names() -> None:
     assert not reading.falls_in(datetime(2023, 7, 9, tzinfo=UTC))
 
 
+@pytest.mark.parametrize(
+    ("text", "days"),
+    [
+        ("on October 13, 2023", {(10, 13)}),
+        ("the 3rd of May 2023", {(5, 3)}),
+        ("Dec 24th", {(12, 24)}),
+        ("between 2021-11-05 and 2022-01", {(11, 5)}),
+        ("at 5 pm in June", set()),
+        ("June 10:30", set()),
+        ("45 March hares", set()),
+        ("3 may follow", set()),
+    ],
+)
+def test_days_are_read_with_their_month(text: str, days: set[tuple[int, int]]) -> None:
+    assert read_query(text).days == days
+
+
+def test_a_day_without_a_year_is_the_latest_one() -> None:
+    now = datetime(2024, 3, 1, 12, tzinfo=UTC)
+    found = {text: [start.date().isoformat() for start, _ in read_query(text).spans(now)] for text in (
+        "on 29 February", "on 2 March", "on 1 March", "on 2 March 2021 or 2022", "on 30 February")}  # fmt: skip
+    assert found == {
+        "on 29 February": ["2024-02-29"],
+        "on 2 March": ["2023-03-02"],
+        "on 1 March": ["2024-03-01"],
+        "on 2 March 2021 or 2022": ["2021-03-02", "2022-03-02"],
+        "on 30 February": [],
+    }
+
+
 def test_a_speaker_is_in_the_context_or_before_the_colon() -> None:
     assert speaker_of(Episode("hello", context={"speaker": "Ann"})) == "Ann"
     assert speaker_of(Episode("hello", context={"role": "user"})) == "user"

@@ -149,7 +149,7 @@ class Fields(BaseSettings):
         0.8, ge=0, le=10, description="weight of the query naming exactly this episode's speaker"
     )
     recall_weight_date: float = Field(
-        1.0, ge=0, le=10, description="weight of the episode's month and year being those the query names"
+        1.0, ge=0, le=10, description="weight of the episode's month, year or day (twice) being those the query names"
     )
     recall_weight_named: float = Field(
         8.0, ge=0, le=10, description="weight of the episode holding the codes, numbers and names that the query names"

@@ -26,6 +26,15 @@ class Pool:
             scores={name: values[index] for name, values in self.scores.items()},
         )
 
+    def joined(self, ids: Sequence[str]) -> Pool:
+        """With these candidates, too: until more is known they score like the worst, 0 where that is words."""
+        more = [episode_id for episode_id in dict.fromkeys(ids) if episode_id not in set(self.ids)]
+        scores = {}
+        for name, values in self.scores.items():
+            floor = 0.0 if name in SPARSE_NAMES or not values.size else float(values.min())
+            scores[name] = np.concatenate([values, np.full(len(more), floor, np.float32)])
+        return Pool(ids=(*self.ids, *more), scores=scores)
+
     def completed(self, asked: Mapping[str, Sequence[str]], found: Mapping[str, Sequence[Hit]]) -> Pool:
         """The same candidates with the scores that were ``found`` of those ``asked`` about by signal; one without
         a score there scores like the worst (0 where that is words)."""

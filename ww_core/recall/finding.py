@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 
 import numpy as np
 
@@ -14,8 +15,10 @@ from ww_core.recall.pieces import Tokens
 from ww_core.recall.profile import Frequency
 from ww_core.recall.query import QueryReading
 from ww_core.recall.weights import proposing
-from ww_core.stores.ports import DENSE_NAMES, SPARSE_NAMES, Hit, Search, SparseVector, VectorStore, Where
+from ww_core.stores.ports import CONTENT, DENSE_NAMES, SPARSE_NAMES, Hit, Search, SparseVector, VectorStore, Where
 
+OF_A_DAY = 16
+"""Candidates that each day proposes which the query names."""
 MANY = 5000
 """Points in question, in all clusters, from which signals of little weight do not look for candidates themselves."""
 
@@ -32,6 +35,8 @@ class Query:
     frequency: Frequency
     tokens: Tokens | None = None
     """Its word pieces, where late interaction is on and the model is here."""
+    spans: Sequence[tuple[datetime, datetime]] = ()
+    """The days that it names, from the first moment to the one after the last."""
 
 
 class Finder:
@@ -69,9 +74,21 @@ class Finder:
         if len(pool.ids) > best:
             total = fuse(pool.scores, {}, weights, size=len(pool.ids)).total
             pool = pool.take(np.argsort(-total, kind="stable")[:best].tolist())
+        if query.dense is not None and query.spans:
+            pool = pool.joined(self._of_days(query.dense, query.spans, words))
         # what a signal lists is all there is of it where it was less than asked for, and clusters left nothing out
         whole = {n for n, listed in hits.items() if len(listed) < limit and (n in SPARSE_NAMES or not where.cells)}
         return self._completed(pool, hits, vectors, whole, words.archived)
+
+    def _of_days(self, dense: Vector, spans: Sequence[tuple[datetime, datetime]], where: Where) -> list[str]:
+        """What lies nearest in meaning among the episodes of each day."""
+        searches = []
+        for start, end in spans:
+            since = start if where.since is None else max(start, where.since)
+            until = end if where.until is None else min(end, where.until)
+            if since < until:
+                searches.append(Search(CONTENT, dense, replace(where, since=since, until=until), OF_A_DAY))
+        return [hit.episode_id for hits in self._vectors.search(searches) for hit in hits] if searches else []
 
     def _completed(
         self,

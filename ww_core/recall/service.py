@@ -150,7 +150,12 @@ class Recaller:
             except ModelUnavailable as error:
                 self._metrics.increment("recall.without_model")
                 log.warning("recall without the model: %s", error, extra={"action": "recall.without_model"})
-        weights = self._weights.effective(coherence=profile.coherence, lexical=dense is None, read=tokens is not None)
+        weights = self._weights.effective(
+            coherence=profile.coherence,
+            lexical=dense is None,
+            read=tokens is not None,
+            of_a_day=bool(reading.days),
+        )
         words = self._sparse.query(reading.topic)
         return Query(
             reading=reading,
@@ -160,6 +165,7 @@ class Recaller:
             coherent=profile.coherence > 0,
             frequency=profile.frequency,
             tokens=tokens,
+            spans=reading.spans(self._clock()) if weights["date"] else (),
         )
 
     def _tell_of_lost_vectors(self) -> None:

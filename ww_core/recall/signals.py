@@ -65,12 +65,16 @@ def named(episodes: Sequence[Episode], reading: QueryReading) -> Scores:
 
 
 def date(episodes: Sequence[Episode], reading: QueryReading) -> Scores:
-    """1 where the query names a month or year and the episode is of it."""
+    """1 where the query names a month, a year or a day and the episode is of it; where it names a day, 0.5 for others
+    of that month."""
     if not reading.dated:
         return np.zeros(len(episodes), np.float32)
-    return np.array(
-        [episode.timestamp is not None and reading.falls_in(episode.timestamp) for episode in episodes], np.float32
-    )
+    times = [episode.timestamp for episode in episodes]
+    inside = np.array([time is not None and reading.falls_in(time) for time in times], np.float32)
+    if not reading.days:
+        return inside
+    there = np.array([time is not None and reading.falls_on(time) for time in times], np.float32)
+    return (inside + there) * np.float32(0.5)
 
 
 def cluster(episodes: Sequence[Episode], affinities: Mapping[str, float]) -> Scores:

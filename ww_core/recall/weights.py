@@ -17,6 +17,8 @@ _OTHERS = ("speaker", "date", "named", "recency", "outcome", "importance", "clus
 _STAND_IN = 0.3
 """Share of the weight of the surroundings' words that falls to the episode's own words where the surroundings say
 nothing."""
+_OF_A_DAY = 2.0
+"""The date's weight where the query names a day, as a multiple of that where it names a month or a year."""
 _BESIDE_LATE = 0.4
 """Share of the neighbours' weight that stays beside late interaction, which reads their words already."""
 _PROPOSES = 0.25
@@ -51,18 +53,22 @@ class Weights:
         """Whether any part needs the query's embedding."""
         return bool(self.parts[CONTENT] or self.parts[CONTEXT] or self.parts["cluster"])
 
-    def effective(self, *, coherence: float, lexical: bool, read: bool = True) -> Mapping[str, float]:
+    def effective(
+        self, *, coherence: float, lexical: bool, read: bool = True, of_a_day: bool = False
+    ) -> Mapping[str, float]:
         """The weights of one query.
 
         Surroundings count as far as the session is coherent (0 to 1); what the surroundings' words lose, the episode's
         own words take over in part. A ``lexical`` query has no dense vector: words alone decide. Without being ``read``
-        piece by piece a query has no late interaction.
+        piece by piece a query has no late interaction. The date counts for more in a query ``of_a_day``.
         """
         parts = dict(self.parts)
         surroundings = parts[BM25_CONTEXT]
         for name in (CONTEXT, BM25_CONTEXT, NEIGHBOURS):
             parts[name] *= coherence
         parts[BM25] += _STAND_IN * (surroundings - parts[BM25_CONTEXT])
+        if of_a_day:
+            parts["date"] *= _OF_A_DAY
         if not read:
             parts[LATE] = 0.0
         if parts[LATE] and not lexical:
