@@ -6,16 +6,20 @@ many children it has.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import threading
 from collections.abc import Callable
 from functools import partial
+from hashlib import blake2b
+from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from ww_core.config import Settings
 from ww_core.deployment import Deployment
 from ww_core.errors import WorldWeaverError
+from ww_core.masking import mask
 from ww_core.observability.metrics import Snapshot, process_metrics
 from ww_core.observability.prometheus import CONTENT_TYPE, exposition
 from ww_core.observability.publish import deployment_snapshot
@@ -26,6 +30,10 @@ log = logging.getLogger(__name__)
 PATH = "/metrics"
 SOCKET_SECONDS = 10.0
 """How long a client may take to say what it wants."""
+ASK_SECONDS = 2.0
+"""How long whoever holds the port may take to say whose figures it serves."""
+WHOSE = "World-Weaver-Deployment"
+"""Header of every answer: a digest of the deployment, by which its workers know each other."""
 
 
 class Scrape:
@@ -37,7 +45,7 @@ class Scrape:
     def __init__(self, settings: Settings, read: Callable[[], Snapshot], *, address: str, port: int) -> None:
         self._settings = settings
         self._read = read
-        scrape = self
+        scrape, whose = self, _whose(settings)
 
         class Handler(BaseHTTPRequestHandler):
             timeout = SOCKET_SECONDS
@@ -47,6 +55,7 @@ class Scrape:
                 self.send_response(status)
                 self.send_header("Content-Type", CONTENT_TYPE)
                 self.send_header("Content-Length", str(len(body)))
+                self.send_header(WHOSE, whose)
                 self.end_headers()
                 self.wfile.write(body)
 
@@ -82,11 +91,29 @@ def serve(settings: Settings) -> Scrape | None:
         read = partial(deployment_snapshot, process_metrics(), Deployment.of(settings).board)
         return Scrape(settings, read, address=settings.metrics_address, port=settings.metrics_port)
     except (OSError, WorldWeaverError) as error:
-        log.warning(
-            "figures are not served on %s, port %d: %s",
-            settings.metrics_address,
-            settings.metrics_port,
-            error,
-            extra={"action": "scrape.start"},
-        )
+        where = (settings.metrics_address, settings.metrics_port)
+        said = {"action": "scrape.start"}
+        if getattr(error, "errno", None) == errno.EADDRINUSE and _served_by_another(settings, *where):
+            log.info("figures are served on %s, port %d, by another worker", *where, extra=said)
+        else:
+            log.warning("figures are not served on %s, port %d: %s", *where, error, extra=said)
         return None
+
+
+def _served_by_another(settings: Settings, address: str, port: int) -> bool:
+    """Whether who holds the port serves the figures of this deployment."""
+    asking = HTTPConnection(address, port, timeout=ASK_SECONDS)
+    try:
+        asking.request("GET", "/")
+        return asking.getresponse().getheader(WHOSE) == _whose(settings)
+    except (OSError, HTTPException):
+        return False
+    finally:
+        asking.close()
+
+
+def _whose(settings: Settings) -> str:
+    """Equal for workers that serve the same figures: those that share a broker or a data directory, and a namespace."""
+    broker = settings.redis_url
+    place = str(settings.data_dir) if broker is None else mask(broker.get_secret_value())
+    return blake2b(f"{settings.namespace} {place}".encode(), digest_size=16).hexdigest()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.integration.topics import TOPICS
+from tests.processes import RedisServer
 from ww import Episode, errors, hooks
 from ww.memory.default import use
 from ww.memory.episodic import EpisodicMemory
@@ -207,6 +208,23 @@ def test_an_embedded_process_loads_the_hooks_that_the_setting_lists(
         assert memory.sync.get(memory.sync.store("quiet").episode_id).content == "QUIET"
     with pytest.raises(errors.ConfigurationError, match="no_such_hooks"):
         EpisodicMemory(data_dir=tmp_path / "data", hooks=["no_such_hooks"]).sync.counts()
+
+
+def test_hooks_that_nobody_would_load_are_warned_of(
+    redis_server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = {"data_dir": tmp_path / "data", "redis_url": redis_server.url}
+    with EpisodicMemory(**place, hooks=["json", "absent_hooks"]) as memory:
+        memory.sync.counts()
+    assert [r.getMessage() for r in caplog.records if r.levelname == "WARNING"] == [
+        "hooks given by keyword are not loaded where redis_url is set: import absent_hooks here, set T4DM_HOOKS for "
+        "workers"
+    ]
+    caplog.clear()
+    monkeypatch.setenv("T4DM_HOOKS", "hooks_of_workers")
+    with EpisodicMemory(**place) as memory:
+        memory.sync.counts()
+    assert not [r for r in caplog.records if r.levelname == "WARNING"]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from ww.bench import BENCHMARKS, Figure, Scale, conversations, faults, measure, 
 from ww.bench.corpus import made_up
 from ww.bench.embedding import _has_bfloat16
 from ww.bench.exact import ExactScan, ScannedStore
-from ww.bench.figure import SCALES, Bench, skipped
+from ww.bench.figure import DAY, SCALES, Bench, skipped
 from ww.bench.filled import filled
 from ww.bench.gain import gain, verdict
 from ww.bench.registry import Entry
@@ -134,6 +134,13 @@ def test_a_figure_says_whether_it_is_judged() -> None:
     assert Figure("time", 8, "ms", 9, low_is_good=True, unjudged=full).state == "met"
     assert Figure("time", 10, "ms", 9, low_is_good=True).state == "missed"
     assert Figure("time", 10, "ms").state is None
+
+
+def test_nobody_checks_the_alerts_of_what_is_measured(tmp_path: Path) -> None:
+    """What a benchmark does to a cache is no news."""
+    bench = Bench(tmp_path, SCALES["tiny"], Settings(alert_interval=5))
+    assert bench.place("searched").alert_interval == DAY
+    assert bench.place("searched", alert_interval=1).alert_interval == 1
 
 
 def test_a_figure_that_is_not_measured_keeps_its_target() -> None:

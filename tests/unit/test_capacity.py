@@ -136,8 +136,11 @@ def test_the_command_answers_people_and_programs(capsys: pytest.CaptureFixture[s
     assert found["demand"]["episodes"] == 1_000_000_000
     assert found["demand"]["characters"] == CHARACTERS
     assert found["plan"]["cpu_cores"] > 0
-    assert run(["plan", "--episodes", "1e5"]) == 0
-    assert "MiB" in capsys.readouterr().out
+    for replicas, nodes in (("1", "1 node where"), ("3", "3 nodes where")):
+        assert run(["plan", "--episodes", "1e5", "--replicas", replicas]) == 0
+        shown = capsys.readouterr().out
+        assert "MiB" in shown
+        assert nodes in shown
     for episodes in ("-3", "nan", "many"):
         assert run(["plan", "--episodes", episodes, "--json"]) == 2
         assert json.loads(capsys.readouterr().out)["error"]["message"]

@@ -88,7 +88,8 @@ def _rows(demand: Demand, found: Plan, shard_memory: float) -> list[tuple[str, s
     whole = "measured, and a page cache for the whole database; with less it reads from the disk"
     held = "the same, vectors in memory and whole; qdrant_on_disk and qdrant_quantization take less"
     each = "measured; each embedder, and a worker of every other pool; the owner of the vectors counts above"
-    shards = f"each under {shard_memory:g} GiB; {found.nodes} nodes where each holds one copy of one"
+    nodes = "1 node" if found.nodes == 1 else f"{found.nodes} nodes"
+    shards = f"each under {shard_memory:g} GiB; {nodes} where each holds one copy of one"
     filled = [("time until they are there", _time(found.filled_seconds), f"at {demand.rate:g} a second, as given")]
     return [
         ("preset", found.preset, "for so many episodes"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Generator, Iterable, Mapping, Sequence
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["EpisodicMemory", "SyncEpisodicMemory"]
 
+log = logging.getLogger(__name__)
+
 Mode = Literal["auto", "flat", "hierarchical"]
 
 FIRST_LOOK = 0.005
@@ -48,6 +52,17 @@ def _unlock_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_unlock_in_child)
+
+
+def _warn_of_hooks(settings: Settings) -> None:
+    """Where modules are given by keyword beside a broker: no worker sees these, and an application imports its own."""
+    missing = [module for module in settings.hooks if module not in sys.modules]
+    if missing and settings.sources()["hooks"] == "keyword":
+        log.warning(
+            "hooks given by keyword are not loaded where redis_url is set: import %s here, set T4DM_HOOKS for workers",
+            ", ".join(missing),
+            extra={"action": "hooks.load"},
+        )
 
 
 class _Done:
@@ -126,6 +141,8 @@ class EpisodicMemory:
             runtime = runtime_of(deployment)
             if self.settings.redis_url is None:  # this process is its own worker
                 deployment.hooks.load(self.settings.hooks)
+            else:
+                _warn_of_hooks(self.settings)
             runtime.start()
             deployment.publish()
         except BaseException:

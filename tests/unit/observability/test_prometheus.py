@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import socket
 import threading
 from dataclasses import astuple, fields
 from functools import partial
@@ -120,6 +122,20 @@ def test_the_settings_say_where_figures_are_served(tmp_path: Path) -> None:
     assert serve(asked) is None, "a second worker of the machine leaves it to the first"
     served.close()
     Deployment.of(asked).close()
+
+
+def test_only_a_port_that_others_hold_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    first = scraped(tmp_path)
+    with caplog.at_level(logging.INFO, logger="ww_workers.scrape"):
+        for changes in ({}, {"namespace": "others"}, {"data_dir": tmp_path / "elsewhere"}):
+            assert serve(Settings(**{"data_dir": tmp_path, "metrics_port": first.port, **changes})) is None
+        first.close()
+        with socket.create_server(("127.0.0.1", first.port)) as other:
+            threading.Thread(target=lambda: other.accept()[0].close(), daemon=True).start()
+            assert serve(Settings(data_dir=tmp_path, metrics_port=first.port)) is None
+    assert [record.levelname for record in caplog.records] == ["INFO", "WARNING", "WARNING", "WARNING"]
+    assert "by another worker" in caplog.messages[0]
+    assert "Address already in use" in caplog.messages[1]
 
 
 class Held:
