@@ -10,8 +10,11 @@ from typing import Any
 
 import pytest
 
+from tests.integration.command_line import Cli
 from tests.processes import ROOT, clean_environment
 from tests.support.neo4j_fixture import skip_without_neo4j
+from ww.cli import opening
+from ww_core.stores.embedded.vectors import room
 
 FILLING = """
 import json, os, sys
@@ -118,6 +121,36 @@ def test_the_data_directory(tmp_path: Path) -> None:
     assert "free some disk space" in said["store"]
     assert said["recalled"] > 0, "reading goes on"
     assert (said["lost"], said["embedded"], said["ok"]) == (0, 0, True)
+
+
+@pytest.fixture
+def full(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """A command line whose disk has room for rows, not for vectors, with one episode embedded and one pending."""
+    cli("store", "the valve of the tank was changed")
+    monkeypatch.setattr(room, "free", lambda directory: 20 * room.MEGABYTE)
+    cli("store", "the pump was oiled", "--no-wait")
+    monkeypatch.setattr(opening, "FULL_SECONDS", 2.0, raising=False)
+    return cli
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("command", [["consolidate"], ["store", "the seal leaks"], ["flush", "--timeout", "50"]])
+def test_a_command_that_waits_says_why_and_gives_up_soon(full: Cli, command: list[str]) -> None:
+    full.text(*command)
+    told, ended = full.err.splitlines()
+    assert told.startswith("nothing can be embedded now: StoreUnavailable: no space left on the disk")
+    assert "are still pending and none was embedded for 2 seconds (they are kept; StoreUnavailable: " in ended
+    assert full.code == 1
+
+
+@pytest.mark.timeout(60)
+def test_a_recall_says_why_and_goes_on(full: Cli) -> None:
+    found = full("recall", "which valve was changed")
+    assert [one["content"] for one in found["results"]][:1] == ["the valve of the tank was changed"]
+    assert [line.partition(":")[0] for line in full.err.splitlines()] == [
+        "nothing can be embedded now",
+        "some episodes are still pending and cannot be found by meaning yet; `ww flush` waits for them",
+    ]
 
 
 @pytest.mark.full

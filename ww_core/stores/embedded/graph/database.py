@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ww_core.errors import StoreUnavailable, WorldWeaverError
+from ww_core.errors import NO_SPACE, StoreUnavailable, WorldWeaverError
 from ww_core.stores.embedded.graph.migrations import migrate
 from ww_core.stores.holders import Holders
 
@@ -251,7 +251,7 @@ def unavailable(error: sqlite3.Error, path: Path) -> StoreUnavailable:
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM | sqlite3.SQLITE_CANTOPEN:
             what, hint = f"{path} cannot be written", "give yourself write access, or choose another data_dir"
         case sqlite3.SQLITE_FULL:
-            what, hint = f"no space left for {path}", "free some disk space; nothing stored before is lost"
+            what, hint = f"{NO_SPACE} for {path}", "free some disk space; nothing stored before is lost"
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
             what = f"{path} is damaged"
             hint = "restore it from a copy, or rescue what is left with: sqlite3 FILE .recover"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ww_core.errors import StoreUnavailable
+from ww_core.errors import NO_SPACE, StoreUnavailable
 
 MEGABYTE = 1_000_000
 TO_WRITE = 64 * MEGABYTE
@@ -30,7 +30,7 @@ def need(directory: Path, least: int, doing: str) -> None:
     there = free(directory)
     if there < least:
         raise StoreUnavailable(
-            f"no space left on the disk of the vector store while {doing}: {there / MEGABYTE:.1f} MB are free in "
+            f"{NO_SPACE} on the disk of the vector store while {doing}: {there / MEGABYTE:.1f} MB are free in "
             f"{directory}, {least / MEGABYTE:.0f} MB are needed",
             hint="free some space",
         )
