@@ -67,6 +67,26 @@ with EpisodicMemory(data_dir=disk / "data", session_id="s") as memory:
     said["ok"] = verify(stores.graph, stores.vectors).ok
 print(json.dumps(said))
 """
+CLOSING = f"""{FILLING}
+from ww.memory.episodic import EpisodicMemory
+
+said = {{}}
+memory = EpisodicMemory(data_dir=disk / "data", session_id="s")
+kept = [memory.sync.store(f"the valve of tank {{i}} was changed").episode_id for i in range(20)]
+memory.sync.flush(timeout=80)
+kept.append(memory.sync.store("this one is perhaps not embedded yet").episode_id)
+fill(leave=0)
+said["recalled"] = len(memory.sync.recall("which valve was changed"))
+said["closing"] = refused(memory.sync.close)
+filler.unlink()
+with EpisodicMemory(data_dir=disk / "data", session_id="s") as again:
+    again.sync.flush(timeout=80)
+    stores = again.core.deployment
+    said["lost"] = len(set(kept) - set(stores.graph.get(kept)))
+    said["embedded"] = again.sync.counts().embedded - len(kept)
+    said["ok"] = verify(stores.graph, stores.vectors).ok
+print(json.dumps(said))
+"""
 NEO4J = f"""{FILLING}
 from tests.contract.graphs import episodes, neo4j_settings
 from tests.support.neo4j_server import Neo4jServer
@@ -121,6 +141,14 @@ def test_the_data_directory(tmp_path: Path) -> None:
     assert "free some disk space" in said["store"]
     assert said["recalled"] > 0, "reading goes on"
     assert (said["lost"], said["embedded"], said["ok"]) == (0, 0, True)
+
+
+@pytest.mark.timeout(300)
+def test_closing_neither_fails_nor_loses_anything(tmp_path: Path) -> None:
+    """The engine writes as it closes, into files mapped to memory: on a full disk the kernel ends the process."""
+    said = on_a_small_disk(CLOSING, tmp_path, 600)
+    assert said["recalled"] > 0
+    assert (said["closing"], said["lost"], said["embedded"], said["ok"]) == ("", 0, 0, True)
 
 
 @pytest.fixture
