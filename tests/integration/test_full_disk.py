@@ -87,6 +87,20 @@ with EpisodicMemory(data_dir=disk / "data", session_id="s") as again:
     said["ok"] = verify(stores.graph, stores.vectors).ok
 print(json.dumps(said))
 """
+SMALL = f"""{FILLING}
+from ww.memory.episodic import EpisodicMemory
+
+said = {{}}
+for n, leave in enumerate((None, None, 20_000_000)):
+    if leave:
+        fill(leave=leave)
+    with EpisodicMemory(data_dir=disk / "data", session_id="s") as memory:
+        if not leave:
+            memory.sync.store(f"the valve of tank {{n}} was changed")
+            memory.sync.flush(timeout=80)
+        said[n] = len(memory.sync.recall("which valve was changed"))
+print(json.dumps(said))
+"""
 NEO4J = f"""{FILLING}
 from tests.contract.graphs import episodes, neo4j_settings
 from tests.support.neo4j_server import Neo4jServer
@@ -141,6 +155,12 @@ def test_the_data_directory(tmp_path: Path) -> None:
     assert "free some disk space" in said["store"]
     assert said["recalled"] > 0, "reading goes on"
     assert (said["lost"], said["embedded"], said["ok"]) == (0, 0, True)
+
+
+@pytest.mark.timeout(300)
+def test_a_small_memory_opens_on_a_small_disk(tmp_path: Path) -> None:
+    """Its files have 366 MB of holes, of which opening fills 124 in a file system in memory."""
+    assert on_a_small_disk(SMALL, tmp_path, 250) == {"0": 1, "1": 2, "2": 2}
 
 
 @pytest.mark.timeout(300)
