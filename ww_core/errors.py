@@ -36,6 +36,10 @@ __all__ = [
 ]
 
 
+NO_SPACE = "no space left"
+"""In the message of every StoreUnavailable whose cause is a full disk: waiting does not mend that."""
+
+
 class WorldWeaverError(Exception):
     """Base of the tree. ``str(error)`` is one line; ``hint`` (may be empty) is what to do about it."""
 

@@ -12,14 +12,15 @@ point              called with                            may return
 
 A hook is a plain or an async function. It may refuse by raising ``InvalidInput`` in ``before_store`` or
 ``before_recall``; that is the only error that reaches the caller. Everything else a hook does wrong (another
-exception, a result of the wrong type, more than its ``timeout`` in seconds) is counted, logged and passed over: the
-value goes on as it was. A ``before_store`` hook cannot change ``episode_id`` or the position; what it returns is
-validated again. Hooks of a higher ``priority`` run first; equal ones in the order they were registered. What a hook
-itself stores or recalls runs no hooks.
+exception, ``SystemExit`` and ``CancelledError`` among them, a result of the wrong type or made of wrong parts, more
+than its ``timeout`` in seconds) is counted, logged and passed over: the value goes on as it was. A ``before_store``
+hook cannot change ``episode_id`` or the position; what it returns is validated again. Hooks of a higher ``priority``
+run first; equal ones in the order they were registered. What a hook itself stores or recalls runs no hooks.
 """
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import inspect
 import logging
@@ -112,16 +113,25 @@ class Hooks:
         """Whether running this point would call anything."""
         return bool(self._hooks[point]) and not _inside.get()
 
-    def apply(self, point: Point, value: T, *args: Any) -> T:
-        """Pass ``value`` through the point's hooks, each result replacing it where it is not None."""
+    def apply(self, point: Point, value: T, *, valid: Callable[[T], T] = lambda value: value) -> T:
+        """Pass ``value`` through the point's hooks, each result replacing it where it is not None.
+
+        ``valid`` gives a result in the form to go on with. Where a hook should not have returned it, it raises
+        InvalidInput and quotes no text of an episode.
+        """
         if not self.has(point):
             return value
         for hook in self._hooks[point]:
-            result = self._call(point, hook, value, *args)
+            result = self._call(point, hook, value)
             if result is None:
                 continue
             if isinstance(result, type(value)):
-                value = result
+                try:
+                    value = valid(result)
+                except InvalidInput as error:
+                    self._failed(point, hook, TypeError(f"returned what is not valid: {error}"))
+                except Exception as error:  # its parts are the hook's own, and may do anything when looked at
+                    self._failed(point, hook, error)
             else:
                 wrong = TypeError(f"returned {type(result).__name__}, not {type(value).__name__} or None")
                 self._failed(point, hook, wrong)
@@ -196,14 +206,24 @@ class Hooks:
         )
 
 
+class HookEnded(Exception):
+    """A hook raised what ends a process or a task; on a thread of its own it ends nothing but itself."""
+
+
 async def _async(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     _inside.set(True)
-    return await function(*args)
+    try:
+        return await function(*args)
+    except (SystemExit, KeyboardInterrupt) as error:  # either would end the loop, and every async hook with it
+        raise HookEnded(type(error).__name__) from error
 
 
 def _sync(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     _inside.set(True)
-    return function(*args)
+    try:
+        return function(*args)
+    except (SystemExit, KeyboardInterrupt, asyncio.CancelledError) as error:
+        raise HookEnded(type(error).__name__) from error
 
 
 _process = Hooks()

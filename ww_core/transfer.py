@@ -1,7 +1,8 @@
 """Episodes as lines of JSON: out of one deployment, and into another exactly as they were.
 
 A line holds what the record knows of an episode and cannot be made again; with vectors also the mean of its windows'
-vectors, base64 of float32, and the digest of the model that made it. Clusters and runs are derived and stay behind.
+vectors, base64 of float32, and the digests of the model that made it and of the text it was made of. Clusters and runs
+are derived and stay behind.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from ww_core.ingest import validate
 from ww_core.ingest.files import Found, Place, Refused, json_lines
 from ww_core.models import Episode, State, Vector
 from ww_core.stores.pages import episodes
+from ww_core.stores.points import digest as text_digest
 from ww_core.stores.ports import Fingerprint, GraphStore, VectorStore, Where
 
 PAGE = 500
@@ -50,7 +52,7 @@ def export(
     where = Where(sessions=() if session_id is None else (session_id,), archived=None)
     lines = 0
     for page in episodes(graph, where, size=PAGE):
-        known = _vectors(page, *vectors) if vectors else {}
+        known = _vectors(page, graph, *vectors) if vectors else {}
         for episode in page:
             out.write(json.dumps(_line(episode, known.get(episode.episode_id)), ensure_ascii=False).encode() + b"\n")
         lines += len(page)
@@ -58,17 +60,24 @@ def export(
     return lines
 
 
-def _vectors(page: Sequence[Episode], store: VectorStore, model: Fingerprint) -> dict[str, Mapping[str, Any]]:
-    ids = [episode.episode_id for episode in page if episode.state is State.EMBEDDED]
-    windows = {episode.episode_id: episode.windows for episode in page}
+def _vectors(
+    page: Sequence[Episode], graph: GraphStore, store: VectorStore, model: Fingerprint
+) -> dict[str, Mapping[str, Any]]:
+    """What a line says of its vector, by episode; of those left out that changed while they were read."""
+    embedded = {episode.episode_id: episode for episode in page if episode.state is State.EMBEDDED}
+    vectors = store.vectors(list(embedded))
+    now = graph.get(list(embedded))
     digest = model.digest()
     return {
-        found.episode_id: {
+        name: {
             "model": digest,
-            "windows": windows[found.episode_id],
+            "text": text_digest(embedded[name].content),
+            "windows": embedded[name].windows,
             "mean": base64.b64encode(found.vector.astype("<f4").tobytes()).decode("ascii"),
         }
-        for found in store.vectors(ids)
+        for found in vectors
+        if (row := now.get(name := found.episode_id)) is not None
+        and (row.state, row.content) == (State.EMBEDDED, embedded[name].content)
     }
 
 
@@ -101,8 +110,9 @@ def read_export(
 ) -> Iterator[Found | Refused]:
     """The episodes of an export, in its order; of ``session_id`` alone where one is named.
 
-    ``on_vector`` gets (content, vector float32 (d,)) of lines whose vector the given model made of a text of one
-    window, before the line itself is handed out.
+    ``on_vector`` gets (content, vector float32 (d,)) of lines whose vector the given model made of exactly this
+    content, in one window, before the line itself is handed out. Where the text was changed since, or the line does not
+    say of what text its vector was made, there is none.
     """
     for record, parsed in json_lines(stream):
         place = Place(path, record.line)
@@ -114,7 +124,7 @@ def read_export(
             yield Refused(place, error, record.overlong or (record.data,))
         else:
             if session_id is None or episode.session_id == session_id:
-                vector = None if model is None else _vector(parsed.get("vector"), model)
+                vector = None if model is None else _vector(parsed.get("vector"), episode.content, model)
                 if vector is not None:
                     on_vector(episode.content, vector)
                 yield Found(place, episode, record.data)
@@ -157,9 +167,11 @@ def _stability(value: object) -> float:
     return float(value)
 
 
-def _vector(found: object, model: Fingerprint) -> Vector | None:
-    """None where it is not this model's, or not whole: it is made again then."""
-    if not isinstance(found, Mapping) or found.get("model") != model.digest() or found.get("windows") != 1:
+def _vector(found: object, content: str, model: Fingerprint) -> Vector | None:
+    """None where it is not this model's of this content, or not whole: it is made again then."""
+    if not isinstance(found, Mapping) or found.get("windows") != 1:
+        return None
+    if (found.get("model"), found.get("text")) != (model.digest(), text_digest(content)):
         return None
     try:
         row = np.frombuffer(base64.b64decode(found["mean"], validate=True), "<f4").astype(np.float32)

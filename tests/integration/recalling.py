@@ -111,8 +111,11 @@ class Shelf:
     sparse: SparseEncoder = field(default_factory=SparseEncoder)
     ca1: CA1Buffer = field(default_factory=lambda: CA1Buffer(50))
     metrics: Metrics = field(default_factory=Metrics)
-    hooks: Hooks = field(default_factory=Hooks)
+    hooks: Hooks = field(init=False)
     now: datetime = NOON
+
+    def __post_init__(self) -> None:
+        self.hooks = Hooks(metrics=self.metrics)
 
     def recaller(self, *, chance: Callable[[], float] = lambda: 1.0, **settings: Any) -> Recaller:
         """A recaller on these stores; ``chance`` 1 measures no gap."""

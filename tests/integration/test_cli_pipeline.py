@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.contract import graphs
 from tests.integration.command_line import TOPICS, Cli, lines_of
 from ww.cli.demo import MARKER
 from ww.cli.demo_text import FEWEST_EPISODES, MOST_EPISODES, episodes
 from ww_core.errors import StoreUnavailable
 from ww_core.observability import Metrics, process_metrics
 from ww_core.observability.publish import FileBoard
+from ww_core.stores.embedded.graph import SqliteGraphStore
 
 
 def test_ingested_lines_are_embedded_found_and_never_doubled(cli: Cli, tmp_path: Path) -> None:
@@ -183,6 +185,21 @@ def test_vectors_that_a_backup_lacks_are_missed_and_made_again(cli: Cli, tmp_pat
     assert cli.code == 1
     assert cli("verify", "--repair")["ok"]
     assert cli("recall", "where to drop the anchor")["results"][0]["content"] == TOPICS["sailing"][1]
+
+
+def test_the_backlog_is_among_the_figures(cli: Cli) -> None:
+    cli.data_dir.mkdir(mode=0o700, exist_ok=True)
+    graph = SqliteGraphStore(cli.data_dir / "graph.sqlite3")  # nobody is there who would embed them
+    graph.add(graphs.episodes(2))
+    graph.close()
+    process_metrics().reset()
+    found = cli("metrics")
+    assert found["pending_episodes"] == 2
+    assert found["oldest_pending_seconds"] >= 0
+    assert (found["batch_fill"], found["hierarchical_gap"]) == (None, None), "not measured"
+    rows = [line.split() for line in cli.text("metrics").splitlines()]
+    assert ["pending_episodes", "2"] in rows
+    assert ["batch_fill", "-"] in rows
 
 
 def test_where_the_time_went_is_shown_by_stage(cli: Cli) -> None:

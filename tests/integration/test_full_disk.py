@@ -10,8 +10,11 @@ from typing import Any
 
 import pytest
 
+from tests.integration.command_line import Cli
 from tests.processes import ROOT, clean_environment
 from tests.support.neo4j_fixture import skip_without_neo4j
+from ww.cli import opening
+from ww_core.stores.embedded.vectors import room
 
 FILLING = """
 import json, os, sys
@@ -62,6 +65,40 @@ with EpisodicMemory(data_dir=disk / "data", session_id="s") as memory:
     said["lost"] = len(set(kept) - set(stores.graph.get(kept)))
     said["embedded"] = memory.sync.counts().embedded - len(kept)
     said["ok"] = verify(stores.graph, stores.vectors).ok
+print(json.dumps(said))
+"""
+CLOSING = f"""{FILLING}
+from ww.memory.episodic import EpisodicMemory
+
+said = {{}}
+memory = EpisodicMemory(data_dir=disk / "data", session_id="s")
+kept = [memory.sync.store(f"the valve of tank {{i}} was changed").episode_id for i in range(20)]
+memory.sync.flush(timeout=80)
+kept.append(memory.sync.store("this one is perhaps not embedded yet").episode_id)
+fill(leave=0)
+said["recalled"] = len(memory.sync.recall("which valve was changed"))
+said["closing"] = refused(memory.sync.close)
+filler.unlink()
+with EpisodicMemory(data_dir=disk / "data", session_id="s") as again:
+    again.sync.flush(timeout=80)
+    stores = again.core.deployment
+    said["lost"] = len(set(kept) - set(stores.graph.get(kept)))
+    said["embedded"] = again.sync.counts().embedded - len(kept)
+    said["ok"] = verify(stores.graph, stores.vectors).ok
+print(json.dumps(said))
+"""
+SMALL = f"""{FILLING}
+from ww.memory.episodic import EpisodicMemory
+
+said = {{}}
+for n, leave in enumerate((None, None, 20_000_000)):
+    if leave:
+        fill(leave=leave)
+    with EpisodicMemory(data_dir=disk / "data", session_id="s") as memory:
+        if not leave:
+            memory.sync.store(f"the valve of tank {{n}} was changed")
+            memory.sync.flush(timeout=80)
+        said[n] = len(memory.sync.recall("which valve was changed"))
 print(json.dumps(said))
 """
 NEO4J = f"""{FILLING}
@@ -118,6 +155,50 @@ def test_the_data_directory(tmp_path: Path) -> None:
     assert "free some disk space" in said["store"]
     assert said["recalled"] > 0, "reading goes on"
     assert (said["lost"], said["embedded"], said["ok"]) == (0, 0, True)
+
+
+@pytest.mark.timeout(300)
+def test_a_small_memory_opens_on_a_small_disk(tmp_path: Path) -> None:
+    """Its files have 366 MB of holes, of which opening fills 124 in a file system in memory."""
+    assert on_a_small_disk(SMALL, tmp_path, 250) == {"0": 1, "1": 2, "2": 2}
+
+
+@pytest.mark.timeout(300)
+def test_closing_neither_fails_nor_loses_anything(tmp_path: Path) -> None:
+    """The engine writes as it closes, into files mapped to memory: on a full disk the kernel ends the process."""
+    said = on_a_small_disk(CLOSING, tmp_path, 600)
+    assert said["recalled"] > 0
+    assert (said["closing"], said["lost"], said["embedded"], said["ok"]) == ("", 0, 0, True)
+
+
+@pytest.fixture
+def full(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """A command line whose disk has room for rows, not for vectors, with one episode embedded and one pending."""
+    cli("store", "the valve of the tank was changed")
+    monkeypatch.setattr(room, "free", lambda directory: 20 * room.MEGABYTE)
+    cli("store", "the pump was oiled", "--no-wait")
+    monkeypatch.setattr(opening, "FULL_SECONDS", 2.0, raising=False)
+    return cli
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("command", [["consolidate"], ["store", "the seal leaks"], ["flush", "--timeout", "50"]])
+def test_a_command_that_waits_says_why_and_gives_up_soon(full: Cli, command: list[str]) -> None:
+    full.text(*command)
+    told, ended = full.err.splitlines()
+    assert told.startswith("nothing can be embedded now: StoreUnavailable: no space left on the disk")
+    assert "are still pending and none was embedded for 2 seconds (they are kept; StoreUnavailable: " in ended
+    assert full.code == 1
+
+
+@pytest.mark.timeout(60)
+def test_a_recall_says_why_and_goes_on(full: Cli) -> None:
+    found = full("recall", "which valve was changed")
+    assert [one["content"] for one in found["results"]][:1] == ["the valve of the tank was changed"]
+    assert [line.partition(":")[0] for line in full.err.splitlines()] == [
+        "nothing can be embedded now",
+        "some episodes are still pending and cannot be found by meaning yet; `ww flush` waits for them",
+    ]
 
 
 @pytest.mark.full

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from itertools import count
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -198,6 +200,27 @@ def test_hooks_see_the_request_and_the_answer(facts: Shelf) -> None:
     facts.hooks.add("after_recall", lambda answer: Recall(answer.query, "seen", answer.took_ms, answer.results))
     found = facts.recaller().recall(RecallRequest("tea"))
     assert (found.query, found.mode, ids(found)[0]) == ("violin", "seen", "s-7")
+
+
+@pytest.mark.parametrize("results", [("a",), (None,), ({"content": "x"},), None, 5])
+def test_an_answer_of_junk_is_passed_over(facts: Shelf, results: object) -> None:
+    facts.hooks.add("after_recall", lambda answer: replace(answer, results=results))
+    assert ids(facts.recaller().recall(RecallRequest("violin")))[0] == "s-7"
+    assert facts.metrics.total("hooks.after_recall.failures") == 1
+
+
+def test_a_recollection_of_junk_is_passed_over(facts: Shelf) -> None:
+    facts.hooks.add("after_recall", lambda answer: replace(answer, results=[replace(answer[0], content=None)]))
+    facts.hooks.add("after_recall", lambda answer: replace(answer, results=list(answer[:1])))
+    assert facts.recaller().recall(RecallRequest("violin")).results[0].episode_id == "s-7"
+    assert facts.metrics.total("hooks.after_recall.failures") == 1
+
+
+@pytest.mark.parametrize("changed", [{"query": None}, {"query": " "}, {"where": "s"}, {"limit": 0}])
+def test_a_request_of_junk_is_passed_over(facts: Shelf, changed: dict[str, Any]) -> None:
+    facts.hooks.add("before_recall", lambda request: replace(request, **changed))
+    assert ids(facts.recaller().recall(RecallRequest("violin")))[0] == "s-7"
+    assert facts.metrics.total("hooks.before_recall.failures") == 1
 
 
 def test_each_stage_is_timed(facts: Shelf) -> None:

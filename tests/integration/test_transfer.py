@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -15,8 +15,9 @@ import pytest
 from tests.integration.command_line import Cli
 from ww.memory.episodic import EpisodicMemory
 from ww_core.ingest.feed import feed
+from ww_core.ingest.files import Found
 from ww_core.models import Episode
-from ww_core.stores.ports import Strength, Where
+from ww_core.stores.ports import Fingerprint, StoredVectors, Strength, VectorStore, Where
 from ww_core.transfer import export, read_export
 
 START = datetime(2026, 3, 1, 8, tzinfo=UTC)
@@ -138,6 +139,53 @@ def test_vectors_that_come_along_are_used_where_they_are_this_models(tmp_path: P
         memory.sync.flush(timeout=90)
         (found,) = parts.vectors.vectors(["b"])
         assert np.allclose(found.vector, own, atol=1e-6), "the seeded vector, not one made anew"
+
+
+@pytest.fixture(scope="module")
+def with_vectors(tmp_path_factory: pytest.TempPathFactory) -> tuple[Fingerprint, list[dict[str, Any]]]:
+    """The model, and the lines of an export with its vectors."""
+    with EpisodicMemory(data_dir=tmp_path_factory.mktemp("vectors")) as memory:
+        memory.sync.store("the kettle whistles when the water boils", episode_id="kettle")
+        memory.sync.flush(timeout=90)
+        parts, out = memory.core.deployment, BytesIO()
+        export(parts.graph, out, vectors=(parts.vectors, parts.embedding.fingerprint))
+        return parts.embedding.fingerprint, [json.loads(line) for line in out.getvalue().splitlines()]
+
+
+def used(model: Fingerprint, lines: list[dict[str, Any]]) -> dict[str, Any]:
+    """The vectors that an import of the lines would use, by text."""
+    found: dict[str, Any] = {}
+    stream = BytesIO("\n".join(json.dumps(line) for line in lines).encode())
+    assert all(isinstance(one, Found) for one in read_export(stream, "x", model=model, on_vector=found.__setitem__))
+    return found
+
+
+def test_a_text_that_was_edited_keeps_no_vector(with_vectors: tuple[Fingerprint, list[dict[str, Any]]]) -> None:
+    model, lines = with_vectors
+    assert list(used(model, lines)) == ["the kettle whistles when the water boils"]
+    assert used(model, [line | {"content": "the invoice is overdue"} for line in lines]) == {}
+
+
+def test_a_vector_that_names_no_text_is_not_believed(with_vectors: tuple[Fingerprint, list[dict[str, Any]]]) -> None:
+    model, lines = with_vectors
+    older = [line | {"vector": {k: v for k, v in line["vector"].items() if k != "text"}} for line in lines]
+    assert used(model, older) == {}
+
+
+def test_a_text_that_changes_while_it_is_exported_goes_without_vector(tmp_path: Path) -> None:
+    with EpisodicMemory(data_dir=tmp_path) as memory:
+        memory.sync.store("the kettle whistles when the water boils", episode_id="kettle")
+        memory.sync.flush(timeout=90)
+        parts, out = memory.core.deployment, BytesIO()
+        vectors = parts.vectors
+
+        class Changing:
+            def vectors(self, ids: list[str]) -> list[StoredVectors]:
+                memory.sync.update("kettle", content="the invoice is overdue")
+                return vectors.vectors(ids)
+
+        export(parts.graph, out, vectors=(cast(VectorStore, Changing()), parts.embedding.fingerprint))
+    assert "vector" not in json.loads(out.getvalue())
 
 
 def test_standard_output_and_input(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

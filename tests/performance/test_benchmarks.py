@@ -28,6 +28,7 @@ MOST_GROWTH = 3.0
 LEAST_RECALL = 0.95
 MOST_SCANNED = 0.25
 QUERIES = 40
+ROUNDS = 4
 
 Memory: TypeAlias = tuple[Corpus, Deployment]
 
@@ -55,11 +56,17 @@ def test_recall_finds_what_an_exact_scan_finds(memories: dict[int, Memory]) -> N
 
 
 def test_recall_does_not_grow_with_the_memory(memories: dict[int, Memory]) -> None:
-    times = {}
-    for size, (corpus, deployment) in memories.items():
-        one = ask(recaller(deployment, corpus.queries), corpus, "flat")
-        one(0)
-        times[size] = 1000 * float(np.median([wall(one, i) for i in range(QUERIES)]))
+    """The best of several rounds of each query, the sizes turn by turn: what else runs meanwhile slows both."""
+    asks = {
+        size: ask(recaller(deployment, corpus.queries), corpus, "flat")
+        for size, (corpus, deployment) in memories.items()
+    }
+    best = {size: np.full(QUERIES, np.inf) for size in asks}
+    for _ in range(ROUNDS):
+        for query in range(QUERIES):
+            for size, one in asks.items():
+                best[size][query] = min(best[size][query], wall(one, query))
+    times = {size: 1000 * float(np.median(walls)) for size, walls in best.items()}
     print({f"{size:,}": f"{ms:.1f} ms" for size, ms in times.items()})
     assert times[SIZES[1]] / times[SIZES[0]] < MOST_GROWTH
 

@@ -70,6 +70,38 @@ def test_a_result_of_the_wrong_type_is_a_failure(hooks: Hooks, metrics: Metrics)
     assert metrics.total("hooks.before_store.failures") == 1
 
 
+@pytest.mark.parametrize("ending", [SystemExit, KeyboardInterrupt, asyncio.CancelledError])
+def test_a_hook_ends_neither_process_nor_task(hooks: Hooks, metrics: Metrics, ending: type[BaseException]) -> None:
+    def plain(episode: Episode) -> None:
+        raise ending
+
+    async def awaited(episode: Episode) -> None:
+        raise ending
+
+    async def after_it(episode: Episode) -> Episode:
+        return Episode(episode.content + "!")
+
+    for function in (plain, awaited, after_it):
+        hooks.add("before_store", function)
+    assert hooks.apply("before_store", Episode("x")).content == "x!"
+    assert metrics.total("hooks.before_store.failures") == 2
+
+
+def test_a_result_that_is_not_valid_is_a_failure(
+    hooks: Hooks, metrics: Metrics, caplog: pytest.LogCaptureFixture
+) -> None:
+    def short(episode: Episode) -> Episode:
+        if len(episode.content) > 2:
+            raise InvalidInput("content is too long")
+        return Episode(episode.content.upper())
+
+    hooks.add("before_store", appends("yz"))
+    hooks.add("before_store", appends("b"))
+    assert hooks.apply("before_store", Episode("a"), valid=short).content == "AB"
+    assert metrics.total("hooks.before_store.failures") == 1
+    assert "content is too long" in caplog.text
+
+
 def test_a_slow_hook_is_left_behind_and_then_passed_over(hooks: Hooks, metrics: Metrics) -> None:
     release = threading.Event()
     calls = []

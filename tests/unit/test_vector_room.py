@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.contract.vector_stores import MODEL, point, unit
-from ww_core.errors import StoreUnavailable
+from ww_core.errors import NO_SPACE, StoreUnavailable
 from ww_core.stores.embedded.vectors import rewrite, room
+from ww_core.stores.embedded.vectors.engine import unavailable
 from ww_core.stores.embedded.vectors.shard import Shard
 from ww_core.stores.ports import CONTENT, Centroid, PointChange, Search
 
@@ -85,6 +86,13 @@ def test_holes_count_in_a_file_system_in_memory(quick_path: Path, monkeypatch: p
     monkeypatch.setattr(room, "file_system", lambda directory: "tmpfs")
     with pytest.raises(StoreUnavailable, match="while opening it"):
         Shard(quick_path, namespace="ww")
+
+
+def test_the_engines_own_word_of_a_full_disk_is_heard_behind_long_paths() -> None:
+    said = Exception(
+        f"Failed to flush: failed to write to file `{'/long' * 80}`: No space left on device (os error 28)"
+    )
+    assert NO_SPACE in unavailable("closing it", said).message
 
 
 def test_the_kind_of_file_system_is_known() -> None:

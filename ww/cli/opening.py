@@ -14,7 +14,7 @@ from ww.cli.options import Globals, globals_of
 from ww.cli.output import note
 from ww.cli.progress import bar
 from ww_core.config import Settings
-from ww_core.errors import FlushTimeout
+from ww_core.errors import NO_SPACE, FlushTimeout
 
 if TYPE_CHECKING:
     from ww.memory.episodic import EpisodicMemory
@@ -25,6 +25,10 @@ STEP_SECONDS = 0.5
 """How often the progress of a wait is shown."""
 STALL_SECONDS = 120.0
 """A backlog that has not moved for this long is reported instead of waited for."""
+FULL_SECONDS = 10.0
+"""The same where the disk is full: waiting makes no room."""
+OUTAGE_SECONDS = 1.0
+"""A backlog that has not moved for this long, and it is known why, is told of, once."""
 HELD_SECONDS = 5.0
 """A backlog that has not moved for this long because others hold it is told of, once."""
 BEFORE_READING_SECONDS = 30.0
@@ -88,50 +92,80 @@ def embedded(settings: Settings) -> bool:
 
 
 def drain(memory: EpisodicMemory, *, timeout: float | None = None, stall: float = STALL_SECONDS) -> bool:
-    """Embed everything that is pending, with a bar on a terminal.
+    """Embed everything that is pending, with a bar on a terminal; what is in the way is told on stderr.
 
     True when nothing is left, False after ``timeout`` seconds. Raises ModelUnavailable at once where the model cannot
-    be loaded, and FlushTimeout where nothing moved for ``stall`` seconds.
+    be loaded, and FlushTimeout where nothing moved for ``stall`` seconds, or for FULL_SECONDS where the disk is full.
     """
     deployment = memory.core.deployment
     counts = deployment.graph.counts()
     if not counts.pending + counts.leased:
         return True
     deployment.embedding.warm()
-    waited = since_move = 0.0
-    left = total = counts.pending + counts.leased
-    told = False
-    with bar("embedding", total) as advance_to:
+    backlog = _Backlog(memory, stall)
+    waited = 0.0
+    with bar("embedding", backlog.total) as advance_to:
         while timeout is None or waited < timeout:
             try:
                 memory.sync.flush(timeout=STEP_SECONDS)
             except FlushTimeout:
                 waited += STEP_SECONDS
-                counts = deployment.graph.counts()
-                now_left = counts.pending + counts.leased
-                since_move = 0.0 if now_left < left else since_move + STEP_SECONDS
-                left, total = now_left, max(total, now_left)
-                advance_to(total - left, total)
-                if counts.leased and not told and since_move >= HELD_SECONDS:
-                    told = True
-                    note(
-                        f"{counts.leased} episodes are leased and none was embedded for {since_move:.0f} s; if another "
-                        "process holds them and is stopped or gone, they are free "
-                        f"{deployment.settings.embedding_lease:g} s after it took them (embedding_lease)"
-                    )
-                if since_move >= stall:
-                    reason = memory.core.background.outage or "`ww -v flush` shows what is in the way"
-                    raise FlushTimeout(
-                        f"{left} episodes are still pending and none was embedded for {stall:.0f} seconds",
-                        hint=f"they are kept; {reason}",
-                    ) from None
+                backlog.look()
+                advance_to(backlog.total - backlog.left, backlog.total)
             else:
-                advance_to(total, total)
+                advance_to(backlog.total, backlog.total)
                 return True
     return False
 
 
+class _Backlog:
+    """What is left while somebody waits, looked at every STEP_SECONDS, and what is said where it stands still."""
+
+    def __init__(self, memory: EpisodicMemory, stall: float) -> None:
+        self._core = memory.core
+        self._stall = stall
+        self._still = 0.0
+        """Seconds since it moved."""
+        self._told: set[str] = set()
+        counts = self._core.deployment.graph.counts()
+        self.left = self.total = counts.pending + counts.leased
+
+    def look(self) -> None:
+        """Another STEP_SECONDS have passed. Raises FlushTimeout where it stood still for too long."""
+        counts = self._core.deployment.graph.counts()
+        left = counts.pending + counts.leased
+        self._still = 0.0 if left < self.left else self._still + STEP_SECONDS
+        self.left, self.total = left, max(self.total, left)
+        outage = self._core.background.outage
+        if outage and self._still >= OUTAGE_SECONDS:
+            self._tell("outage", f"nothing can be embedded now: {outage}")
+        if counts.leased and self._still >= HELD_SECONDS:
+            self._tell(
+                "held",
+                f"{counts.leased} episodes are leased and none was embedded for {self._still:.0f} s; if another "
+                "process holds them and is stopped or gone, they are free "
+                f"{self._core.deployment.settings.embedding_lease:g} s after it took them (embedding_lease)",
+            )
+        stall = min(self._stall, FULL_SECONDS) if NO_SPACE in outage else self._stall
+        if self._still >= stall:
+            raise FlushTimeout(
+                f"{left} episodes are still pending and none was embedded for {stall:.0f} seconds",
+                hint=f"they are kept; {outage or '`ww -v flush` shows what is in the way'}",
+            ) from None
+
+    def _tell(self, what: str, line: str) -> None:
+        if what not in self._told:
+            self._told.add(what)
+            note(line)
+
+
 def catch_up(memory: EpisodicMemory) -> None:
     """Before reading: embed what earlier commands left pending, for a bounded time."""
-    if embedded(memory.settings) and not drain(memory, timeout=BEFORE_READING_SECONDS):
+    if not embedded(memory.settings):
+        return
+    try:
+        through = drain(memory, timeout=BEFORE_READING_SECONDS)
+    except FlushTimeout:  # what is in the way was told; reading goes on
+        through = False
+    if not through:
         note("some episodes are still pending and cannot be found by meaning yet; `ww flush` waits for them")

@@ -6,6 +6,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -111,8 +112,9 @@ class Deployment:
             for name in _OPENED:
                 self.__dict__.pop(name, None)
             self._figures.close()
-            for resource in process_shared().leave(id(self)):
-                resource.close()
+            with ExitStack() as closing:  # all of them, also where one cannot
+                for resource in reversed(process_shared().leave(id(self))):
+                    closing.callback(resource.close)
 
     # -- who and where
 

@@ -106,6 +106,14 @@ class Snapshot:
     """Episodes that were clustered by the run that was published last."""
     consolidation_seconds: float
     """That it took."""
+    pending_episodes: float
+    """The backlog: stored, and not yet taken to be embedded."""
+    oldest_pending_seconds: float
+    """Age of the oldest episode that is not embedded yet; nan where all are."""
+    batch_fill: float
+    """Share of ``embedding_claim_size`` that claims held, of those that found any."""
+    hierarchical_gap: float
+    """Share of flat results that searching by clusters missed, over the sampled queries."""
     stages: Mapping[str, StageFigures]
     counters: Mapping[str, int]
     """Totals since the process started."""

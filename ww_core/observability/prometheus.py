@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from ww_core.observability.metrics import Snapshot
 from ww_core.observability.summary import (
     BACKLOG_AGE,
-    CLAIMABLE,
-    CLAIMED,
     EPISODES,
     GAP,
     QUEUE_DEPTH,
@@ -52,11 +50,6 @@ def _stage(attribute: str, name: str, help_: str) -> Family:
     )
 
 
-def _fill(figures: Snapshot) -> list[Labelled]:
-    room = figures.window.get(CLAIMABLE, 0)
-    return [("", figures.window.get(CLAIMED, 0) / room if room else math.nan)]
-
-
 def _states(figures: Snapshot) -> list[Labelled]:
     return [(k.removeprefix(EPISODES), v) for k, v in figures.gauges.items() if k.startswith(EPISODES)]
 
@@ -88,10 +81,11 @@ TABLE: tuple[Family, ...] = (
     _field("error_rate", "Share of stores, recalls and task attempts that failed."),
     _field("errors", "Failures kept in the Error History of all processes."),
     _field("processes", "Processes that published figures lately."),
-    Family("batch_fill", "Share of embedding_claim_size that claims held.", _fill),
+    _field("batch_fill", "Share of embedding_claim_size that claims held."),
+    _field("pending_episodes", "Episodes that wait to be embedded."),
     Family("episodes", "Episodes by state.", _states, "state"),
-    _gauge(BACKLOG_AGE, "oldest_pending_seconds", "Age of the oldest episode that is not embedded yet."),
-    _gauge(GAP, "hierarchical_gap", "Share of results that searching by clusters misses."),
+    _field("oldest_pending_seconds", "Age of the oldest episode that is not embedded yet."),
+    _field("hierarchical_gap", "Share of results that searching by clusters misses."),
     _stage("mean", "stage_latency_mean", "Mean of one stage, milliseconds."),
     _stage("p50", "stage_latency_p50", "Median of one stage, milliseconds."),
     _stage("p95", "stage_latency_p95", "95th percentile of one stage, milliseconds."),

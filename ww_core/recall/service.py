@@ -21,6 +21,7 @@ from ww_core.models import ClusterRef, Episode, Recall, Recollection, State
 from ww_core.observability.metrics import Metrics
 from ww_core.observability.summary import GAP
 from ww_core.recall import rerank, signals
+from ww_core.recall.answer import whole
 from ww_core.recall.candidates import Pool
 from ww_core.recall.filters import findable, matches
 from ww_core.recall.finding import Finder, Query
@@ -116,7 +117,7 @@ class Recaller:
         A model that cannot be reached is no error: the answer then rests on words alone and its mode says ``bm25``.
         """
         start = time.perf_counter()
-        request = self._hooks.apply("before_recall", _checked(request))
+        request = self._hooks.apply("before_recall", _checked(request), valid=_checked)
         with self._metrics.timer("recall.embed"):
             query = self._read(request)
         ranked = self._answer(query, request)
@@ -127,7 +128,7 @@ class Recaller:
             self._tell_of_lost_vectors()
         took_ms = (time.perf_counter() - start) * 1000
         answer = Recall(query=request.query, mode=ranked.mode, took_ms=took_ms, results=results)
-        return self._hooks.apply("after_recall", answer)
+        return self._hooks.apply("after_recall", answer, valid=whole)
 
     def forget(self) -> None:
         """Keep no text and no vector of episodes: some were erased."""
@@ -365,6 +366,8 @@ def _checked(request: RecallRequest) -> RecallRequest:
     query = request.query.strip()
     if not query:
         raise InvalidInput("the query is empty", hint="say what to look for")
+    if not isinstance(request.where, Where):
+        raise InvalidInput(f"where is of type {type(request.where).__name__}, not Where")
     if isinstance(request.limit, bool) or not 1 <= request.limit <= MAX_LIMIT:
         raise InvalidInput(f"limit is {request.limit}; it must be between 1 and {MAX_LIMIT}")
     if request.offset < 0:

@@ -86,8 +86,10 @@ class TieredVectors(Generic[R]):
         self._hot.ping()
 
     def close(self) -> None:
-        self._cold.close()
-        self._hot.close()
+        try:
+            self._cold.close()
+        finally:
+            self._hot.close()
 
     def ensure(self, fingerprint: Fingerprint) -> None:
         self._hot.ensure(fingerprint)

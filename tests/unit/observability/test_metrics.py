@@ -65,6 +65,22 @@ def test_nothing_measured_is_not_a_number_and_never_a_zero() -> None:
     assert math.isnan(figures.error_rate)
 
 
+BACKLOG = ("pending_episodes", "oldest_pending_seconds", "batch_fill", "hierarchical_gap")
+
+
+def test_the_backlog_how_full_claims_are_and_the_gap_have_names() -> None:
+    metrics = Metrics()
+    assert all(math.isnan(getattr(metrics.snapshot(), name)) for name in BACKLOG)
+    metrics.increment("embed.claimed", 3)
+    metrics.increment("embed.claimable", 4)
+    for name, value in (("episodes.pending", 7), ("oldest_pending_seconds", 12.5), ("recall.hierarchical_gap", 0.1)):
+        metrics.set_gauge(name, value)
+    figures = metrics.snapshot()
+    assert [getattr(figures, name) for name in BACKLOG] == [7, 12.5, 0.75, 0.1]
+    together = summarise([metrics.dump(), metrics.dump()])
+    assert [getattr(together, name) for name in BACKLOG] == [7, 12.5, 0.75, 0.1]
+
+
 def test_latencies_are_milliseconds_of_the_window_only() -> None:
     clock = Clock()
     metrics = Metrics(window_seconds=100, clock=clock)

@@ -21,7 +21,7 @@ from tests.contract.graphs import episodes, ids
 from tests.processes import in_child
 from tests.unit.sqlite_graph.files import sql
 from ww_core.errors import ConfigurationError, StoreUnavailable
-from ww_core.stores.embedded.graph import SqliteGraphStore
+from ww_core.stores.embedded.graph import SqliteGraphStore, database
 from ww_core.stores.embedded.graph.database import Database
 from ww_core.stores.embedded.graph.migrations import scripts
 
@@ -38,6 +38,25 @@ def _open_at_once(directory: Path, together: Any, failures: Any) -> None:
 
 
 class TestTheFile:
+    def test_a_full_disk_is_noticed_before_anything_is_written(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Without a block for its index SQLite is ended by the kernel: on ext4 with 15 kB free it was."""
+        full = r"no space left for .*: 0\.0 MB are free, 1 MB are needed \(free some disk space; nothing stored"
+        store, other = SqliteGraphStore(tmp_path / "graph.db"), SqliteGraphStore(tmp_path / "graph.db")
+        store.add(episodes(2))
+        monkeypatch.setattr(database, "_free", lambda directory: 15_000)
+        with pytest.raises(StoreUnavailable, match=full):
+            store.add(episodes(1, start=2))
+        assert len(store.get(ids(episodes(2)))) == 2, "reading goes on"
+        with pytest.raises(StoreUnavailable, match=full):
+            other.counts()
+        monkeypatch.undo()
+        assert other.counts().acknowledged == 2
+        store.add(episodes(1, start=2))
+        store.close()
+        other.close()
+
     def test_several_processes_may_be_the_first_to_open_it(self, tmp_path: Path) -> None:
         spawn = multiprocessing.get_context("spawn")
         together, failures = spawn.Barrier(4), spawn.Queue()
@@ -183,7 +202,7 @@ class TestProcesses:
 import sys
 from pathlib import Path
 from tests.contract.graphs import episodes
-from ww_core.stores.embedded.graph import SqliteGraphStore
+from ww_core.stores.embedded.graph import SqliteGraphStore, database
 graph = SqliteGraphStore(Path(sys.argv[1]))
 for i in range(0, 100_000, 10):
     graph.add(episodes(10, start=i))

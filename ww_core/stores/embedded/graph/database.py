@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import sqlite3
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ww_core.errors import StoreUnavailable, WorldWeaverError
+from ww_core.errors import NO_SPACE, StoreUnavailable, WorldWeaverError
 from ww_core.stores.embedded.graph.migrations import migrate
 from ww_core.stores.holders import Holders
 
@@ -29,6 +30,10 @@ WAL_PAGES = 4000
 """Pages (of 4 KiB) after which a commit copies the write-ahead log into the file."""
 SYNC = "FULL"
 """fsync with every commit: what was acknowledged survives a power cut."""
+
+LEAST_FREE = 1_000_000
+"""Free bytes from which the file is opened, or something is written: the index of the log takes 32 KiB at a time."""
+_FREE_SOME = "free some disk space; nothing stored before is lost"
 
 FORK_PATIENCE = 5.0
 """Seconds a fork waits for the transactions of other threads."""
@@ -76,6 +81,7 @@ class Database:
         if not self._writing.acquire(timeout=self._lock_timeout):
             raise self._locked()
         try:
+            self._need_room()
             with self._connection() as connection:
                 self._begin(connection)
                 try:
@@ -93,6 +99,7 @@ class Database:
         if not self._writing.acquire(timeout=self._lock_timeout):
             raise self._locked()
         try:
+            self._need_room()
             with self._connection() as connection:
                 yield connection
         finally:
@@ -124,6 +131,16 @@ class Database:
         for connection in idle:
             connection.close()
         self.holders.leave()
+
+    def _need_room(self) -> None:
+        """Raises StoreUnavailable on a full disk. SQLite maps the index of its log to memory: without a block for a
+        page of it the kernel ends the process (SIGBUS)."""
+        there = _free(self.path.parent)
+        if there < LEAST_FREE:
+            raise StoreUnavailable(
+                f"{NO_SPACE} for {self.path}: {there / 1e6:.1f} MB are free, {LEAST_FREE / 1e6:g} MB are needed",
+                hint=_FREE_SOME,
+            )
 
     # -- connections
 
@@ -172,6 +189,8 @@ class Database:
             raise StoreUnavailable(
                 f"cannot create {self.path.parent}: {error.strerror}", hint="choose a data_dir you may write to"
             ) from error
+        if not self._all:  # the first makes the index, the others find it
+            self._need_room()
         connection = sqlite3.connect(
             self.path, timeout=self._lock_timeout, isolation_level=None, check_same_thread=False, cached_statements=256
         )
@@ -251,7 +270,7 @@ def unavailable(error: sqlite3.Error, path: Path) -> StoreUnavailable:
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM | sqlite3.SQLITE_CANTOPEN:
             what, hint = f"{path} cannot be written", "give yourself write access, or choose another data_dir"
         case sqlite3.SQLITE_FULL:
-            what, hint = f"no space left for {path}", "free some disk space; nothing stored before is lost"
+            what, hint = f"{NO_SPACE} for {path}", _FREE_SOME
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
             what = f"{path} is damaged"
             hint = "restore it from a copy, or rescue what is left with: sqlite3 FILE .recover"
@@ -262,6 +281,15 @@ def unavailable(error: sqlite3.Error, path: Path) -> StoreUnavailable:
         case _:
             what, hint = f"{path} cannot be used", "see the message; -v shows where"
     return StoreUnavailable(f"{what}: {error}", hint=hint)
+
+
+def _free(directory: Path) -> float:
+    """Bytes that this user may still write there; infinite where the system does not say."""
+    try:
+        disk = os.statvfs(directory)
+    except OSError:  # not there yet: whoever makes it finds out
+        return math.inf
+    return disk.f_bavail * disk.f_frsize
 
 
 def _end(connection: sqlite3.Connection) -> None:

@@ -13,7 +13,7 @@ from uuid import UUID
 import numpy as np
 import qdrant_edge as edge
 
-from ww_core.errors import StoreUnavailable, WorldWeaverError
+from ww_core.errors import NO_SPACE, StoreUnavailable, WorldWeaverError
 from ww_core.models import Vector
 from ww_core.stores import points as p
 from ww_core.stores.ports import DENSE_NAMES, SPARSE_NAMES, Search, SparseVector
@@ -151,12 +151,12 @@ def translated(doing: str) -> Iterator[None]:
 
 def unavailable(doing: str, error: Exception) -> StoreUnavailable:
     """One line that says what went wrong, and the way out where it is known."""
-    reason = " ".join(str(error).split())[:300]
+    reason = " ".join(str(error).split())  # the system's own words come last, after paths of any length
     if "No space left" in reason or "os error 28" in reason:
-        return StoreUnavailable(f"no space left on the disk of the vector store while {doing}", hint="free some space")
+        return StoreUnavailable(f"{NO_SPACE} on the disk of the vector store while {doing}", hint="free some space")
     if "Read-only file system" in reason or "os error 30" in reason:
         return StoreUnavailable(f"the disk of the vector store is read-only ({doing})", hint="mount it writable")
-    return StoreUnavailable(f"the vector store failed while {doing}: {reason}")
+    return StoreUnavailable(f"the vector store failed while {doing}: {reason[:300]}")
 
 
 def vectors(dense: Mapping[str, Vector], sparse: Mapping[str, SparseVector]) -> dict[str, Any]:

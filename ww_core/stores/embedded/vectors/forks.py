@@ -35,12 +35,13 @@ def register(forkable: Forkable) -> None:
 
 
 def close_files_below(directory: Path) -> None:
-    """Close this process's handles of the directories and files below ``directory``, whoever opened them.
+    """Close this process's handles of ``directory`` and of what is below, whoever opened them.
 
-    For a child: the engine locks its log as well, and a lock lives until the last copy of its handle is closed.
+    For a child, or a shard that is left: the engine locks its log as well, and a lock lives until the last copy of its
+    handle is closed.
     """
-    paths = (os.path.join(folder, name) for folder, below, names in os.walk(directory) for name in (*below, *names))
-    inside = {(status.st_dev, status.st_ino) for path in paths if (status := _status(path))}
+    below = (os.path.join(folder, name) for folder, _, names in os.walk(directory) for name in (".", *names))
+    inside = {(status.st_dev, status.st_ino) for path in below if (status := _status(path))}
     for name in os.listdir("/dev/fd"):
         with contextlib.suppress(OSError):  # the listing's own handle is gone by now
             status = os.fstat(int(name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -10,14 +11,16 @@ from uuid import UUID
 
 import qdrant_edge as edge
 
-from ww_core.errors import ConfigurationError, StoreUnavailable
+from ww_core.errors import NO_SPACE, ConfigurationError, StoreUnavailable
 from ww_core.ram import return_memory
 from ww_core.stores import points as p
-from ww_core.stores.embedded.vectors import collection, engine, rewrite, room
+from ww_core.stores.embedded.vectors import collection, engine, forks, rewrite, room
 from ww_core.stores.embedded.vectors.engine import translated
 from ww_core.stores.embedded.vectors.rewrite import Touched
 from ww_core.stores.embedded.vectors.warming import Warming
 from ww_core.stores.ports import Fingerprint, Point
+
+log = logging.getLogger(__name__)
 
 PAGE = 10_000
 """Points read in one scroll."""
@@ -60,16 +63,32 @@ class OpenShard:
         return None
 
     def close(self) -> None:
+        """Write out what the log holds and close. Where the disk is full it stays in the log for the next opening."""
         self._leaving = True
         if self._warming is not None:
             self._warming.stop()
         with self._scrubbing, self._write:
             self._closed = True
             shard, self._shard = self._shard, None
-            if shard is not None:
+            if shard is None or self._collection is None:
+                return
+            try:
+                room.need(self._directory, room.TO_WRITE, "closing it")
                 with translated("closing it"):
                     shard.flush()
                     shard.close()
+            except StoreUnavailable as error:
+                if NO_SPACE not in error.message:
+                    raise
+                self._leave(shard, self._collection.shard)
+                log.warning("closed as it was, nothing is lost: %s", error, extra={"action": "vectors.left"})
+
+    @staticmethod
+    def _leave(shard: edge.EdgeShard, directory: Path) -> None:
+        """Leave the shard as a killed process would. The engine would write when it drops it, into files mapped to
+        memory, and on a full disk the kernel ends the process for that. Its log is unlocked for whoever opens it."""
+        forks.immortal(shard)
+        forks.close_files_below(directory / "wal")
 
     def ensure(self, fingerprint: Fingerprint) -> None:
         with self._write:

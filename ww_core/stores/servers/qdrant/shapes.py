@@ -11,7 +11,7 @@ import httpx
 from qdrant_client import models
 from qdrant_client.http.exceptions import ApiException, UnexpectedResponse
 
-from ww_core.errors import ConfigurationError, StoreUnavailable, WorldWeaverError
+from ww_core.errors import NO_SPACE, ConfigurationError, StoreUnavailable, WorldWeaverError
 from ww_core.masking import mask
 from ww_core.models import Vector
 from ww_core.stores import points as p
@@ -182,8 +182,11 @@ def _refused(server: str) -> ConfigurationError:
 
 def _unavailable(server: str, doing: str, reason: str) -> StoreUnavailable:
     line = mask(" ".join(reason.split()))[:300]
-    hint = "free space on its disk" if "No space left" in reason else "is it running? see qdrant_url"
-    return StoreUnavailable(f"Qdrant at {server} failed while {doing}: {line}", hint=hint)
+    if "No space left" in reason:
+        return StoreUnavailable(
+            f"{NO_SPACE} for Qdrant at {server} while {doing}: {line}", hint="free space on its disk"
+        )
+    return StoreUnavailable(f"Qdrant at {server} failed while {doing}: {line}", hint="is it running? see qdrant_url")
 
 
 def waiting(state: models.CollectionInfo) -> int | None:
