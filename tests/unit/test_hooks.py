@@ -87,9 +87,7 @@ def test_a_hook_ends_neither_process_nor_task(hooks: Hooks, metrics: Metrics, en
     assert metrics.total("hooks.before_store.failures") == 2
 
 
-def test_a_result_that_is_not_valid_is_a_failure(
-    hooks: Hooks, metrics: Metrics, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_result_that_is_not_valid_is_a_failure(hooks: Hooks, metrics: Metrics) -> None:
     def short(episode: Episode) -> Episode:
         if len(episode.content) > 2:
             raise InvalidInput("content is too long")
@@ -99,7 +97,7 @@ def test_a_result_that_is_not_valid_is_a_failure(
     hooks.add("before_store", appends("b"))
     assert hooks.apply("before_store", Episode("a"), valid=short).content == "AB"
     assert metrics.total("hooks.before_store.failures") == 1
-    assert "content is too long" in caplog.text
+    assert "content is too long" in metrics.errors.latest()[-1].error
 
 
 def test_a_slow_hook_is_left_behind_and_then_passed_over(hooks: Hooks, metrics: Metrics) -> None:
