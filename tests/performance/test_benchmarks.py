@@ -14,9 +14,9 @@ import pytest
 from ww import Settings
 from ww.bench import data, locomo
 from ww.bench.corpus import Corpus, made_up
-from ww.bench.figure import SCALES, Bench, wall
+from ww.bench.figure import DENSE_ONLY, SCALES, Bench, wall
 from ww.bench.filled import SESSION, consolidate, filled, recaller
-from ww.bench.searching import DENSE_ONLY, SELECTED, K, agreement, ask, scanned_shares
+from ww.bench.searching import SELECTED, K, agreement, ask, scanned_shares
 from ww.memory.episodic import EpisodicMemory
 from ww_core.deployment import Deployment
 from ww_core.recall.request import RecallRequest

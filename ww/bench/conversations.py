@@ -9,9 +9,8 @@ from typing import TypeAlias
 import numpy as np
 
 from ww.bench import data, locomo
-from ww.bench.figure import Bench, Figure, Scale, p95, skipped
+from ww.bench.figure import DENSE_ONLY, Bench, Figure, Scale, p95, skipped
 from ww.memory.episodic import EpisodicMemory
-from ww_core.config import Settings
 from ww_core.stores.ports import Dirty
 
 UNIT = "share of the evidence"
@@ -83,8 +82,7 @@ def _lost(
 
 def _measured(bench: Bench, place: str, conversations: Sequence[locomo.Conversation]) -> dict[str, Scores]:
     """By default, ``_dense`` alone, and at full scale with ``_late`` interaction."""
-    dense_only = {key: 0 for key in Settings.model_fields if key.startswith("recall_weight_")}
-    ways: dict[str, Mapping[str, object]] = {"": {}, "_dense": {**dense_only, "recall_weight_content": 1}}
+    ways: dict[str, Mapping[str, object]] = {"": {}, "_dense": DENSE_ONLY}
     if bench.scale.full:
         ways["_late"] = {"recall_weight_late": 1}
     memories = {kind: EpisodicMemory(settings=bench.place(place, **changes)) for kind, changes in ways.items()}

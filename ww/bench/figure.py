@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -17,6 +17,11 @@ State: TypeAlias = Literal["met", "missed", "not judged"]
 
 DAY = 86_400
 """Seconds; no benchmark takes as long."""
+
+
+NO_PARTS: Mapping[str, int] = {key: 0 for key in Settings.model_fields if key.startswith("recall_weight_")}
+DENSE_ONLY: Mapping[str, int] = {**NO_PARTS, "recall_weight_content": 1}
+"""Settings of a recall whose score has no parts, or the text's meaning alone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,10 @@ import numpy as np
 from ww.bench import servers
 from ww.bench.corpus import Corpus, drawn, fingerprint
 from ww.bench.embedding import ON_A_GPU, prose
-from ww.bench.figure import Bench, Figure, skipped
+from ww.bench.figure import DENSE_ONLY, Bench, Figure, skipped
 from ww.bench.filled import SESSION, consolidate, filled, recaller
 from ww.bench.gain import Work, gain
-from ww.bench.searching import DENSE_ONLY, SELECTED, K, agreement, ask
+from ww.bench.searching import SELECTED, K, agreement, ask
 from ww.bench.spread import DIMENSION, Spread
 from ww.bench.store import texts
 from ww_core.consolidation.service import Consolidator

@@ -8,9 +8,8 @@ from collections.abc import Callable
 import numpy as np
 
 from ww.bench import data
-from ww.bench.figure import Bench, Figure, skipped
+from ww.bench.figure import DENSE_ONLY, NO_PARTS, Bench, Figure, skipped
 from ww.memory.episodic import EpisodicMemory
-from ww_core.config import Settings
 from ww_core.ids import new_id
 from ww_core.models import Episode
 
@@ -18,10 +17,9 @@ K = 10
 SEED = 7
 EMBED_SECONDS = 1200.0
 UNIT = "share of the top ten"
-_NONE = {key: 0 for key in Settings.model_fields if key.startswith("recall_weight_")}
 PEERS = {
-    "dense alone": {**_NONE, "recall_weight_content": 1},
-    "BM25 alone": {**_NONE, "recall_weight_bm25": 1},
+    "dense alone": DENSE_ONLY,
+    "BM25 alone": {**NO_PARTS, "recall_weight_bm25": 1},
 }
 
 

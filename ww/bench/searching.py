@@ -12,7 +12,7 @@ import numpy as np
 from ww.bench.apart import alone, most_resident
 from ww.bench.corpus import Corpus, drawn, fingerprint
 from ww.bench.exact import ExactScan, ScannedStore
-from ww.bench.figure import Bench, Figure, Scale, p95, skipped
+from ww.bench.figure import DENSE_ONLY, Bench, Figure, Scale, p95, skipped
 from ww.bench.filled import SESSION, consolidate, fill, filled, recaller
 from ww_core.config import Settings
 from ww_core.deployment import Deployment
@@ -35,10 +35,6 @@ MEMORY_TARGET = 12.0
 """GiB."""
 FREE_GIB = 14.0
 """Memory that must be free before a million episodes are tried."""
-DENSE_ONLY = {
-    f"recall_weight_{part}": 0
-    for part in ("context", "bm25", "bm25_context", "neighbours", "importance", "recency", "speaker", "date")
-}
 
 
 def run(bench: Bench) -> Iterator[Figure]:
