@@ -41,6 +41,12 @@ def refused(call):
     except WorldWeaverError as error:
         return f"{type(error).__name__}: {error}"
     return ""
+
+def look(memory, kept):
+    # the acknowledged that are gone, the embedded beyond those, and whether all is in its place
+    graph, vectors = memory.core.deployment.graph, memory.core.deployment.vectors
+    lost, more = len(set(kept) - set(graph.get(kept))), memory.sync.counts().embedded - len(kept)
+    return {"lost": lost, "embedded": more, "ok": verify(graph, vectors).ok}
 """
 EMBEDDED = f"""{FILLING}
 from ww.memory.episodic import EpisodicMemory
@@ -61,10 +67,7 @@ with EpisodicMemory(data_dir=disk / "data", session_id="s") as memory:
     filler.unlink()
     kept.append(memory.sync.store("there is room again").episode_id)
     memory.sync.flush(timeout=80)
-    stores = memory.core.deployment
-    said["lost"] = len(set(kept) - set(stores.graph.get(kept)))
-    said["embedded"] = memory.sync.counts().embedded - len(kept)
-    said["ok"] = verify(stores.graph, stores.vectors).ok
+    said |= look(memory, kept)
 print(json.dumps(said))
 """
 CLOSING = f"""{FILLING}
@@ -81,10 +84,7 @@ said["closing"] = refused(memory.sync.close)
 filler.unlink()
 with EpisodicMemory(data_dir=disk / "data", session_id="s") as again:
     again.sync.flush(timeout=80)
-    stores = again.core.deployment
-    said["lost"] = len(set(kept) - set(stores.graph.get(kept)))
-    said["embedded"] = again.sync.counts().embedded - len(kept)
-    said["ok"] = verify(stores.graph, stores.vectors).ok
+    said |= look(again, kept)
 print(json.dumps(said))
 """
 SMALL = f"""{FILLING}
