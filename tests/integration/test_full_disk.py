@@ -177,7 +177,7 @@ def full(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Cli:
     cli("store", "the valve of the tank was changed")
     monkeypatch.setattr(room, "free", lambda directory: 20 * room.MEGABYTE)
     cli("store", "the pump was oiled", "--no-wait")
-    monkeypatch.setattr(opening, "FULL_SECONDS", 2.0, raising=False)
+    monkeypatch.setattr(opening, "FULL_SECONDS", 2.0)
     return cli
 
 

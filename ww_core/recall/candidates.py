@@ -28,7 +28,7 @@ class Pool:
 
     def joined(self, ids: Sequence[str]) -> Pool:
         """With these candidates, too: until more is known they score like the worst, 0 where that is words."""
-        more = [episode_id for episode_id in dict.fromkeys(ids) if episode_id not in set(self.ids)]
+        more = list(dict.fromkeys((*self.ids, *ids)))[len(self.ids) :]
         scores = {}
         for name, values in self.scores.items():
             floor = 0.0 if name in SPARSE_NAMES or not values.size else float(values.min())

@@ -262,7 +262,7 @@ class Recaller:
         self._ca1.discard({e.episode_id for e in recent} - {row.episode_id for row in fresh})
         return [row for row in fresh if matches(row, where)]
 
-    def _recorded(self, query: Query, pool: Pool, fresh: Sequence[Episode], where: Where) -> tuple[Pool, list[Episode]]:
+    def _recorded(self, query: Query, pool: Pool, fresh: list[Episode], where: Where) -> tuple[Pool, list[Episode]]:
         """The candidates that the record still has in ``where``; fresh ones by their text, as any points are older."""
         rows = self._graph.get(pool.ids)
         apart = {episode.episode_id for episode in fresh}
@@ -275,7 +275,7 @@ class Recaller:
             and matches(episode, where)
         ]
         pool = pool.take(kept)
-        return self._joined(query, pool, list(fresh)), [*(rows[episode_id] for episode_id in pool.ids), *fresh]
+        return self._joined(query, pool, fresh), [*(rows[episode_id] for episode_id in pool.ids), *fresh]
 
     def _joined(self, query: Query, pool: Pool, fresh: list[Episode]) -> Pool:
         """The pool and episodes without vectors, scored by their words and, a few at a time, by their meaning."""
