@@ -126,9 +126,9 @@ def terms(context: Mapping[str, str]) -> list[str]:
     return [digest(f"{len(key)}:{key}={value}") for key, value in sorted(context.items())]
 
 
-def cells(named: Sequence[str]) -> list[str]:
-    """The value of CELLS."""
-    return list(named) or [UNPLACED]
+def cells(named: Sequence[str]) -> list[str] | str:
+    """The value of CELLS; a single one without a list, which the engine takes in a third of the time."""
+    return list(named) if len(named) > 1 else next(iter(named), UNPLACED)
 
 
 def payload(point: Point) -> dict[str, Any]:
@@ -141,11 +141,12 @@ def payload(point: Point) -> dict[str, Any]:
         SESSION: digest(point.session_id),
         TIMESTAMP: moment(point.timestamp),
         OUTCOME: point.outcome,
-        TERMS: terms(point.context),
         IMPORTANCE: float(point.importance),
         CELLS: cells(point.cells),
         STATE: ARCHIVED if point.archived else LIVE,
     }
+    if point.context:
+        made[TERMS] = terms(point.context)
     if point.pieces:
         made[PIECES] = b64encode(point.pieces).decode("ascii")
     return made
@@ -198,7 +199,7 @@ def by_difference(
     for payload in stored:
         if payload and (new := wanted.get(payload[EPISODE])):
             fields = differing.setdefault(payload[EPISODE], set())
-            fields.update(field for field, value in new.items() if repr(payload.get(field)) != repr(value))
+            fields.update(field for field, value in new.items() if repr(payload.get(field, [])) != repr(value))
     found: dict[str, tuple[dict[str, Any], list[str]]] = {}
     for episode_id, fields in differing.items():
         if fields:
