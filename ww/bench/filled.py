@@ -14,7 +14,7 @@ from ww_core.config import Settings
 from ww_core.deployment import Deployment
 from ww_core.hooks import Hooks
 from ww_core.ingest.core import Ingest
-from ww_core.maintenance.points import Sparse, points
+from ww_core.maintenance.points import Sparse, points, words
 from ww_core.models import Episode, Run, Vector
 from ww_core.observability.metrics import Metrics
 from ww_core.recall.service import RecallEncoder, Recaller
@@ -63,8 +63,10 @@ def embedded(
     graph.add(episodes)
     token = uuid4().hex
     while claims := graph.claim(len(episodes), token=token, lease_seconds=LEASE_SECONDS):
-        found = [points(claim, row_of[claim.episode.episode_id][None], sparse) for claim in claims]
-        vectors.upsert([point for of_one in found for point in of_one])
+        found = words([claim.episode.content for claim in claims], sparse)
+        each = zip(claims, found, strict=True)
+        made = [points(claim, row_of[claim.episode.episode_id][None], of_one) for claim, of_one in each]
+        vectors.upsert([point for of_one in made for point in of_one])
         graph.mark_embedded(token, {claim.episode.episode_id: 1 for claim in claims})
 
 

@@ -105,7 +105,7 @@ def _as_the_seed(bench: Bench) -> list[float]:
     def store(content: str) -> None:
         (rows,) = embedding.embed_windows([content])
         episode = Episode(content, new_id(), "default", deployment.clock())
-        vectors.upsert(points(Claim(episode, "", 1, 1, False), rows, None))
+        vectors.upsert(points(Claim(episode, "", 1, 1, False), rows, {}))
         graph.add([episode])
 
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -34,18 +35,22 @@ class SparseEncoder:
 
     def document(self, text: str, *, average_length: float | None = None) -> SparseVector:
         """``text`` as it is indexed; ``average_length`` (terms, above 0) is that of the collection it goes into."""
-        return self.documents(text, [average_length])[0]
+        ((vector,),) = self.documents([text], [average_length])
+        return vector
 
-    def documents(self, text: str, average_lengths: Sequence[float | None]) -> list[SparseVector]:
-        """``document`` for each of the average lengths (None for the default), of one reading of the text."""
-        indices, frequencies = self._counts(text)
-        length = float(frequencies.sum())
-        found = []
+    def documents(self, texts: Sequence[str], average_lengths: Sequence[float | None]) -> list[list[SparseVector]]:
+        """For each text its ``document`` at each of the average lengths (None for the default): many at once take half
+        the time, and each is read once."""
+        ends, indices, frequencies = self._counts(texts)
+        sizes = np.diff(ends)
+        lengths = np.bincount(np.repeat(np.arange(len(texts)), sizes), weights=frequencies, minlength=len(texts))
+        weights = []
         for average in average_lengths:
-            damped = K1 * (1 - B + B * length / _rounded(average or self._average_length))
-            weights = frequencies * (K1 + 1) / (frequencies + damped)
-            found.append(SparseVector(indices, weights.astype(np.float32)))
-        return found
+            damped = K1 * (1 - B + B * lengths / _rounded(average or self._average_length))
+            made = frequencies * (K1 + 1) / (frequencies + np.repeat(damped, sizes))
+            weights.append(made.astype(np.float32))
+        parts = [slice(start, end) for start, end in pairwise(ends.tolist())]
+        return [[SparseVector(indices[part], made[part]) for made in weights] for part in parts]
 
     def query(self, text: str) -> SparseVector:
         """Each distinct term of ``text`` with weight 1; empty where it holds stop words only."""
@@ -53,17 +58,28 @@ class SparseEncoder:
 
     def length(self, text: str) -> float:
         """Terms of ``text`` after stop words, repetitions counted: what ``average_length`` is the mean of."""
-        return float(self._counts(text)[1].sum())
+        return float(self._counts([text])[2].sum())
 
-    def _counts(self, text: str) -> tuple[NDArray[np.uint32], NDArray[np.float64]]:
-        """The distinct terms of a document, ascending, and how often each of them occurs."""
-        counted = _reader(self._language).embed_document(text)
-        indices = np.array(counted.indices, dtype=np.uint32)
-        weights = np.array(counted.values, dtype=np.float64)
+    def _counts(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.uint32], NDArray[np.float64]]:
+        """The distinct terms of the texts end to end, ascending within each, and how often each of them occurs there.
+
+        The terms of text ``i`` are those from ``ends[i]`` to ``ends[i + 1]`` of the first array (n + 1,).
+        """
+        reader = _reader(self._language)
+        terms: list[int] = []
+        values: list[float] = []
+        ends = [0]
+        for text in texts:
+            counted = reader.embed_document(text)
+            terms += counted.indices
+            values += counted.values
+            ends.append(len(terms))
+        weights = np.array(values, dtype=np.float64)
         # With b = 0 a term's weight depends on its frequency alone: w = f (k + 1) / (f + k), so f = w k / (k + 1 - w).
         frequencies = np.rint(weights * _COUNT_K / (_COUNT_K + 1 - weights))
-        order = indices.argsort(kind="stable")
-        return indices[order], frequencies[order]
+        bounds, indices = np.array(ends), np.array(terms, dtype=np.uint32)
+        order = np.lexsort((indices, np.repeat(np.arange(len(texts)), np.diff(bounds))))
+        return bounds, indices[order], frequencies[order]
 
 
 _COUNT_K = 1000.0

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Protocol, TypeAlias
 
 from ww_core.models import Episode, Vector, scalar_context
 from ww_core.recall.context import LEXICAL_TERMS
@@ -14,28 +14,30 @@ from ww_core.stores.routing import cells_of
 class Sparse(Protocol):
     """Texts as sparse vectors of term weights."""
 
-    def document(self, text: str, *, average_length: float | None = None) -> SparseVector:
-        """``average_length``: terms of the texts it is compared with, where they are not single episodes."""
-
-    def documents(self, text: str, average_lengths: Sequence[float | None]) -> list[SparseVector]:
-        """``document`` for each of the average lengths."""
+    def documents(self, texts: Sequence[str], average_lengths: Sequence[float | None]) -> list[list[SparseVector]]:
+        """For each text a vector for each of the average lengths: terms of the texts that it is compared with, None
+        where those are single episodes."""
 
 
-def points(claim: Claim, rows: Vector, sparse: Sparse | None, pieces: bytes = b"") -> list[Point]:
-    """One point for each window; ``rows`` is float32 (windows, d). The words of the whole text are on the first one,
-    and so are its ``pieces``.
+Words: TypeAlias = Mapping[str, SparseVector]
+"""The sparse vectors of a text, by name."""
 
-    Until its surroundings are known an episode is its own context: without any it would lose against episodes whose
-    context is there already.
+
+def words(texts: Sequence[str], sparse: Sparse | None) -> list[Words]:
+    """Of each text, which is its own context until its surroundings are known; none without an encoder."""
+    if sparse is None:
+        return [{} for _ in texts]
+    return [{BM25: alone, BM25_CONTEXT: among} for alone, among in sparse.documents(texts, (None, LEXICAL_TERMS))]
+
+
+def points(claim: Claim, rows: Vector, words: Words, pieces: bytes = b"") -> list[Point]:
+    """One point for each window; ``rows`` is float32 (windows, d). The ``words`` and ``pieces`` of the whole text are
+    on the first one.
     """
     episode = claim.episode
     assert episode.timestamp is not None  # noqa: S101 - every stored episode has one
     context = scalar_context(episode.context)
     cells = cells_of(episode)
-    words: dict[str, SparseVector] = {}
-    if sparse is not None:
-        alone, among = sparse.documents(episode.content, (None, LEXICAL_TERMS))
-        words = {BM25: alone, BM25_CONTEXT: among}
     made = []
     for window, row in enumerate(rows):
         made.append(
@@ -46,7 +48,7 @@ def points(claim: Claim, rows: Vector, sparse: Sparse | None, pieces: bytes = b"
                 generation=claim.generation,
                 session_id=episode.session_id,
                 timestamp=episode.timestamp,
-                dense={CONTENT: row, CONTEXT: row},
+                dense={CONTENT: row, CONTEXT: row},  # without a context it would lose against those that have one
                 sparse=words if window == 0 else {},
                 outcome=episode.outcome,
                 context=context,

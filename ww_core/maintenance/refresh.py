@@ -33,7 +33,6 @@ from ww_core.stores.ports import (
     DirtyRow,
     GraphStore,
     PointChange,
-    SparseVector,
     VectorStore,
 )
 
@@ -163,15 +162,13 @@ class Refresh:
         wanted = {e.episode_id for here in nearest for e in (*here.before, here.episode, *here.after)}
         stored = self._vectors.vectors(sorted(wanted))
         vectors = dict(zip(stored.episode_ids, stored.rows, strict=True))
+        words = self._sparse.documents([lexical_context_text(*here) for here in found], [LEXICAL_TERMS])
         self._vectors.change(
             [
-                PointChange(here.episode.episode_id, _dense(near, vectors), self._words(here))
-                for here, near in zip(found, nearest, strict=True)
+                PointChange(here.episode.episode_id, _dense(near, vectors), {BM25_CONTEXT: among})
+                for here, near, (among,) in zip(found, nearest, words, strict=True)
             ]
         )
-
-    def _words(self, here: Surroundings) -> dict[str, SparseVector]:
-        return {BM25_CONTEXT: self._sparse.document(lexical_context_text(*here), average_length=LEXICAL_TERMS)}
 
     def _surroundings(self, episodes: Mapping[str, Episode]) -> list[Surroundings]:
         around = self._graph.around(list(episodes), reach=CONTEXT_NEIGHBOURS)

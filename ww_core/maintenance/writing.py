@@ -15,7 +15,7 @@ from typing import Any
 
 from ww_core.errors import InvalidInput, StoreUnavailable, WorldWeaverError
 from ww_core.maintenance import scrub
-from ww_core.maintenance.points import Sparse, points
+from ww_core.maintenance.points import Sparse, points, words
 from ww_core.models import Vector
 from ww_core.observability.metrics import ATTEMPTS, Metrics
 from ww_core.observability.summary import LAG, QUEUE_DEPTH
@@ -158,12 +158,9 @@ class Writer:
             if self._clock() - lease.renewed > lease.seconds / 2 and not self._renewed(lease):
                 return
             with self._metrics.timer("embed.points"):
-                pieces = self._read(claims)
-                batch = [
-                    point
-                    for claim, row, read in zip(claims, rows, pieces, strict=True)
-                    for point in points(claim, row, self._sparse, read)
-                ]
+                found = words([claim.episode.content for claim in claims], self._sparse)
+                each = zip(claims, rows, found, self._read(claims), strict=True)
+                batch = [point for of_one in each for point in points(*of_one)]
             with self._metrics.timer("embed.upsert"):
                 self._vectors.upsert(batch)
             with self._metrics.timer("embed.mark"):

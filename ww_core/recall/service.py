@@ -281,7 +281,8 @@ class Recaller:
         """The pool and episodes without vectors, scored by their words and, a few at a time, by their meaning."""
         if not fresh:
             return pool
-        share = overlap(query.sparse, [self._sparse.document(episode.content) for episode in fresh])
+        texts = [episode.content for episode in fresh]
+        share = overlap(query.sparse, [vector for (vector,) in self._sparse.documents(texts, [None])])
         similarity = np.full(len(fresh), np.nan, np.float32)
         if query.dense is not None:
             try:

@@ -30,12 +30,26 @@ def test_several_average_lengths_of_one_reading_are_what_the_engine_computes() -
 
     text = TEXT + " disk" * 40
     averages = (16.0, 120.0)
-    for average, vector in zip(averages, SparseEncoder().documents(text, averages), strict=True):
+    (found,) = SparseEncoder().documents([text], averages)
+    for average, vector in zip(averages, found, strict=True):
         config = qdrant_edge.Bm25Config(k=K1, b=B, avg_len=_rounded(average), language="english")
         made = qdrant_edge.Bm25(config).embed_document(text)
         assert dict(zip(vector.indices.tolist(), vector.values.tolist(), strict=True)) == pytest.approx(
             dict(zip(made.indices, made.values, strict=True)), rel=1e-6
         )
+
+
+def test_many_texts_at_once_are_the_same_as_one_by_one() -> None:
+    texts = ["disk full on api-7", "the of and", "", "a disk, a disk and words in no order: zeta alpha mu", TEXT]
+    sparse = SparseEncoder()
+    together = sparse.documents(texts, (None, 80.0))
+    assert len(together) == len(texts)
+    for text, vectors in zip(texts, together, strict=True):
+        for average, vector in zip((None, 80.0), vectors, strict=True):
+            alone = sparse.document(text, average_length=average)
+            assert vector.indices.tolist() == alone.indices.tolist()
+            assert vector.values.tolist() == alone.values.tolist()
+    assert sparse.documents([], (None,)) == []
 
 
 def test_longer_collections_weigh_a_text_higher() -> None:
