@@ -216,39 +216,69 @@ class Pipeline:
         rework = Restructure(
             self._graph, self._vectors, self._settings, groups, self._run, self._sink, lambda: self._step(0.35)
         )
-        fates = matching.found
-        for fate, rows in zip(fates, rows_by_label(found.labels, found.count), strict=True):
+        rows_of = rows_by_label(found.labels, found.count)
+        for fate, rows in zip(matching.found, rows_of, strict=True):
             for j in (fate.known,) if fate.known is not None else fate.parents[:1]:
                 coming = float(sample.weights[rows[sample.new[rows]]].sum())
                 rework.arriving[j] = rework.arriving.get(j, 0.0) + coming
-        rows_of = rows_by_label(found.labels, found.count)
-        homes: dict[int, int] = {label: fate.known for label, fate in enumerate(fates) if fate.known is not None}
+        homes = {label: fate.known for label, fate in enumerate(matching.found) if fate.known is not None}
         for i in range(known):
-            parts = [label for label, fate in enumerate(fates) if i in fate.parents and fate.change == "split"]
-            parts.sort(key=lambda label: (fates[label].known != i, label))
-            if len(parts) > 1 and rework.may(i):
-                pieces = [(rows_of[label], means[label]) for label in parts]
-                homes |= dict(zip(parts, rework.split(i, sample, pieces, self._overall, self._rng), strict=True))
-            elif has_drifted(groups.items[i].strays, groups.items[i].clustered_size):
-                # It holds together all the same: what it is made of has moved or widened.
-                own = sample.vectors[sample.known == i]
-                if len(own):
-                    groups.items[i].radius = shape(own, groups.centroids[i], self._overall)[1]
-                self._clustered.add(i)
-        for fate in fates:
+            homes |= self._split_or_widen(i, groups, sample, rows_of, means, matching, rework)
+        for fate in matching.found:
             if fate.change == "merged" and fate.known is not None:
                 for j in fate.parents:
                     if j in matching.gone and rework.may(j) and fate.known not in rework.done:
                         rework.merge(j, fate.known)
         places = sample.known.copy()
         rework.follow(places, sample.vectors)
-        smallest = max(2, int(np.bincount(found.labels[found.labels >= 0]).min(initial=2)))
+        for label, fate in enumerate(matching.found):
+            if label not in homes and fate.parents:
+                homes[label] = fate.parents[0]
+        self._place_free(groups, sample, rows_of, means, homes, places)
+        self._clustered |= rework.done | set(range(known, len(groups)))
+        self._take_in_sample(groups, sample, places)
+        return places
+
+    def _split_or_widen(
+        self,
+        i: int,
+        groups: Groups,
+        sample: Sample,
+        rows_of: Sequence[NDArray[np.int64]],
+        means: Vector,
+        matching: Matching,
+        rework: Restructure,
+    ) -> dict[int, int]:
+        """Take the known cluster ``i`` apart where it fell apart, into places by label; else give it its new radius
+        where it has drifted."""
+        parts = [label for label, fate in enumerate(matching.found) if i in fate.parents and fate.change == "split"]
+        parts.sort(key=lambda label: (matching.found[label].known != i, label))
+        if len(parts) > 1 and rework.may(i):
+            pieces = [(rows_of[label], means[label]) for label in parts]
+            return dict(zip(parts, rework.split(i, sample, pieces, self._overall, self._rng), strict=True))
+        if has_drifted(groups.items[i].strays, groups.items[i].clustered_size):
+            # It holds together all the same: what it is made of has moved or widened.
+            own = sample.vectors[sample.known == i]
+            if len(own):
+                groups.items[i].radius = shape(own, groups.centroids[i], self._overall)[1]
+            self._clustered.add(i)
+        return {}
+
+    def _place_free(
+        self,
+        groups: Groups,
+        sample: Sample,
+        rows_of: Sequence[NDArray[np.int64]],
+        means: Vector,
+        homes: dict[int, int],
+        places: NDArray[np.int32],
+    ) -> None:
+        """Give the rows that no known cluster had a place, in ``places`` (n,): the home of their label, a new cluster
+        where it has none, or where each fits."""
         for label, rows in enumerate(rows_of):
             free = rows[sample.known[rows] < 0]
             home = homes.get(label)
-            if home is None and fates[label].parents:
-                home = fates[label].parents[0]
-            if home is None and len(free) >= smallest:
+            if home is None and len(free) > 1:
                 medoid, radius = shape(sample.vectors[free], means[label], self._overall)
                 home = self._new_group(groups, sample.episodes[free[medoid]].episode_id, means[label])
                 groups.items[home].radius = radius
@@ -258,9 +288,6 @@ class Pipeline:
                 places[free] = np.where(to.inside, to.nearest, -1)
             else:
                 places[free] = home
-        self._clustered |= rework.done | set(range(known, len(groups)))
-        self._take_in_sample(groups, sample, places)
-        return places
 
     def _take_in_sample(self, groups: Groups, sample: Sample, places: NDArray[np.int32]) -> None:
         joined = (places >= 0) & (sample.known < 0)
