@@ -19,7 +19,16 @@ from ww_core.config import Settings
 from ww_core.stores.servers.qdrant import QdrantVectorStore
 
 TEXTS = [text for texts in TOPICS.values() for text in texts]
-EVERYTHING = ("data directory", "graph store", "vector store", "model", "accounting", "backlog", "dead letters")
+EVERYTHING = (
+    "data directory",
+    "graph store",
+    "vector store",
+    "model",
+    "hooks",
+    "accounting",
+    "backlog",
+    "dead letters",
+)
 
 
 @pytest.fixture(params=[True, False], ids=["grpc", "http"])
