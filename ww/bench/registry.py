@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeAlias
 
 from ww.bench.apart import figures
@@ -69,13 +69,14 @@ def measure(
             raise InvalidInput(f"no benchmark {name!r}", hint=f"use {', '.join(BENCHMARKS)} or {ALL}")
     alone = settings.replace(redis_url=None, qdrant_url=None, neo4j_uri=None, embedding_mode="local", hooks=())
     left = sum(BENCHMARKS[name].minutes(scale) for name in wanted)
-    for name in wanted:
-        entry = BENCHMARKS[name]
-        say(f"{name}: {entry.what} (about {entry.minutes(scale):g} min; {left:g} min in all from here)")
-        left -= entry.minutes(scale)
-        directory = Path(tempfile.mkdtemp(prefix="ww-bench-"))
-        try:
-            bench = Bench(directory, scale, alone, say)
-            yield from figures(name, entry.run, bench) if apart else entry.run(bench)
-        finally:
-            shutil.rmtree(directory, ignore_errors=True)
+    with TemporaryDirectory(prefix="ww-bench-", ignore_cleanup_errors=True) as directory:
+        for name in wanted:
+            entry = BENCHMARKS[name]
+            say(f"{name}: {entry.what} (about {entry.minutes(scale):g} min; {left:g} min in all from here)")
+            left -= entry.minutes(scale)
+            bench = Bench(Path(directory, name), scale, alone, say, Path(directory))
+            bench.directory.mkdir()
+            try:
+                yield from figures(name, entry.run, bench) if apart else entry.run(bench)
+            finally:
+                shutil.rmtree(bench.directory, ignore_errors=True)
