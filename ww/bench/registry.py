@@ -48,7 +48,7 @@ BENCHMARKS: Mapping[str, Entry] = {
     "guide": Entry("ww.bench.guide", "run", "what each optimisation of the performance page gains", 4, 12),
     "recording": Entry("ww.bench.recording", "run", "what measuring costs of the paths that are measured", 0.2, 0.2),
     "stages": Entry("ww.bench.stages", "run", "where the time of an episode and of a recall goes", 0.5, 1),
-    "capacity": Entry("ww.bench.capacity", "run", "disk and memory, beside what ww plan says", 1, 5),
+    "capacity": Entry("ww.bench.capacity", "run", "disk and memory, beside what ww plan says", 1, 15),
 }
 """By name. Modules are imported when they are asked for."""
 
