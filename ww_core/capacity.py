@@ -46,11 +46,14 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Bytes unless they say otherwise. ``vectors_memory`` is resident in the process that owns the vectors."""
+    """Bytes unless they say otherwise."""
 
     graph_disk: int
     vectors_disk: int
     vectors_memory: int
+    """Resident in the process that owns the vectors, when it has answered so much that it grows no more."""
+    vectors_mapped: int
+    """The part of it that is pages of files, which the system may take back."""
     neo4j_disk: int
     """Database and transaction logs, where the graph is on Neo4j instead of ``graph_disk``."""
     neo4j_memory: int
@@ -94,6 +97,7 @@ def plan(demand: Demand, *, shard_memory: int = 32 * 2**30) -> Plan:
     _check(demand, shard_memory)
     embedded, qdrant, redis, workers = (constants()[name] for name in ("embedded", "qdrant", "redis", "workers"))
     points = demand.episodes * demand.windows
+    mapped = points * embedded["memory_mapped_per_point"]
     kept = embedded["graph_disk_fixed"] + demand.episodes * embedded["graph_disk_per_episode"]
     database, log = (_in_neo4j(demand, part) for part in ("database", "log"))
     neo4j = constants()["neo4j"]
@@ -105,7 +109,8 @@ def plan(demand: Demand, *, shard_memory: int = 32 * 2**30) -> Plan:
     return Plan(
         graph_disk=round(kept + _text(demand) * embedded["graph_disk_per_character"]),
         vectors_disk=round(embedded["vectors_disk_fixed"] + points * embedded["vectors_disk_per_point"]),
-        vectors_memory=round(embedded["memory_fixed"] + points * embedded["memory_per_point"]),
+        vectors_memory=round(embedded["memory_fixed"] + points * embedded["memory_per_point"] + mapped),
+        vectors_mapped=round(mapped),
         neo4j_disk=round(database + log),
         neo4j_memory=round(neo4j["memory_fixed"] + max(neo4j["page_cache_least"], database)),
         qdrant_disk=round(copies * qdrant["disk_fixed"] + demand.replicas * points * qdrant["disk_per_point"]),

@@ -34,6 +34,15 @@ def starting(bench: Bench) -> Iterator[Figure]:
     yield Figure("parent", alone(os.getppid), "pid")
 
 
+def sharing(bench: Bench) -> Iterator[Figure]:
+    """How many came before, by what each leaves among what is kept; the note is where that lies."""
+    folder = bench.kept("left").data_dir
+    folder.mkdir(parents=True, exist_ok=True)
+    before = len(list(folder.iterdir()))
+    (folder / str(before)).touch()
+    yield Figure("before", before, "benchmarks", note=str(folder))
+
+
 def holding(bench: Bench) -> Iterator[Figure]:
     """Starts a server in a session of its own, and waits for something."""
     with subprocess.Popen(["sleep", "600"], start_new_session=True) as server:

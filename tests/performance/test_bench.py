@@ -18,7 +18,19 @@ import pytest
 from tests.performance.breaking import HERE
 from tests.performance.conftest import Measured
 from tests.processes import BOUND, ROOT, clean_environment, until
-from ww.bench import BENCHMARKS, Figure, Scale, conversations, faults, measure, registry, stages
+from ww.bench import (
+    BENCHMARKS,
+    Figure,
+    Scale,
+    capacity,
+    conversations,
+    faults,
+    kept,
+    measure,
+    registry,
+    searching,
+    stages,
+)
 from ww.bench.corpus import made_up
 from ww.bench.embedding import _has_bfloat16
 from ww.bench.exact import ExactScan, ScannedStore
@@ -29,6 +41,7 @@ from ww.bench.registry import Entry
 from ww.cli.bench import FIELDS
 from ww.cli.run import run
 from ww_core.config import Settings
+from ww_core.deployment import Deployment
 from ww_core.errors import InvalidInput
 from ww_core.models import Check, Verification
 from ww_core.stores.ports import BM25, CONTENT, Search, Where
@@ -67,6 +80,11 @@ PROMISED: Mapping[str, Mapping[str, float]] = {
         "locomo_late_recall_at_10": 0.85,
         "locomo_lost_unseen": 0.03,
         "locomo_late_lost_unseen": 0.03,
+    },
+    "capacity": {
+        f"capacity_{what}_{size}": 0.3
+        for what in ("disk_graph", "disk_vectors", "memory")
+        for size in (10_000, 100_000, 1_000_000)
     },
     "guide": dict.fromkeys(
         (
@@ -164,6 +182,64 @@ def test_stages_are_those_of_an_episode_and_of_a_recall(measured: Measured) -> N
     for figures in by_unit.values():
         shares = [float(figure.note.split("%")[0]) for figure in figures]
         assert sum(shares) == pytest.approx(100, abs=0.5)
+
+
+def test_a_large_store_is_made_once_whichever_benchmark_asks_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept, "alone", lambda work, *args: work(*args))  # what it takes is looked at elsewhere
+    said: list[str] = []
+    first, second = (
+        Bench(tmp_path / name, SCALES["tiny"], Settings(data_dir=tmp_path), said.append, tmp_path)
+        for name in ("recall", "capacity")
+    )
+    corpus = made_up(300, 2)
+    settings, cost = kept.kept(first, corpus)
+    assert [line.strip() for line in said] == ["storing 300 episodes", "consolidating them"]
+    assert min(cost.storing, cost.consolidating) > 0
+    assert kept.kept(second, corpus) == (settings, cost)
+    assert len(said) == 2
+    deployment = Deployment(settings)
+    assert deployment.graph.counts().embedded == 300
+    deployment.close()
+
+
+def test_the_largest_store_is_made_asked_and_scanned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At full scale, with few episodes in the place of a million."""
+    for module in (kept, searching):
+        monkeypatch.setattr(module, "alone", lambda work, *args: work(*args))
+    monkeypatch.setattr(searching, "MILLION", 400)
+    bench = Bench(tmp_path, SCALES["full"], Settings(data_dir=tmp_path))
+    found = {figure.name: figure for figure in searching._million(bench, made_up(20, 10))}
+    assert list(found) == [
+        *("recall_million_p95", "recall_million_first_p95", "recall_million_flat_p95"),
+        "recall_million_memory",
+    ]
+    assert all(figure.value > 0 for figure in found.values())
+    assert "storing" in found["recall_million_memory"].note
+
+
+def test_what_benchmarks_share_is_gone_with_the_last(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    entry = Entry(HERE, "sharing", "a test", 1, 2)
+    monkeypatch.setattr(registry, "BENCHMARKS", {"first": entry, "second": entry})
+    found = list(measure(["first", "second"], Settings(data_dir=tmp_path), SCALES["tiny"]))
+    assert [figure.value for figure in found] == [0, 1], "the second finds what the first left"
+    assert not Path(found[0].note).exists()
+
+
+def test_a_million_is_not_tried_without_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "available", lambda: 2**30)
+    assert (kept.lacking(100_000), kept.lacking(1_000_000)) == ("", "1 GiB of memory are free, 14 are wanted")
+
+
+def test_the_plan_is_off_by_a_share_of_what_is_measured() -> None:
+    found = capacity._figure("memory", 1000, 1200, "some")
+    assert (found.value, found.met) == (pytest.approx(0.2), True)
+    assert [capacity._figure("memory", 1000, planned, "some").met for planned in (690, 710, 1290, 1310)] == [
+        *(False, True),
+        *(True, False),
+    ]
+    assert capacity._figure("memory", 1000, 9000, "few", "judged from 10,000 on").state == "not judged"
 
 
 def test_an_unknown_name_says_which_there_are(tmp_path: Path) -> None:

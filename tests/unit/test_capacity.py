@@ -95,6 +95,14 @@ def test_the_memory_of_workers_and_of_neo4j_is_planned_for() -> None:
     assert least < large.neo4j_memory < large.neo4j_disk, "the database is in the page cache, the logs are not"
 
 
+def test_the_memory_of_vectors_says_what_may_be_taken_back() -> None:
+    """MiB of a process over 100 000 and over 1 000 000 episodes that answered 1 000 times: all, and pages of files."""
+    for episodes, resident, mapped in ((100_000, 600, 427), (1_000_000, 4_243, 2_916)):
+        planned = plan(Demand(episodes))
+        assert planned.vectors_memory / 2**20 == pytest.approx(resident, rel=0.1)
+        assert planned.vectors_mapped / 2**20 == pytest.approx(mapped, rel=0.4)
+
+
 def test_every_tier_is_a_preset() -> None:
     assert [tier(n) for n in (10_000, 100_000, 1_000_000, 1_000_001)] == list(PRESETS)
 

@@ -37,7 +37,7 @@ def test_the_record_has_what_is_planned_and_how_far_it_is_off() -> None:
         (field,) = (field for name, field in PLANNED.items() if what.startswith(name))
         held.add((wanted.preset, field))
         assert _mebibytes(planned) == round(getattr(wanted, field) / 2**20, 1), (episodes, what)
-        apart = abs(_mebibytes(measured) / _mebibytes(planned) - 1)
+        apart = abs(_mebibytes(planned) / _mebibytes(measured) - 1)
         assert (int(off), apart < WITHIN) == (round(100 * apart), True), (episodes, what)
     assert {preset for preset, _ in held} == {"small", "medium", "large"}
     assert {field for _, field in held} == set(PLANNED.values())

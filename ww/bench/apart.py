@@ -10,12 +10,12 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
-from ww.bench.figure import Bench, Figure, Scale, broken
-from ww_core.config import Settings
+from ww.bench.figure import Bench, Figure, broken
 
 T = TypeVar("T")
 Benchmark: TypeAlias = Callable[[Bench], Iterator[Figure]]
@@ -43,7 +43,7 @@ def figures(name: str, benchmark: Benchmark, bench: Bench) -> Iterator[Figure]:
     """What a benchmark measures in a new process, figure by figure; where it breaks or dies, one at the end says so."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    given = (theirs, name, benchmark, bench.directory, bench.scale, bench.settings)
+    given = (theirs, name, benchmark, replace(bench, say=print))  # what it says now is of this process
     process = context.Process(target=_report, args=given)
     started = time.monotonic()
     process.start()
@@ -76,14 +76,12 @@ def figures(name: str, benchmark: Benchmark, bench: Bench) -> Iterator[Figure]:
     bench.say(f"  {name} took {time.monotonic() - started:.0f} s")
 
 
-def _report(
-    pipe: Connection, name: str, benchmark: Benchmark, directory: Path, scale: Scale, settings: Settings
-) -> None:
+def _report(pipe: Connection, name: str, benchmark: Benchmark, bench: Bench) -> None:
     """In the other process."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _end)
     try:
-        for figure in benchmark(Bench(directory, scale, settings, pipe.send)):
+        for figure in benchmark(replace(bench, say=pipe.send)):
             pipe.send(figure)
     except Exception as error:  # the other benchmarks' figures must come out whatever breaks here
         traceback.print_exc()

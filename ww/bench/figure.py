@@ -114,6 +114,8 @@ class Scale:
     """Vectors clustered."""
     grown: tuple[int, int, int] = (2000, 10_000, 500)
     """Consolidated: few and many stored, and how many new ones then come to either."""
+    planned: tuple[int, ...] = (10_000,)
+    """Held against what ``ww plan`` says."""
 
     @property
     def full(self) -> bool:
@@ -126,9 +128,11 @@ class Scale:
 
 
 SCALES = {
-    "tiny": Scale("tiny", 500, 30, 20, 30, 500, 10, 300, (200, 400, 50)),
+    "tiny": Scale("tiny", 500, 30, 20, 30, 500, 10, 300, (200, 400, 50), (500,)),
     "quick": Scale(),
-    "full": Scale("full", 50_000, 1000, 600, 1500, 100_000, 200, 2000, (10_000, 1_000_000, 5000)),
+    "full": Scale(
+        "full", 50_000, 1000, 600, 1500, 100_000, 200, 2000, (10_000, 1_000_000, 5000), (10_000, 100_000, 1_000_000)
+    ),
 }
 
 
@@ -140,11 +144,19 @@ class Bench:
     scale: Scale
     settings: Settings
     say: Callable[[str], None] = field(default=lambda _: None)
+    shared: Path | None = None
+    """A directory of all benchmarks that run; by default this one's."""
 
     def place(self, name: str, **changes: object) -> Settings:
         """Settings with an empty data directory of their own, whose alerts nobody needs to check."""
-        apart = {"data_dir": self.directory / name, "alert_interval": DAY, **changes}
-        return self.settings.replace(**apart)
+        return self._at(self.directory / name, **changes)
+
+    def kept(self, name: str, **changes: object) -> Settings:
+        """The same, with a data directory that every benchmark gets by this name, whoever filled it."""
+        return self._at((self.shared or self.directory) / "kept" / name, **changes)
+
+    def _at(self, data_dir: Path, **changes: object) -> Settings:
+        return self.settings.replace(**{"data_dir": data_dir, "alert_interval": DAY, **changes})
 
 
 def p95(seconds: Sequence[float]) -> float:

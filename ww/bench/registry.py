@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeAlias
 
 from ww.bench.apart import figures
@@ -48,7 +48,7 @@ BENCHMARKS: Mapping[str, Entry] = {
     "guide": Entry("ww.bench.guide", "run", "what each optimisation of the performance page gains", 4, 12),
     "recording": Entry("ww.bench.recording", "run", "what measuring costs of the paths that are measured", 0.2, 0.2),
     "stages": Entry("ww.bench.stages", "run", "where the time of an episode and of a recall goes", 0.5, 1),
-    "capacity": Entry("ww.bench.capacity", "run", "disk and memory, beside what ww plan says", 1, 5),
+    "capacity": Entry("ww.bench.capacity", "run", "disk and memory, beside what ww plan says", 1, 15),
 }
 """By name. Modules are imported when they are asked for."""
 
@@ -69,13 +69,14 @@ def measure(
             raise InvalidInput(f"no benchmark {name!r}", hint=f"use {', '.join(BENCHMARKS)} or {ALL}")
     alone = settings.replace(redis_url=None, qdrant_url=None, neo4j_uri=None, embedding_mode="local", hooks=())
     left = sum(BENCHMARKS[name].minutes(scale) for name in wanted)
-    for name in wanted:
-        entry = BENCHMARKS[name]
-        say(f"{name}: {entry.what} (about {entry.minutes(scale):g} min; {left:g} min in all from here)")
-        left -= entry.minutes(scale)
-        directory = Path(tempfile.mkdtemp(prefix="ww-bench-"))
-        try:
-            bench = Bench(directory, scale, alone, say)
-            yield from figures(name, entry.run, bench) if apart else entry.run(bench)
-        finally:
-            shutil.rmtree(directory, ignore_errors=True)
+    with TemporaryDirectory(prefix="ww-bench-", ignore_cleanup_errors=True) as directory:
+        for name in wanted:
+            entry = BENCHMARKS[name]
+            say(f"{name}: {entry.what} (about {entry.minutes(scale):g} min; {left:g} min in all from here)")
+            left -= entry.minutes(scale)
+            bench = Bench(Path(directory, name), scale, alone, say, Path(directory))
+            bench.directory.mkdir()
+            try:
+                yield from figures(name, entry.run, bench) if apart else entry.run(bench)
+            finally:
+                shutil.rmtree(bench.directory, ignore_errors=True)

@@ -10,14 +10,14 @@ from typing import cast
 import numpy as np
 
 from ww.bench.apart import alone, most_resident
-from ww.bench.corpus import Corpus, drawn, fingerprint
+from ww.bench.corpus import Corpus, drawn
 from ww.bench.exact import ExactScan, ScannedStore
 from ww.bench.figure import DENSE_ONLY, Bench, Figure, Scale, p95, skipped
-from ww.bench.filled import SESSION, consolidate, fill, filled, recaller
+from ww.bench.filled import SESSION, consolidate, filled, recaller
+from ww.bench.kept import kept, lacking
 from ww_core.config import Settings
 from ww_core.deployment import Deployment
 from ww_core.models import Run
-from ww_core.ram import available
 from ww_core.recall.hierarchy import Router
 from ww_core.recall.request import Mode, RecallRequest
 from ww_core.recall.service import Recaller
@@ -33,8 +33,6 @@ SCANNED_TARGET = 0.25
 MILLION = 1_000_000
 MEMORY_TARGET = 12.0
 """GiB."""
-FREE_GIB = 14.0
-"""Memory that must be free before a million episodes are tried."""
 
 
 def run(bench: Bench) -> Iterator[Figure]:
@@ -101,52 +99,31 @@ def _by_clusters(corpus: Corpus, deployment: Deployment, made: Run, bench: Bench
 
 
 def _million(bench: Bench, small: Corpus) -> Iterator[Figure]:
-    """The same texts a million times; filled, consolidated and asked by one process after the other."""
+    """The same texts a million times; stored, consolidated and asked by one process after the other."""
     name, memory = "recall_million_p95", "recall_million_memory"
-    why = "" if bench.scale.full else "at --scale full only"
-    if not why and (free := available() / 2**30) < FREE_GIB:
-        why = f"{free:.0f} GiB of memory are free, {FREE_GIB:.0f} are wanted"
-    if why:
+    if why := lacking(MILLION) if bench.scale.full else "at --scale full only":
         yield skipped(name, "ms", why, MILLION_TARGET, low_is_good=True)
         yield skipped(memory, "GiB", why, MEMORY_TARGET, low_is_good=True)
         return
     corpus = Corpus.of(MILLION, len(small.queries), small.real, small.base)
-    settings = bench.place("million", consolidation_time_limit=3600)
-    bench.say(f"  storing {corpus.size:,} episodes")
-    filling = alone(_store, settings, corpus)
-    bench.say("  consolidating them")
-    consolidating, clusters = alone(_consolidate, settings)
+    settings, cost = kept(bench, corpus)
     bench.say("  asking")
     answering, (first, auto, flat) = alone(_answer, settings, corpus)
     bench.say("  scanning them")
     scanned = p95(alone(_scanned, corpus))
     peer = (scanned, "an exact scan with numpy")
-    size = f"{corpus.size:,} episodes in K = {clusters} clusters, cached query"
+    size = f"{corpus.size:,} episodes in K = {cost.clusters} clusters, cached query"
     yield Figure(name, p95(auto), "ms", MILLION_TARGET, *peer, low_is_good=True,
                  note=f"{size}, auto, after {len(first)} other queries")  # fmt: skip
     yield Figure("recall_million_first_p95", p95(first), "ms", low_is_good=True,
                  note=f"{size}, auto, the first {len(first)} of a process: pages come from files")  # fmt: skip
     yield Figure("recall_million_flat_p95", p95(flat), "ms", math.nan, *peer, low_is_good=True, note=f"{size}, flat")
-    note = f"most of a process: {filling:.1f} storing, {consolidating:.1f} consolidating, {answering:.1f} answering"
-    yield Figure(memory, max(filling, consolidating, answering), "GiB", MEMORY_TARGET,
+    note = (
+        f"most of a process: {cost.storing:.1f} storing, {cost.consolidating:.1f} consolidating, "
+        f"{answering:.1f} answering"
+    )
+    yield Figure(memory, max(cost.storing, cost.consolidating, answering), "GiB", MEMORY_TARGET,
                  low_is_good=True, note=note)  # fmt: skip
-
-
-def _store(settings: Settings, corpus: Corpus) -> float:
-    """GiB that it takes."""
-    deployment = Deployment(settings)
-    deployment.vectors.ensure(fingerprint(corpus.queries.shape[1]))
-    fill(corpus, deployment)
-    deployment.close()
-    return most_resident()
-
-
-def _consolidate(settings: Settings) -> tuple[float, int]:
-    """GiB that it takes, and how many clusters there are."""
-    deployment = Deployment(settings)
-    made = consolidate(deployment)
-    deployment.close()
-    return most_resident(), len(made.clusters)
 
 
 def _answer(settings: Settings, corpus: Corpus) -> tuple[float, tuple[list[float], list[float], list[float]]]:

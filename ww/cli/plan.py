@@ -88,6 +88,8 @@ def _rows(demand: Demand, found: Plan, shard_memory: float) -> list[tuple[str, s
     whole = "measured, and a page cache for the whole database; with less it reads from the disk"
     held = "the same, vectors in memory and whole; qdrant_on_disk and qdrant_quantization take less"
     each = "measured; each embedder, and a worker of every other pool; the owner of the vectors counts above"
+    engine = "measured on the embedded engine, to a million"
+    mapped = f"{_size(found.vectors_mapped)} of it are pages of files, which may be taken back"
     nodes = "1 node" if found.nodes == 1 else f"{found.nodes} nodes"
     shards = f"each under {shard_memory:g} GiB; {nodes} where each holds one copy of one"
     filled = [("time until they are there", _time(found.filled_seconds), f"at {demand.rate:g} a second, as given")]
@@ -97,8 +99,8 @@ def _rows(demand: Demand, found: Plan, shard_memory: float) -> list[tuple[str, s
         ("disk, graph in SQLite", _size(found.graph_disk), "measured slope, to a million"),
         ("disk, graph in Neo4j", _size(found.neo4j_disk), "measured slope, to 30 000; database and transaction logs"),
         ("memory, Neo4j", _size(found.neo4j_memory), whole),
-        ("disk, vectors", _size(found.vectors_disk), "measured on the embedded engine, to a million"),
-        ("memory, vectors", _size(found.vectors_memory), "measured on the embedded engine, to a million"),
+        ("disk, vectors", _size(found.vectors_disk), engine),
+        ("memory, vectors", _size(found.vectors_memory), f"{engine}; {mapped}"),
         (
             "disk, vectors on Qdrant",
             _size(found.qdrant_disk),
