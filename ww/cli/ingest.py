@@ -68,6 +68,7 @@ def ingest(
             memory.sync.store_batch,
             rejects=refusals,
             on_rejected=intake.refused,
+            on_changed=intake.changed,
             on_progress=lambda so_far: intake.moved(so_far, advance_to),
         )
         stack.close()

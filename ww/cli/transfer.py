@@ -141,6 +141,7 @@ def import_(
                 parts.ingest.restore,
                 rejects=refusals,
                 on_rejected=intake.refused,
+                on_changed=intake.changed,
                 on_progress=moved,
             )
         intake.told(kept=rejects is not None)
