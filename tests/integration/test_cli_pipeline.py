@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import sqlite3
 from pathlib import Path
@@ -82,6 +83,24 @@ def test_lines_whose_episodes_were_updated_since_are_kept_as_updated(cli: Cli, t
     assert f"{source}:1: episode 'own' exists with other content" in cli.err
     assert "or change the episode with update" in cli.err
     assert cli("store", "the tide is low", "--id", "own")["error"]["type"] == "EpisodeConflict"
+
+
+def test_a_packed_file_that_was_cut_is_taken_up_to_there_and_then_as_a_whole(cli: Cli, tmp_path: Path) -> None:
+    plain, packed, rejects = tmp_path / "notes.jsonl", tmp_path / "notes.jsonl.gz", tmp_path / "rejects"
+    plain.write_text("".join(json.dumps({"content": f"{n} {n**40:x}"}) + "\n" for n in range(300)))
+    whole = gzip.compress(plain.read_bytes())
+    packed.write_bytes(whole[: len(whole) * 2 // 3])
+    first = cli("ingest", str(packed), "--no-wait", "--rejects", str(rejects))
+    assert (first["rejected"], cli.code, rejects.read_bytes()) == (1, 1, b"")
+    assert cli.err == (
+        f"{packed}:{first['accepted'] + 1}: the gzip file is cut off in this line (the lines before it are taken; "
+        "give the whole file again, and nothing is stored twice)\n"
+    )
+    assert 100 < first["accepted"] < 300
+    packed.write_bytes(whole)
+    again = cli("ingest", str(packed), "--no-wait")
+    assert (again["accepted"], again["duplicates"], cli.code) == (300 - first["accepted"], first["accepted"], 0)
+    assert cli("ingest", str(plain), "--no-wait")["duplicates"] == 300
 
 
 def test_what_was_left_pending_is_picked_up_by_the_next_command(cli: Cli) -> None:

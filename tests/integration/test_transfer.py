@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -79,6 +80,21 @@ def test_a_round_trip_is_exact_and_repeats_harmlessly(cli: Cli, tmp_path: Path) 
     assert [{k: v for k, v in line.items() if k not in left_out} for line in lines_of(again)] == [
         {k: v for k, v in line.items() if k not in left_out} for line in lines_of(file)
     ]
+
+
+def test_an_export_is_packed_where_its_name_says_so(cli: Cli, tmp_path: Path) -> None:
+    plain, packed = tmp_path / "all.jsonl", tmp_path / "all.jsonl.gz"
+    with EpisodicMemory(data_dir=cli.data_dir) as memory:
+        put(memory)
+    cli("export", str(plain))
+    assert cli("export", str(packed)) == {"exported": 6}
+    assert gzip.decompress(packed.read_bytes()) == plain.read_bytes()
+    fresh = Cli(tmp_path / "elsewhere", cli.capsys)
+    assert fresh("import", str(packed), "--no-wait")["accepted"] == 6
+    packed.write_bytes(packed.read_bytes()[:-9])
+    answer = fresh("import", str(packed), "--no-wait")
+    assert (answer["rejected"], fresh.code) == (1, 1)
+    assert "the gzip file is cut off in this line" in fresh.err
 
 
 def test_one_session_alone_goes_out_and_in(cli: Cli, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from ww.cli.output import note, pick
 from ww_core.errors import InvalidInput
 from ww_core.ingest.feed import Ingested
 from ww_core.ingest.files import Place, reads
+from ww_core.ingest.gunzip import DamagedFile
 
 NAMED_REJECTS = 20
 """Refused lines that are named one by one; the rest is counted."""
@@ -42,6 +43,9 @@ class Intake:
 
     def refused(self, place: Place, error: Exception) -> None:
         """Name the first ones on standard error."""
+        if isinstance(error, DamagedFile):  # what follows is missing altogether
+            note(f"{place}: {error}")
+            return
         self._refused += 1
         if self._refused <= NAMED_REJECTS:
             note(f"{place}: {error}")

@@ -53,7 +53,7 @@ def feed(
             for part in raw:
                 rejects.write(part)
                 last = part or last
-            if not last.endswith(b"\n"):
+            if last and not last.endswith(b"\n"):
                 rejects.write(b"\n")
 
     while True:
