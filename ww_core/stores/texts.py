@@ -21,9 +21,11 @@ def digest(text: str) -> bytes:
     return digest_of_plain(plain(text))
 
 
-def exact_digest(text: str) -> bytes:
-    """SIZE bytes that only the very same text has: what is kept of a text that an update replaced."""
-    return digest_of_plain(text)
+def first_digest(episode_id: str, text: str) -> str:
+    """What is kept of the text that an episode was stored with once an update has replaced it: 2 SIZE hexadecimal
+    digits that only the very same text gives, and that no other episode shares."""
+    whole = f"{len(episode_id)}:{episode_id}{text}"  # the length says where the text begins
+    return blake2b(whole.encode("utf-8", "surrogatepass"), digest_size=SIZE).hexdigest()
 
 
 def digest_of_plain(text: str) -> bytes:
@@ -34,11 +36,12 @@ def digest_of_plain(text: str) -> bytes:
 def added_again(episode: Episode, session_id: str, content: str | None, first: str | None) -> Added:
     """What becomes of an episode whose id a living row has already.
 
-    ``session_id`` and ``content`` are the row's; ``first``: the exact digest, as hexadecimal digits, of the content it
-    was stored with, None where no update has replaced that.
+    ``session_id`` and ``content`` are the row's; ``first``: the ``first_digest`` of the content it was stored with,
+    None where no update has replaced that.
     """
     if session_id != episode.session_id:
         return Added.CONFLICT
     if content == episode.content:
         return Added.DUPLICATE
-    return Added.CORRECTED if first == exact_digest(episode.content).hex() else Added.CONFLICT
+    again = first is not None and first == first_digest(episode.episode_id, episode.content)
+    return Added.CORRECTED if again else Added.CONFLICT

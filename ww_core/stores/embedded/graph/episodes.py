@@ -27,7 +27,7 @@ from ww_core.stores.embedded.graph.rows import (
     to_episode,
 )
 from ww_core.stores.ports import Added, AddResult, Dirty
-from ww_core.stores.texts import added_again, exact_digest
+from ww_core.stores.texts import added_again, first_digest
 from ww_core.stores.values import to_json, to_us
 
 _KNOWN = """SELECT e.episode_id, e.state, s.session_id, b.content, f.content
@@ -125,7 +125,7 @@ class Episodes(Part):
                 dirt.mark(db, Dirty.PAYLOAD, [seq])
             if new_content != old_content:
                 forget_texts(db, [(session, seq, old_content)])
-                _remember_first(db, seq, old_content)
+                _remember_first(db, seq, episode_id, old_content)
                 _reopen(db, seq, state, self._now())
             return to_episode(db.execute(_GET, (as_list([episode_id]),)).fetchone())
 
@@ -180,10 +180,10 @@ def forget_firsts(db: sqlite3.Connection, seqs: Sequence[int]) -> None:
     db.executemany("DELETE FROM corrected WHERE seq = ?", [(seq,) for seq, _ in rows])
 
 
-def _remember_first(db: sqlite3.Connection, seq: int, content: str) -> None:
+def _remember_first(db: sqlite3.Connection, seq: int, episode_id: str, content: str) -> None:
     """Keep by which digest the text is known again that the episode was stored with."""
     if db.execute("SELECT 1 FROM corrected WHERE seq = ?", (seq,)).fetchone() is None:
-        body = append_body(db, exact_digest(content).hex(), None)
+        body = append_body(db, first_digest(episode_id, content), None)
         db.execute("INSERT INTO corrected VALUES (?, ?)", (seq, body))
 
 

@@ -16,7 +16,7 @@ from ww_core.stores.ports import Added, AddResult, Dirty
 from ww_core.stores.servers.neo4j import dirt, queues
 from ww_core.stores.servers.neo4j.membership import forget_memberships
 from ww_core.stores.servers.neo4j.rows import EPISODE, NOW, Part, to_episode, to_place, usable, value
-from ww_core.stores.texts import added_again, exact_digest
+from ww_core.stores.texts import added_again, first_digest
 from ww_core.stores.values import to_json, to_us
 
 SHARDS = 16
@@ -130,7 +130,7 @@ class Episodes(Part):
                 values |= {"at": at, "place": to_place(at, row["position"], episode_id)}
             replaced = content is not None and content != row["content"]
             if replaced and row["first"] is None:
-                values["first"] = exact_digest(row["content"]).hex()
+                values["first"] = first_digest(episode_id, row["content"])
             tx.run(_SET, ns=self._ns, id=episode_id, values=values).consume()
             if timestamp is not None:
                 # its old and its new neighbours have other surroundings now

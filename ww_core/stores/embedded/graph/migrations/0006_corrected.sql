@@ -1,5 +1,5 @@
--- Episodes whose content an update replaced: the digest of the one they were stored with is the content of a body.
+-- Episodes whose content an update replaced: a body has the digest of the one that they were stored with.
 CREATE TABLE corrected (
     seq             INTEGER PRIMARY KEY,
-    body            INTEGER NOT NULL             -- ww_core.stores.texts.exact_digest, as hexadecimal digits
+    body            INTEGER NOT NULL             -- its content is ww_core.stores.texts.first_digest
 ) STRICT;
