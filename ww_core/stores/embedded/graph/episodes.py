@@ -30,10 +30,11 @@ from ww_core.stores.ports import Added, AddResult, Dirty
 from ww_core.stores.texts import added_again, first_digest
 from ww_core.stores.values import to_json, to_us
 
-_KNOWN = """SELECT e.episode_id, e.state, s.session_id, b.content, f.content
+_KNOWN = """SELECT e.episode_id, e.state, s.session_id, b.content
   FROM json_each(?) j CROSS JOIN episode e ON e.episode_id = j.value
-  JOIN session s ON s.session = e.session LEFT JOIN body b ON b.body = e.body
-  LEFT JOIN corrected c ON c.seq = e.seq LEFT JOIN body f ON f.body = c.body"""
+  JOIN session s ON s.session = e.session LEFT JOIN body b ON b.body = e.body"""
+_FIRST = """SELECT b.content FROM episode e JOIN corrected c ON c.seq = e.seq JOIN body b ON b.body = c.body
+  WHERE e.episode_id = ?"""
 _INSERT = """INSERT INTO episode
   (seq, episode_id, session, at, position, outcome, importance, body, stored_at, open_since)
   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
@@ -52,7 +53,7 @@ class Episodes(Part):
             return []
         with self._db.write() as db:
             now = self._now()
-            known: dict[str, tuple[int, str, str | None, str | None]] = {
+            known: dict[str, tuple[int, str, str | None]] = {
                 row[0]: row[1:] for row in db.execute(_KNOWN, (as_list(e.episode_id for e in episodes),))
             }
             sessions = _ensure_sessions(db, {episode.session_id for episode in episodes})
@@ -63,9 +64,9 @@ class Episodes(Part):
             results: list[AddResult] = []
             for e in episodes:
                 if (seen := known.get(e.episode_id)) is not None:
-                    results.append(_compare(e, *seen))
+                    results.append(_compare(db, e, *seen))
                     continue
-                known[e.episode_id] = (PENDING, e.session_id, e.content, None)
+                known[e.episode_id] = (PENDING, e.session_id, e.content)
                 seq, body = seq + 1, body + 1
                 at = now if e.timestamp is None else to_us(e.timestamp)
                 session = sessions[e.session_id]
@@ -187,9 +188,12 @@ def _remember_first(db: sqlite3.Connection, seq: int, episode_id: str, content: 
         db.execute("INSERT INTO corrected VALUES (?, ?)", (seq, body))
 
 
-def _compare(episode: Episode, state: int, session_id: str, content: str | None, first: str | None) -> AddResult:
+def _compare(db: sqlite3.Connection, episode: Episode, state: int, session_id: str, content: str | None) -> AddResult:
     if state == ERASED:
         return AddResult(Added.ERASED, State.ERASED)
+    first = None
+    if content != episode.content:
+        first = next((kept for (kept,) in db.execute(_FIRST, (episode.episode_id,))), None)
     return AddResult(added_again(episode, session_id, content, first), STATES[state])
 
 
