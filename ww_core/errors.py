@@ -20,6 +20,8 @@ A message says what is wrong and with which value; ``hint`` says the way out.
 
 from __future__ import annotations
 
+from functools import partial
+
 __all__ = [
     "BlockingCall",
     "BrokerUnavailable",
@@ -68,7 +70,17 @@ class ConfigurationError(WorldWeaverError):
 
 
 class EpisodeConflict(WorldWeaverError):
-    """The episode_id exists with other content, or was erased for good."""
+    """The episode_id exists with other content, or was erased for good.
+
+    ``corrected`` is true where it was first stored with this very content, which an update has replaced since.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", corrected: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.corrected = corrected
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (partial(type(self), hint=self.hint, corrected=self.corrected), (self.message,))
 
 
 class NotFound(WorldWeaverError, LookupError):

@@ -21,6 +21,7 @@ import numpy as np
 from ww_core.errors import InvalidInput
 from ww_core.ingest import validate
 from ww_core.ingest.files import Found, Place, Refused, json_lines
+from ww_core.ingest.gunzip import DamagedFile, plain
 from ww_core.models import Episode, State, Vector
 from ww_core.stores.pages import episodes
 from ww_core.stores.points import digest as text_digest
@@ -108,29 +109,32 @@ def read_export(
     model: Fingerprint | None = None,
     on_vector: Callable[[str, Vector], None] = lambda text, vector: None,
 ) -> Iterator[Found | Refused]:
-    """The episodes of an export, in its order; of ``session_id`` alone where one is named.
+    """The episodes of an export, gzip or plain, in its order; of ``session_id`` alone where one is named.
 
     ``on_vector`` gets (content, vector float32 (d,)) of lines whose vector the given model made of exactly this
     content, in one window, before the line itself is handed out. Where the text was changed since, or the line does not
     say of what text its vector was made, there is none.
     """
-    for record, parsed in json_lines(stream):
-        place = Place(path, record.line)
-        try:
-            if isinstance(parsed, InvalidInput):
-                raise parsed
-            episode = _episode(parsed)
-        except InvalidInput as error:
-            yield Refused(place, error, record.overlong or (record.data,))
-        else:
-            if session_id is None or episode.session_id == session_id:
-                vector = None if model is None else _vector(parsed.get("vector"), episode.content, model)
-                if vector is not None:
-                    on_vector(episode.content, vector)
-                yield Found(place, episode, record.data)
-        finally:
-            if record.overlong is not None:
-                record.overlong.close()
+    try:
+        for record, parsed in json_lines(plain(stream)):
+            place = Place(path, record.line)
+            try:
+                if isinstance(parsed, InvalidInput):
+                    raise parsed
+                episode = _episode(parsed)
+            except InvalidInput as error:
+                yield Refused(place, error, record.overlong or (record.data,))
+            else:
+                if session_id is None or episode.session_id == session_id:
+                    vector = None if model is None else _vector(parsed.get("vector"), episode.content, model)
+                    if vector is not None:
+                        on_vector(episode.content, vector)
+                    yield Found(place, episode, record.data)
+            finally:
+                if record.overlong is not None:
+                    record.overlong.close()
+    except DamagedFile as error:
+        yield Refused(Place(path, error.line), error, ())
 
 
 def _episode(line: Mapping[str, Any]) -> Episode:

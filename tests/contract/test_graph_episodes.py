@@ -78,6 +78,29 @@ def test_each_item_of_a_batch_gets_its_own_answer(graph: GraphStore) -> None:
     assert graph.counts().acknowledged == 3
 
 
+def test_what_an_update_replaced_is_known_again_until_it_is_erased(graph: GraphStore) -> None:
+    first, second = episodes(2)
+    graph.add([first, second])
+    for content in ("changed", "changed again"):
+        graph.update(first.episode_id, content=content)
+    graph.update(second.episode_id, importance=0.9)
+
+    def added(*items: Episode) -> list[Added]:
+        return [r.outcome for r in graph.add(items)]
+
+    assert added(first, replace(first, content="changed again"), second) == [
+        Added.CORRECTED,
+        Added.DUPLICATE,
+        Added.DUPLICATE,
+    ]
+    assert added(replace(first, session_id="other"), replace(first, content="changed")) == [Added.CONFLICT] * 2
+    assert graph.get([first.episode_id])[first.episode_id].content == "changed again"
+    graph.update(first.episode_id, content=first.content)
+    assert added(first, replace(first, content="changed again")) == [Added.DUPLICATE, Added.CONFLICT]
+    graph.tombstone(episode_ids=[first.episode_id])
+    assert added(first) == [Added.ERASED]
+
+
 def test_nothing_asked_is_nothing_answered(graph: GraphStore) -> None:
     assert graph.add([]) == []
     assert graph.get([]) == {}

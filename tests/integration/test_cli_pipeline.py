@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import sqlite3
 from pathlib import Path
@@ -57,6 +58,49 @@ def test_ingested_lines_are_embedded_found_and_never_doubled(cli: Cli, tmp_path:
         "fold",
     }
     assert cli("verify")["ok"] is True
+
+
+def test_lines_whose_episodes_were_updated_since_are_kept_as_updated(cli: Cli, tmp_path: Path) -> None:
+    source = tmp_path / "notes.jsonl"
+    source.write_text(
+        '{"content": "the tide is low", "episode_id": "own"}\n{"content": "same"}\n{"content": "castle early"}\n'
+    )
+    cli("ingest", str(source), "--no-wait")
+    made = next(one["episode_id"] for one in cli("list")["episodes"] if one["content"] == "castle early")
+    cli("update", "own", "--content", "the tide is high")
+    cli("update", made, "--content", "castle late")
+    for _ in range(2):
+        again = cli("ingest", str(source), "--no-wait")
+        again.pop("seconds")
+        assert (again, cli.code) == ({"accepted": 0, "duplicates": 1, "changed": 2, "rejected": 0}, 0)
+        assert cli.err == f"{source}:1 and 1 more: changed by `ww update` since, and kept as changed\n"
+    assert "0 stored, 1 already there, 2 changed since and kept, 0 refused" in cli.text("ingest", str(source))
+    assert cli("get", "own")["episode"]["content"] == "the tide is high"
+
+    source.write_text('{"content": "the tide is gone", "episode_id": "own"}\n')
+    answer = cli("ingest", str(source), "--no-wait")
+    assert (answer["changed"], answer["rejected"], cli.code) == (0, 1, 1)
+    assert f"{source}:1: episode 'own' exists with other content" in cli.err
+    assert "or change the episode with update" in cli.err
+    assert cli("store", "the tide is low", "--id", "own")["error"]["type"] == "EpisodeConflict"
+
+
+def test_a_packed_file_that_was_cut_is_taken_up_to_there_and_then_as_a_whole(cli: Cli, tmp_path: Path) -> None:
+    plain, packed, rejects = tmp_path / "notes.jsonl", tmp_path / "notes.jsonl.gz", tmp_path / "rejects"
+    plain.write_text("".join(json.dumps({"content": f"{n} {n**40:x}"}) + "\n" for n in range(300)))
+    whole = gzip.compress(plain.read_bytes())
+    packed.write_bytes(whole[: len(whole) * 2 // 3])
+    first = cli("ingest", str(packed), "--no-wait", "--rejects", str(rejects))
+    assert (first["rejected"], cli.code, rejects.read_bytes()) == (1, 1, b"")
+    assert cli.err == (
+        f"{packed}:{first['accepted'] + 1}: the gzip file is cut off in this line (the lines before it are taken; "
+        "give the whole file again, and nothing is stored twice)\n"
+    )
+    assert 100 < first["accepted"] < 300
+    packed.write_bytes(whole)
+    again = cli("ingest", str(packed), "--no-wait")
+    assert (again["accepted"], again["duplicates"], cli.code) == (300 - first["accepted"], first["accepted"], 0)
+    assert cli("ingest", str(plain), "--no-wait")["duplicates"] == 300
 
 
 def test_what_was_left_pending_is_picked_up_by_the_next_command(cli: Cli) -> None:

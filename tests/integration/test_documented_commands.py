@@ -188,6 +188,26 @@ def test_benchmarks_that_a_page_names_run_when_they_are_small(
     assert [figure for figure in found if figure["failed"]] == []
 
 
+LISTING = sorted(
+    {
+        line
+        for block in NEEDING
+        if block.needs == "minutes"
+        for line in logical_lines(block.text)
+        if line.startswith("ww ") and "--list" in line
+    }
+)
+
+
+@pytest.mark.usefixtures("clean")
+@pytest.mark.parametrize("line", LISTING)
+def test_what_a_page_says_of_what_can_be_measured_is_shown(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """In a block of commands that take minutes, this one takes none."""
+    assert run(shlex.split(line)[1:]) == 0
+    shown = capsys.readouterr().out
+    assert [name for name in BENCHMARKS if not re.search(rf"^{name}\b", shown, re.MULTILINE)] == []
+
+
 REDIS = [block for block in NEEDING if block.needs == "redis"]
 
 

@@ -76,6 +76,7 @@ async def test_an_id_twice_is_one_episode_or_a_conflict(memory: EpisodicMemory) 
 
 BAD_CALLS = [
     ("recall", ("",), {}, "query is empty"),
+    ("recall", ("\u200b",), {}, "query is empty"),
     ("recall", ("x",), {"limit": 0}, "limit must be a whole number from 1 to 100, not 0"),
     ("recall", ("x",), {"limit": 10**9}, "not 1000000000"),
     ("recall", ("x",), {"limit": True}, "not True"),

@@ -15,7 +15,7 @@ from tests.contract.graphs import claimed, clear, embed, episodes
 from tests.integration.neo4j_graphs import Open, cypher
 from ww_core.stores.ports import Dirty
 from ww_core.stores.servers.neo4j import Neo4jGraphStore, copies, migrations, outbox, standing
-from ww_core.stores.texts import digest
+from ww_core.stores.texts import digest, first_digest
 
 
 class TestClaims:
@@ -110,6 +110,10 @@ def test_no_property_tells_what_an_erased_text_was(open_graph: Open, location: s
     text = digest("text 0 of s").hex()
     assert cypher(location, query, text=text) == [[1]]
     graph.update("e00000", content="other")
+    assert cypher(location, query, text=text) == [[0]]
+    text = first_digest("e00000", "text 0 of s")
+    assert cypher(location, query, text=text) == [[1]], "kept to know the text again, until the episode is forgotten"
+    graph.tombstone(episode_ids=["e00000"])
     assert cypher(location, query, text=text) == [[0]]
     text = digest("text 1 of s").hex()
     assert cypher(location, query, text=text) == [[1]]

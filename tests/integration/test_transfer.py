@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -67,8 +68,8 @@ def test_a_round_trip_is_exact_and_repeats_harmlessly(cli: Cli, tmp_path: Path) 
     assert file.stat().st_mode & 0o077 == 0
     there = tmp_path / "elsewhere"
     fresh = Cli(there, cli.capsys)
-    assert fresh("import", str(file)) == {"accepted": 6, "duplicates": 0, "rejected": 0}
-    assert fresh("import", str(file)) == {"accepted": 0, "duplicates": 6, "rejected": 0}
+    assert fresh("import", str(file)) == {"accepted": 6, "duplicates": 0, "changed": 0, "rejected": 0}
+    assert fresh("import", str(file)) == {"accepted": 0, "duplicates": 6, "changed": 0, "rejected": 0}
     with EpisodicMemory(data_dir=there) as memory:
         assert everything(memory) == before
         assert memory.sync.counts().embedded == 6, "embedded mode embeds before it returns"
@@ -79,6 +80,21 @@ def test_a_round_trip_is_exact_and_repeats_harmlessly(cli: Cli, tmp_path: Path) 
     assert [{k: v for k, v in line.items() if k not in left_out} for line in lines_of(again)] == [
         {k: v for k, v in line.items() if k not in left_out} for line in lines_of(file)
     ]
+
+
+def test_an_export_is_packed_where_its_name_says_so(cli: Cli, tmp_path: Path) -> None:
+    plain, packed = tmp_path / "all.jsonl", tmp_path / "all.jsonl.gz"
+    with EpisodicMemory(data_dir=cli.data_dir) as memory:
+        put(memory)
+    cli("export", str(plain))
+    assert cli("export", str(packed)) == {"exported": 6}
+    assert gzip.decompress(packed.read_bytes()) == plain.read_bytes()
+    fresh = Cli(tmp_path / "elsewhere", cli.capsys)
+    assert fresh("import", str(packed), "--no-wait")["accepted"] == 6
+    packed.write_bytes(packed.read_bytes()[:-9])
+    answer = fresh("import", str(packed), "--no-wait")
+    assert (answer["rejected"], fresh.code) == (1, 1)
+    assert "the gzip file is cut off in this line" in fresh.err
 
 
 def test_one_session_alone_goes_out_and_in(cli: Cli, tmp_path: Path) -> None:
@@ -104,12 +120,25 @@ def test_erased_ids_other_content_and_broken_lines_are_rejected_and_kept(cli: Cl
     with file.open("a") as out:
         out.write(json.dumps(other) + "\n{broken\n\n" + '{"content": "no id"}\n')
     answer = cli("import", str(file), "--rejects", str(rejects), "--no-wait")
-    assert (answer, cli.code) == ({"accepted": 0, "duplicates": 5, "rejected": 4}, 1)
+    assert (answer, cli.code) == ({"accepted": 0, "duplicates": 5, "changed": 0, "rejected": 4}, 1)
     assert "forgotten for good" in cli.err
     assert len(rejects.read_text("utf-8").splitlines()) == 4
     before = file.read_bytes()
     assert "would be emptied" in cli("import", str(file), "--rejects", str(file))["error"]["message"]
     assert (cli.code, file.read_bytes()) == (2, before)
+
+
+def test_what_was_updated_here_since_an_import_is_kept(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "all.jsonl"
+    with EpisodicMemory(data_dir=cli.data_dir) as memory:
+        put(memory)
+    cli("export", str(file))
+    fresh = Cli(tmp_path / "elsewhere", cli.capsys)
+    fresh("import", str(file), "--no-wait")
+    fresh("update", "full", "--content", "corrected")
+    assert fresh("import", str(file), "--no-wait") == {"accepted": 0, "duplicates": 5, "changed": 1, "rejected": 0}
+    assert fresh.code == 0
+    assert fresh("get", "full")["episode"]["content"] == "corrected"
 
 
 def test_vectors_that_come_along_are_used_where_they_are_this_models(tmp_path: Path) -> None:

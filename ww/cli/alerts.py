@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ww_core.observability.alerts import Alert
 
-FIELDS = ("name", "level", "samples", "value", "warning", "critical")
+FIELDS = ("name", "level", "samples", "value", "warning", "critical", "hint")
 
 
 def register(app: typer.Typer) -> None:
@@ -66,6 +66,9 @@ def _show(console: Console, found: Sequence[Alert]) -> None:
             for a in found
         ],
     )
+    for alert in found:
+        if alert.hint:
+            console.print(f"{alert.name}: {alert.hint}")
 
 
 def _figure(name: str, value: float | None) -> str:

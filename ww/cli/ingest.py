@@ -34,7 +34,7 @@ def ingest(
     files: list[str] = typer.Argument(
         ...,
         metavar="FILE",
-        help=".jsonl, .csv, .txt and .md (an episode a paragraph), directories, or - for standard input.",
+        help=".jsonl, .csv, .txt and .md (an episode a paragraph), also as .gz, directories, or - for standard input.",
     ),
     rejects: Path | None = typer.Option(None, "--rejects", metavar="FILE", help="Keep refused lines here."),
     wait: bool | None = NO_WAIT,
@@ -68,6 +68,7 @@ def ingest(
             memory.sync.store_batch,
             rejects=refusals,
             on_rejected=intake.refused,
+            on_changed=intake.changed,
             on_progress=lambda so_far: intake.moved(so_far, advance_to),
         )
         stack.close()

@@ -18,6 +18,7 @@ from ww.cli.options import everywhere, globals_of
 from ww.cli.output import emit, note
 from ww.cli.progress import bar
 from ww_core.errors import InvalidInput
+from ww_core.ingest.gunzip import packed
 from ww_core.sessions import must_exist
 
 STANDARD = "-"
@@ -32,7 +33,9 @@ def register(app: typer.Typer) -> None:
 
 def export_(
     ctx: typer.Context,
-    file: str = typer.Argument(..., metavar="FILE", help="Where to, as JSONL; - is standard output."),
+    file: str = typer.Argument(
+        ..., metavar="FILE", help="Where to, as JSONL, packed where it ends in .gz; - is standard output."
+    ),
     vectors: bool = typer.Option(False, "--vectors", help="With the vectors, so that they need not be made again."),
 ) -> None:
     """Write every episode, or those of --session, to a file that `ww import` reads; no clusters, runs or settings."""
@@ -49,7 +52,7 @@ def export_(
             made_by = (parts.vectors, parts.embedding.fingerprint)
             if parts.graph.counts().embedded:
                 parts.vectors.ensure(parts.embedding.fingerprint)  # or the digest written would be another model's
-        with _written(file) as out:
+        with _written(file) as raw, packed(raw, file) as out:
             lines = export(
                 parts.graph,
                 out,
@@ -141,6 +144,7 @@ def import_(
                 parts.ingest.restore,
                 rejects=refusals,
                 on_rejected=intake.refused,
+                on_changed=intake.changed,
                 on_progress=moved,
             )
         intake.told(kept=rejects is not None)

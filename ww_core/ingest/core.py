@@ -300,6 +300,12 @@ def _receipt(episode: Episode, added: AddResult) -> Receipt | Exception:
                 f"episode {validate.shown(episode.episode_id)} exists with other content or in another session",
                 hint="choose another episode_id, or change the episode with update",
             )
+        case Added.CORRECTED:
+            return EpisodeConflict(
+                f"episode {validate.shown(episode.episode_id)} was stored with this content and updated since",
+                hint="it is kept as it is now; to change it again use update",
+                corrected=True,
+            )
         case Added.ERASED:
             return EpisodeConflict(
                 f"episode {validate.shown(episode.episode_id)} was forgotten for good",

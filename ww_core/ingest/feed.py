@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import IO
 
+from ww_core.errors import EpisodeConflict
 from ww_core.ingest.files import Found, Place, Refused
 from ww_core.models import BatchReceipt, Episode
 
@@ -16,10 +17,14 @@ CHUNK_EPISODES = 1000
 
 @dataclass(frozen=True, slots=True)
 class Ingested:
-    """What became of every line: ``accepted`` are new, ``duplicates`` were there before, ``rejected`` were refused."""
+    """What became of every line: ``accepted`` are new, ``duplicates`` were there before, ``rejected`` were refused.
+
+    ``changed`` were there before too, but an update has replaced their content since, which is kept.
+    """
 
     accepted: int = 0
     duplicates: int = 0
+    changed: int = 0
     rejected: int = 0
 
 
@@ -29,12 +34,14 @@ def feed(
     *,
     rejects: IO[bytes] | None = None,
     on_rejected: Callable[[Place, Exception], None] = lambda place, error: None,
+    on_changed: Callable[[Place], None] = lambda place: None,
     on_progress: Callable[[Ingested], None] = lambda so_far: None,
 ) -> Ingested:
     """Hand ``items`` to ``store`` in chunks, in order.
 
     ``rejects`` receives the bytes of every refused line as they stood in the file. ``on_rejected`` hears of each,
-    ``on_progress`` after each chunk. Errors of ``store`` itself end the run; chunks before it are kept.
+    ``on_changed`` of each line whose episode was changed since, ``on_progress`` after each chunk. Errors of ``store``
+    itself end the run; chunks before it are kept.
     """
     iterator = iter(items)
     total = Ingested()
@@ -46,7 +53,7 @@ def feed(
             for part in raw:
                 rejects.write(part)
                 last = part or last
-            if not last.endswith(b"\n"):
+            if last and not last.endswith(b"\n"):
                 rejects.write(b"\n")
 
     while True:
@@ -61,12 +68,18 @@ def feed(
         if not chunk and not refused:
             return total
         receipt = store([found.episode for found in chunk]) if chunk else BatchReceipt((), ())
+        changed = 0
         for index, error in receipt.rejected:
-            refuse(chunk[index].place, error, (chunk[index].raw,))
+            if isinstance(error, EpisodeConflict) and error.corrected:
+                on_changed(chunk[index].place)
+                changed += 1
+            else:
+                refuse(chunk[index].place, error, (chunk[index].raw,))
         duplicates = sum(one.duplicate for one in receipt.accepted)
         total = Ingested(
             accepted=total.accepted + len(receipt.accepted) - duplicates,
             duplicates=total.duplicates + duplicates,
-            rejected=total.rejected + refused + len(receipt.rejected),
+            changed=total.changed + changed,
+            rejected=total.rejected + refused + len(receipt.rejected) - changed,
         )
         on_progress(total)

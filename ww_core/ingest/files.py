@@ -14,8 +14,10 @@ from typing import IO, Any, TypeAlias
 from ww_core.errors import InvalidInput
 from ww_core.ingest import validate
 from ww_core.ingest.csv_rows import rows
+from ww_core.ingest.gunzip import SUFFIX, DamagedFile, plain
 from ww_core.ingest.identity import LineIds
-from ww_core.ingest.records import MAX_RECORD_BYTES, Record, lines, paragraphs
+from ww_core.ingest.markdown import whole_fences
+from ww_core.ingest.records import MAX_RECORD_BYTES, Record, at_blanks, lines, paragraphs
 from ww_core.models import Episode
 
 STDIN = "-"
@@ -63,19 +65,19 @@ def read_files(
 ) -> Iterator[Found | Refused]:
     """Every episode of every path, in order; ``session_id`` is for lines that name none, ``clock`` for undated ones.
 
-    ``-`` is standard input: lines of JSON where it starts with ``{``, else paragraphs. Raises InvalidInput before
-    anything is read where a path does not exist or is of no known kind.
+    ``-`` is standard input: lines of JSON where it starts with ``{``, else paragraphs. Each may be gzip, whatever its
+    name. Raises InvalidInput before anything is read where a path does not exist or is of no known kind.
     """
     for path in list(_expand(paths)):
         if path == STDIN:
-            yield from _read(path, stdin, _sniff(stdin), session_id, clock)
+            yield from _read(path, plain(stdin), _sniffed, session_id, clock)
         else:
             try:
                 stream = open(path, "rb")  # noqa: SIM115 - closed below, the error is translated here
             except OSError as error:
                 raise InvalidInput(f"cannot read {path!r}: {error.strerror}") from error
             with stream:
-                yield from _read(path, stream, _FORMATS[Path(path).suffix.lower()], session_id, clock)
+                yield from _read(path, plain(stream), _FORMATS[_kind(path)], session_id, clock)
 
 
 def reads(paths: Sequence[str], file: Path, *, stdin: int = 0) -> bool:
@@ -89,7 +91,7 @@ def reads(paths: Sequence[str], file: Path, *, stdin: int = 0) -> bool:
             if _same(stdin, file):
                 return True
         elif os.path.isdir(path):
-            found = file.suffix.lower() in _FORMATS and not file.name.startswith(".")
+            found = _kind(file) in _FORMATS and not file.name.startswith(".")
             if found and Path(path).resolve() in file.resolve().parents:
                 return True
         elif _same(path, file):
@@ -113,19 +115,26 @@ def _expand(paths: Sequence[str]) -> Iterator[str]:
                 os.path.join(folder, name)
                 for folder, _, names in os.walk(path)
                 for name in names
-                if Path(name).suffix.lower() in _FORMATS and not name.startswith(".")
+                if _kind(name) in _FORMATS and not name.startswith(".")
             )
             if not found:
                 raise InvalidInput(f"directory {path!r} holds no {', '.join(_FORMATS)} file")
             yield from found
         elif not os.path.exists(path):
             raise InvalidInput(f"no such file: {path!r}")
-        elif Path(path).suffix.lower() not in _FORMATS:
+        elif _kind(path) not in _FORMATS:
             raise InvalidInput(
-                f"{path!r} is of no known kind", hint=f"use {', '.join(_FORMATS)}, a directory, or - for standard input"
+                f"{path!r} is of no known kind",
+                hint=f"use {', '.join(_FORMATS)}, each also with {SUFFIX}, a directory, or - for standard input",
             )
         else:
             yield path
+
+
+def _kind(path: str | Path) -> str:
+    """How the name ends, in small letters and without what says that it is packed."""
+    file = Path(path)
+    return (Path(file.stem) if file.suffix.lower() == SUFFIX else file).suffix.lower()
 
 
 def _read(
@@ -142,6 +151,8 @@ def _read(
             yield Refused(place, result, record.overlong or (record.data,))
             if record.overlong is not None:
                 record.overlong.close()
+    except DamagedFile as error:
+        yield Refused(Place(path, error.line), error, ())
     finally:
         ids.close()
 
@@ -164,10 +175,11 @@ def _episode(parsed: Parsed, line: int, ids: LineIds, session_id: str, now: date
     return replace(found, episode_id=derived)
 
 
-def _sniff(stdin: IO[bytes]) -> _Format:
+def _sniffed(stdin: IO[bytes]) -> Iterator[tuple[Record, Parsed]]:
     """By the first character, where the stream lets us look ahead."""
     head = stdin.peek(4096) if hasattr(stdin, "peek") else b"{"
-    return json_lines if head.removeprefix(codecs.BOM_UTF8).lstrip()[:1] in (b"{", b"[") else _text
+    parse = json_lines if head.removeprefix(codecs.BOM_UTF8).lstrip()[:1] in (b"{", b"[") else _text
+    yield from parse(stdin)
 
 
 def json_lines(stream: IO[bytes]) -> Iterator[tuple[Record, Parsed]]:
@@ -196,7 +208,15 @@ def _json_object(text: str) -> Parsed:
 
 
 def _text(stream: IO[bytes]) -> Iterator[tuple[Record, Parsed]]:
-    for record in paragraphs(stream):
+    return _texts(paragraphs(at_blanks(lines(stream))))
+
+
+def _markdown(stream: IO[bytes]) -> Iterator[tuple[Record, Parsed]]:
+    return _texts(paragraphs(whole_fences(lines(stream))))
+
+
+def _texts(records: Iterator[Record]) -> Iterator[tuple[Record, Parsed]]:
+    for record in records:
         text = decode(record)
         yield record, text if isinstance(text, InvalidInput) else {"content": text.strip()}
 
@@ -229,5 +249,5 @@ _FORMATS: Mapping[str, _Format] = {
     ".ndjson": json_lines,
     ".csv": _csv,
     ".txt": _text,
-    ".md": _text,
+    ".md": _markdown,
 }

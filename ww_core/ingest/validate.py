@@ -56,7 +56,7 @@ def content(value: object, name: str = "content") -> str:
     if not isinstance(value, str):
         hint = "decode bytes to text first" if isinstance(value, bytes | bytearray) else "hand in a str"
         raise InvalidInput(f"{name} must be text, not {type(value).__name__} {shown(value)}", hint=hint)
-    if not value or value.isspace():
+    if not any(map(_visible, value)):
         raise InvalidInput(f"{name} is empty: {shown(value)}", hint="give it at least one visible character")
     if len(value) > MAX_CONTENT_CHARS:
         value = value.strip()
@@ -71,6 +71,12 @@ def content(value: object, name: str = "content") -> str:
         )
     _encodable(name, value)
     return value
+
+
+def _visible(character: str) -> bool:
+    """Whether it is neither space nor control nor format character (zero-width ones are of the latter)."""
+    category = unicodedata.category(character)
+    return category not in ("Cc", "Cf") and not category.startswith("Z")
 
 
 def _encodable(name: str, value: str) -> None:

@@ -23,6 +23,14 @@ class Level(StrEnum):
 
 RAISED = frozenset({Level.WARNING, Level.CRITICAL})
 
+HINTS: Mapping[str, str] = {
+    "cache_hit_rate": (
+        "where queries rarely repeat, as in chats, nothing is wrong: set alert_cache_hit_rate_warning and "
+        "alert_cache_hit_rate_critical to 0; where they do, raise embedding_cache_size or embedding_cache_ttl"
+    ),
+}
+"""What to make of a raised alert whose figure may be bad by the nature of what is asked."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -64,6 +72,8 @@ class Alert:
     critical: float
     samples: int
     """Measurements behind the value."""
+    hint: str = ""
+    """What to make of it where it is raised, for those in HINTS."""
 
 
 def rules(figures: Snapshot, settings: Settings) -> tuple[Rule, ...]:
@@ -84,18 +94,18 @@ def rules(figures: Snapshot, settings: Settings) -> tuple[Rule, ...]:
 
 def evaluate(figures: Snapshot, settings: Settings, before: Mapping[str, Level]) -> tuple[Alert, ...]:
     """Every alert's level, given the last known levels ``before``."""
-    return tuple(
-        Alert(
-            name=rule.name,
-            level=rule.level(
-                before.get(rule.name, Level.UNKNOWN),
-                least_samples=settings.alert_min_samples,
-                hysteresis=settings.alert_hysteresis,
-            ),
-            value=rule.value,
-            warning=rule.warning,
-            critical=rule.critical,
-            samples=rule.samples,
+    found = []
+    for rule in rules(figures, settings):
+        level = rule.level(
+            before.get(rule.name, Level.UNKNOWN),
+            least_samples=settings.alert_min_samples,
+            hysteresis=settings.alert_hysteresis,
         )
-        for rule in rules(figures, settings)
-    )
+        hint = hint_of(rule.name, level)
+        found.append(Alert(rule.name, level, rule.value, rule.warning, rule.critical, rule.samples, hint))
+    return tuple(found)
+
+
+def hint_of(name: str, level: Level) -> str:
+    """What to make of an alert at that level; empty where there is nothing to add."""
+    return HINTS.get(name, "") if level in RAISED else ""

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Protocol
 
 from ww_core.config import Settings
-from ww_core.observability.alerts import RAISED, Alert, Level, evaluate
+from ww_core.observability.alerts import RAISED, Alert, Level, evaluate, hint_of
 from ww_core.observability.metrics import WINDOW_SECONDS, Snapshot
 
 log = logging.getLogger(__name__)
@@ -190,11 +190,13 @@ def _log(change: Change, *, news: bool) -> None:
     severity = {Level.CRITICAL: logging.ERROR, Level.WARNING: logging.WARNING}.get(Level(change.level), logging.INFO)
     said = {"name", "level", "at", *(() if change.reason else ("reason",))}
     figures = {key: value for key, value in asdict(change).items() if key not in said}
+    hint = hint_of(change.name, Level(change.level))
     log.log(
         severity if news else logging.INFO,
-        "%s is %s, it was %s",
+        "%s is %s, it was %s%s",
         change.name,
         change.level,
         change.before,
+        f" ({hint})" if hint else "",
         extra={"action": "alerts.change", "alert": change.name, "state": change.level, **figures},
     )

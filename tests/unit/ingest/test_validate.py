@@ -1,6 +1,7 @@
 """Every bad value is refused with its name, the value and a way out; every good one comes through unchanged."""
 
 import math
+import unicodedata
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -38,6 +39,8 @@ def deep(levels: int) -> dict[str, Any]:
 BAD: list[tuple[object, str]] = [
     ("", "content is empty"),
     (" \n\t ", "content is empty"),
+    ("\u200b\u200b", "content is empty: '\\u200b\\u200b' (give it at least one visible character)"),
+    ("\ufeff \u2060\xad\u202e\x1b\x00\u2029", "content is empty: "),
     ("x" * 50_001, "50001 characters"),
     ("a\x00b", "NUL character at position 1"),
     ("a\ud800b", "lone surrogate"),
@@ -111,8 +114,10 @@ def test_bad_input_is_refused_in_one_line_that_says_what(item: object, says: str
         "x",
         "  padded\n",
         "line\nline\tand \x1b[31mred\x1b[0m",
-        "\u200b",
+        "\u200bx\u200b",
         "日本語 🎉",
+        "\U0001f468\u200d\U0001f469\u200d\U0001f467",
+        "\u0301",
         "x" * 50_000,
         "\x07bell",
         "a\r\nb",
@@ -131,7 +136,8 @@ def test_any_text_is_stored_as_it_is_or_refused(text: str) -> None:
     try:
         assert made(text).content == text
     except InvalidInput:
-        assert not text.strip() or "\x00" in text or any("\ud800" <= c <= "\udfff" for c in text)
+        invisible = all(unicodedata.category(c) in ("Cc", "Cf", "Zs", "Zl", "Zp") for c in text)
+        assert invisible or "\x00" in text or any("\ud800" <= c <= "\udfff" for c in text)
 
 
 def test_what_an_item_lacks_is_filled() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.observability.test_alerts import recalls, settings
+from tests.unit.observability.test_alerts import lookups, recalls, settings
 from ww_core.observability import Metrics
 from ww_core.observability.alerts import Level
 from ww_core.observability.changes import FACT, HISTORY_SIZE, NO_TRAFFIC, QUIET_SECONDS, AlertWatch, Change
@@ -62,6 +62,17 @@ def test_a_change_is_kept_logged_and_sent_once(caplog: pytest.LogCaptureFixture)
     assert [[c.level for c in changes] for changes in watched.sent] == [["critical"], ["ok"]]
     assert [record.levelname for record in caplog.records] == ["INFO", "ERROR", "INFO"]
     assert watched.watch.history()[1].value == pytest.approx(600, rel=0.01)
+
+
+def test_what_to_make_of_a_raised_hit_rate_is_logged_with_it(caplog: pytest.LogCaptureFixture) -> None:
+    watched = Watched()
+    with caplog.at_level(logging.INFO, logger="ww_core.observability.changes"):
+        for rate in (0.0, 0.9):
+            watched.metrics = lookups(rate)
+            watched.watch.check()
+    raised, fallen = (record.getMessage() for record in caplog.records if "cache" in record.getMessage())
+    assert raised.startswith("cache_hit_rate is critical, it was unknown (where queries rarely repeat")
+    assert fallen == "cache_hit_rate is ok, it was critical"
 
 
 def test_too_few_samples_in_between_neither_end_an_alert_nor_tell_of_it(caplog: pytest.LogCaptureFixture) -> None:

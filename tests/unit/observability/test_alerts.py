@@ -122,3 +122,18 @@ def test_too_few_samples_and_nothing_measured_are_unknown() -> None:
     assert level("pool_utilization", pool(0.99, n=10)) == "critical"
     levels = {alert.level for alert in evaluate(Metrics().snapshot(), settings(), BEFORE)}
     assert levels == {Level.UNKNOWN}
+
+
+def test_a_raised_hit_rate_says_what_to_set_where_queries_rarely_repeat() -> None:
+    def cache(rate: float, **given: Any) -> Alert:
+        return evaluate(lookups(rate).snapshot(), settings(**given), BEFORE)[1]
+
+    for rate, found in ((0.0, Level.CRITICAL), (0.6, Level.WARNING)):
+        alert = cache(rate)
+        assert alert.level is found
+        for key in ("alert_cache_hit_rate_warning", "alert_cache_hit_rate_critical", "embedding_cache_size"):
+            assert key in alert.hint
+    assert cache(0.9).hint == ""
+    followed = cache(0.0, alert_cache_hit_rate_warning=0, alert_cache_hit_rate_critical=0)
+    assert (followed.level, followed.hint) == (Level.OK, "")
+    assert [a.hint for a in evaluate(failures(0.5).snapshot(), settings(), BEFORE)] == [""] * 4

@@ -15,6 +15,7 @@ from tests.unit.sqlite_graph.files import LEASE
 from ww_core.models import Cluster
 from ww_core.stores.embedded.graph import SqliteGraphStore
 from ww_core.stores.ports import Membership
+from ww_core.stores.texts import first_digest
 
 
 class TestErasure:
@@ -44,13 +45,16 @@ class TestErasure:
             graph.publish(replace(run, clusters=clusters), token="t")
         graph.rollback_run(run.run_id)
         assert _found(path, marker) == {str(i) for i in range(600)}
+        replaced = {str(i): first_digest(batch[i].episode_id, batch[i].content) for i in range(0, 600, 4) if i % 400}
+        assert _holding(path, replaced) == set(replaced)
 
         some = random.Random(1).sample(range(600), 300)
         graph.tombstone(episode_ids=[batch[i].episode_id for i in some])
 
         assert _found(path, marker) == {str(i) for i in range(600)} - {str(i) for i in some}
+        assert _holding(path, replaced) == set(replaced) - {str(i) for i in some}
         graph.tombstone(session_id="s")
-        assert _found(path, marker) == set()
+        assert _found(path, marker) == _holding(path, replaced) == set()
         assert graph.counts().balanced
 
     def test_the_log_is_emptied_later_where_a_reader_is_in_the_way(self, graph: SqliteGraphStore, path: Path) -> None:
@@ -88,10 +92,17 @@ class TestErasure:
 
 
 def _found(path: Path, marker: str) -> set[str]:
-    """The numbers whose marker is in any file of the store, in any case of letters.
+    """The numbers whose marker is in any file of the store, in any case of letters."""
+    return {line[len(marker) : -len("END")] for line in _matches(path, f"{marker}[0-9]*END")}
 
-    Read by another process: closing a file here would drop our locks on it.
-    """
-    command = ["grep", "-a", "-o", "-h", "-i", f"{marker}[0-9]*END", *map(str, sorted(path.parent.iterdir()))]
-    output = subprocess.run(command, capture_output=True, check=False).stdout.decode()
-    return {line[len(marker) : -len("END")] for line in output.split()}
+
+def _holding(path: Path, texts: dict[str, str]) -> set[str]:
+    """The names of those texts, which are no patterns, that are in any file of the store."""
+    found = _matches(path, "\n".join(texts.values()))
+    return {name for name, text in texts.items() if text in found}
+
+
+def _matches(path: Path, patterns: str) -> set[str]:
+    """Read by another process: closing a file here would drop our locks on it."""
+    command = ["grep", "-a", "-o", "-h", "-i", patterns, *map(str, sorted(path.parent.iterdir()))]
+    return set(subprocess.run(command, capture_output=True, check=False).stdout.decode().split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import resource
@@ -287,6 +288,19 @@ for i in range(0, 100_000, 10):
         for descriptor in (*go, *ready):
             os.close(descriptor)
         assert graph.counts().acknowledged == 21
+
+    def test_a_store_that_is_let_go_closes_its_file_also_where_it_was_opened_again(self, tmp_path: Path) -> None:
+        for again in (False, True):
+            store = SqliteGraphStore(tmp_path / f"{again}.db")
+            store.ping()
+            if again:
+                store.close()
+                store.ping()
+            (connection,) = store._db._idle
+            del store
+            gc.collect()
+            with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+                connection.execute("SELECT 1")
 
     def test_a_closed_store_opens_again(self, graph: SqliteGraphStore) -> None:
         graph.add(episodes(1))

@@ -26,6 +26,8 @@ class Added(Enum):
     """Same id, same content: nothing changed."""
     CONFLICT = "conflict"
     """Same id, other content or session: refused."""
+    CORRECTED = "corrected"
+    """Same id and session, the content first stored under it, which ``update`` has replaced since: refused."""
     ERASED = "erased"
     """The id was forgotten for good: refused."""
 

@@ -132,6 +132,11 @@ class Database:
             connection.close()
         self.holders.leave()
 
+    def __del__(self) -> None:
+        # nobody closed it, or a thread that was late has opened it again since: what a parent opened is not among these
+        for connection in self.__dict__.get("_idle", ()):
+            connection.close()
+
     def _need_room(self) -> None:
         """Raises StoreUnavailable on a full disk. SQLite maps the index of its log to memory: without a block for a
         page of it the kernel ends the process (SIGBUS)."""

@@ -27,11 +27,14 @@ from ww_core.stores.embedded.graph.rows import (
     to_episode,
 )
 from ww_core.stores.ports import Added, AddResult, Dirty
+from ww_core.stores.texts import added_again, first_digest
 from ww_core.stores.values import to_json, to_us
 
 _KNOWN = """SELECT e.episode_id, e.state, s.session_id, b.content
   FROM json_each(?) j CROSS JOIN episode e ON e.episode_id = j.value
   JOIN session s ON s.session = e.session LEFT JOIN body b ON b.body = e.body"""
+_FIRST = """SELECT b.content FROM episode e JOIN corrected c ON c.seq = e.seq JOIN body b ON b.body = c.body
+  WHERE e.episode_id = ?"""
 _INSERT = """INSERT INTO episode
   (seq, episode_id, session, at, position, outcome, importance, body, stored_at, open_since)
   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
@@ -61,7 +64,7 @@ class Episodes(Part):
             results: list[AddResult] = []
             for e in episodes:
                 if (seen := known.get(e.episode_id)) is not None:
-                    results.append(_compare(e, *seen))
+                    results.append(_compare(db, e, *seen))
                     continue
                 known[e.episode_id] = (PENDING, e.session_id, e.content)
                 seq, body = seq + 1, body + 1
@@ -123,6 +126,7 @@ class Episodes(Part):
                 dirt.mark(db, Dirty.PAYLOAD, [seq])
             if new_content != old_content:
                 forget_texts(db, [(session, seq, old_content)])
+                _remember_first(db, seq, episode_id, old_content)
                 _reopen(db, seq, state, self._now())
             return to_episode(db.execute(_GET, (as_list([episode_id]),)).fetchone())
 
@@ -169,11 +173,28 @@ def leave_fresh(db: sqlite3.Connection, seqs: Iterable[int]) -> None:
     )
 
 
-def _compare(episode: Episode, state: int, session_id: str, content: str | None) -> AddResult:
+def forget_firsts(db: sqlite3.Connection, seqs: Sequence[int]) -> None:
+    """Leave nothing of the texts that updates replaced."""
+    query = "SELECT c.seq, c.body FROM json_each(?) j CROSS JOIN corrected c ON c.seq = j.value"
+    rows = db.execute(query, (as_list(seqs),)).fetchall()
+    empty_bodies(db, [body for _, body in rows])
+    db.executemany("DELETE FROM corrected WHERE seq = ?", [(seq,) for seq, _ in rows])
+
+
+def _remember_first(db: sqlite3.Connection, seq: int, episode_id: str, content: str) -> None:
+    """Keep by which digest the text is known again that the episode was stored with."""
+    if db.execute("SELECT 1 FROM corrected WHERE seq = ?", (seq,)).fetchone() is None:
+        body = append_body(db, first_digest(episode_id, content), None)
+        db.execute("INSERT INTO corrected VALUES (?, ?)", (seq, body))
+
+
+def _compare(db: sqlite3.Connection, episode: Episode, state: int, session_id: str, content: str | None) -> AddResult:
     if state == ERASED:
         return AddResult(Added.ERASED, State.ERASED)
-    same = content == episode.content and session_id == episode.session_id
-    return AddResult(Added.DUPLICATE if same else Added.CONFLICT, STATES[state])
+    first = None
+    if content != episode.content:
+        first = next((kept for (kept,) in db.execute(_FIRST, (episode.episode_id,))), None)
+    return AddResult(added_again(episode, session_id, content, first), STATES[state])
 
 
 def _ensure_sessions(db: sqlite3.Connection, session_ids: set[str]) -> dict[str, int]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from ww_core.stores.embedded.graph import dirt, labels
 from ww_core.stores.embedded.graph.copies import forget_session_texts, forget_texts
-from ww_core.stores.embedded.graph.episodes import drop_letters, leave_fresh
+from ww_core.stores.embedded.graph.episodes import drop_letters, forget_firsts, leave_fresh
 from ww_core.stores.embedded.graph.membership import forget_memberships
 from ww_core.stores.embedded.graph.rows import Part, as_list, empty_bodies, session_key
 from ww_core.stores.ports import Dirty
@@ -141,6 +141,7 @@ def _erase(db: sqlite3.Connection, candidates: Sequence[int]) -> tuple[list[str]
     dirt.unmark(db, seqs)
     leave_fresh(db, seqs)
     drop_letters(db, seqs)
+    forget_firsts(db, seqs)
     forget_texts(db, [(session, seq, content) for seq, _, _, session, content in rows])
     empty_bodies(db, [body for _, _, body, _, _ in rows])
     keys = [(seq,) for seq in seqs]

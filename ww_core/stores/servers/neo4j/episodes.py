@@ -16,6 +16,7 @@ from ww_core.stores.ports import Added, AddResult, Dirty
 from ww_core.stores.servers.neo4j import dirt, queues
 from ww_core.stores.servers.neo4j.membership import forget_memberships
 from ww_core.stores.servers.neo4j.rows import EPISODE, NOW, Part, to_episode, to_place, usable, value
+from ww_core.stores.texts import added_again, first_digest
 from ww_core.stores.values import to_json, to_us
 
 SHARDS = 16
@@ -36,7 +37,7 @@ ON CREATE SET e.session = row.session, e.t = t, e.queue = $queue, e.state = 'pen
   e.outcome = row.outcome, e.importance = row.importance, e.stored_at = now
 WITH row.session AS session, t, e, coalesce(e.t = t, false) AS made
 WITH session, max(t) AS last, sum(CASE WHEN made THEN 1 ELSE 0 END) AS created,
-  collect(CASE WHEN NOT made THEN [e.id, e.state, e.session, e.content] END) AS known
+  collect(CASE WHEN NOT made THEN [e.id, e.state, e.session, e.content, e.first] END) AS known
 ORDER BY session
 CALL (session, last, created) {{
   WITH * WHERE created > 0
@@ -54,7 +55,7 @@ RETURN item
 GET = f"UNWIND $ids AS id MATCH (e:Episode {{ns: $ns, id: id}}) WHERE e.place IS NOT NULL {EPISODE}"
 _LOCK_ONE = """MATCH (e:Episode {ns: $ns, id: $id}) SET e.lock = true
 WITH e WHERE e.place IS NOT NULL
-RETURN e.state AS state, e.content AS content, e.context AS context, e.position AS position"""
+RETURN e.content AS content, e.position AS position, e.first AS first"""
 _SET = "MATCH (e:Episode {ns: $ns, id: $id}) SET e += $values"
 _REOPENED = f"""{NOW}
 UNWIND $ids AS id MATCH (e:Episode {{ns: $ns, id: id}}) SET e.lock = true
@@ -81,15 +82,15 @@ class Episodes(Part):
         # in order of the ids, as all that write several rows do: they then wait for each other in one direction
         rows = [self._row(*first[name]) for name in sorted(first)]
         found = self._server.write(lambda tx: self._add(tx, rows), again=True, prompt=True)
-        known: dict[str, tuple[str, str, str | None]] = {
-            name: (state, session, content) for name, state, session, content in found
+        known: dict[str, tuple[str, str, str | None, str | None]] = {
+            name: (state, session, content, first) for name, state, session, content, first in found
         }
         results: list[AddResult] = []
         for episode in episodes:
             if (seen := known.get(episode.episode_id)) is not None:
                 results.append(_compare(episode, *seen))
                 continue
-            known[episode.episode_id] = (State.PENDING, episode.session_id, episode.content)
+            known[episode.episode_id] = (State.PENDING, episode.session_id, episode.content, None)
             results.append(_CREATED)
         return results
 
@@ -127,6 +128,9 @@ class Episodes(Part):
                 at = to_us(timestamp)
                 around = dirt.neighbours_of(tx, self._ns, [episode_id])
                 values |= {"at": at, "place": to_place(at, row["position"], episode_id)}
+            replaced = content is not None and content != row["content"]
+            if replaced and row["first"] is None:
+                values["first"] = first_digest(episode_id, row["content"])
             tx.run(_SET, ns=self._ns, id=episode_id, values=values).consume()
             if timestamp is not None:
                 # its old and its new neighbours have other surroundings now
@@ -135,7 +139,7 @@ class Episodes(Part):
             # a worker may hold the old values of a leased row: its payload is stale, too
             if any(value is not None for value in (timestamp, context, outcome, importance)):
                 dirt.mark(tx, self._ns, Dirty.PAYLOAD, [episode_id])
-            if content is not None and content != row["content"]:
+            if replaced:
                 # what was derived from the old content goes
                 forget_memberships(tx, self._ns, [episode_id])
                 alive = [state for state in State if state is not State.ERASED]
@@ -186,8 +190,7 @@ def reopen(tx: Transaction, ns: str, ids: Sequence[str], states: Sequence[State]
     return int(value(tx, _REOPENED, ns=ns, ids=sorted(ids), states=names, queue=queues.new(ns), now=given))
 
 
-def _compare(episode: Episode, state: str, session_id: str, content: str | None) -> AddResult:
+def _compare(episode: Episode, state: str, session_id: str, content: str | None, first: str | None) -> AddResult:
     if state == State.ERASED:
         return AddResult(Added.ERASED, State.ERASED)
-    same = content == episode.content and session_id == episode.session_id
-    return AddResult(Added.DUPLICATE if same else Added.CONFLICT, State(state))
+    return AddResult(added_again(episode, session_id, content, first), State(state))
