@@ -76,6 +76,7 @@ class Shard(Centroids, Moves):
             ]
             if stale:
                 shard.update(edge.UpdateOperation.delete_points(list[Any](stale)))
+            self._bound_log()
 
     def change(self, changes: Sequence[PointChange]) -> None:
         if not changes:
@@ -99,6 +100,7 @@ class Shard(Centroids, Moves):
             for changed, episode_ids in groups:
                 which = engine.any_of(p.EPISODE, episode_ids)
                 shard.update(edge.UpdateOperation.set_payload_by_filter(which, changed))
+            self._bound_log()
 
     def set_cells(self, episode_ids: Sequence[str], cells: tuple[str, ...]) -> None:
         if not episode_ids:
@@ -111,6 +113,7 @@ class Shard(Centroids, Moves):
                 self._read_ahead(wanted=True)
             which = engine.any_of(p.EPISODE, list(episode_ids))
             shard.update(edge.UpdateOperation.set_payload_by_filter(which, {p.CELLS: p.cells(cells)}))
+            self._bound_log()
 
     def _differing(self, groups: list[tuple[dict[str, Any], list[str]]]) -> list[tuple[dict[str, Any], list[str]]]:
         """What of the groups is not so already: the engine sets one payload at a time, and where much changes at once
