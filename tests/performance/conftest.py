@@ -18,8 +18,6 @@ from ww_core.config import Settings
 Measured: TypeAlias = Callable[[str], list[Figure]]
 """From a benchmark's name to its figures."""
 
-ROWS = 10_000
-"""Episodes of a batch that is stored."""
 MOST_SECONDS = 420.0
 """Of CPU time of the tests here that one process runs, and of the processes they waited for, which others on the
 machine change little: about 300 of all of them on two cores that are busy with other work, half of it of those that run
@@ -40,11 +38,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def scale(request: pytest.FixtureRequest) -> Scale:
-    """Batches are stored at 10 000 rows, everything else at tiny sizes, which prove that it is measured, the encoder at
-    one that can be judged; full figures are all judged."""
+    """Batches are stored at the 10 000 rows of `ww bench`, the encoder has enough to be judged, everything else is
+    at tiny sizes, which prove that it is measured; full figures are all judged."""
     if request.config.getoption("--scale", default="quick") == "full":
         return SCALES["full"]
-    return replace(SCALES["tiny"], stored=ROWS)
+    return replace(SCALES["tiny"], stored=SCALES["quick"].stored)
 
 
 @pytest.fixture(scope="session")

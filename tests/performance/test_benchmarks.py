@@ -22,7 +22,8 @@ from ww_core.deployment import Deployment
 from ww_core.recall.request import RecallRequest
 from ww_core.stores.ports import Where
 
-SIZES = (1_250, 10_000)
+SIZES = (SCALES["quick"].searched // 8, SCALES["quick"].searched)
+"""10 000 episodes, as `ww bench` has by default, and an eighth."""
 MOST_GROWTH = 2.5
 """How much longer a recall may take among eight times as many episodes: 1.5 to 1.8 times here, 6 where it
 scores every one."""
