@@ -23,7 +23,7 @@ MOST_SECONDS = 420.0
 machine change little: about 300 of all of them on two cores that are busy with other work, half of it of those that run
 alone. Servers that outlive the run are not in it."""
 
-ENCODED = 60
+ENCODED = 40
 """Texts for the encoder beside its peer."""
 BESIDE_OTHERS = ("test_bench.py",)
 """What is judged by its answers: it may run beside other tests. All else here is ``alone``."""

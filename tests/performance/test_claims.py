@@ -15,12 +15,15 @@ import pytest
 from tests.contract.claimer import claim_at_once
 from tests.contract.graphs import GRAPH_KINDS, GraphAddress, episodes
 from ww.bench.figure import Scale
+from ww_core.stores.ports import GraphStore
 
 ROWS: Mapping[bool, Mapping[str, int]] = {
     False: {"sqlite": 6_000, "neo4j": 2_000},
     True: {"sqlite": 20_000, "neo4j": 20_000},
 }
 """By whether the scale is full."""
+AT_ONCE = 500
+"""Rows of one transaction: a server that shares its cores with others does 2000 too slowly to answer in time."""
 CLAIMERS = 6
 LEAST_SHARE = 0.2
 """Of the rate of one claimer without rivals, a process as well; where a server shares two cores with its six clients,
@@ -41,9 +44,9 @@ def test_six_claimers_take_all(
     address = GraphAddress(kind, location)
     rows = ROWS[scale.full][kind]
     with closing(address.open()) as graph:
-        graph.add(episodes(rows, prefix="a"))
+        _add(graph, rows, "a")
         (_,), alone = claim_at_once(address, claimers=1, size=size)
-        graph.add(episodes(rows))
+        _add(graph, rows, "e")
         answers, seconds = claim_at_once(address, claimers=CLAIMERS, size=size)
         counts = graph.counts()
 
@@ -54,3 +57,8 @@ def test_six_claimers_take_all(
     assert (counts.leased, counts.balanced) == (2 * rows, True)
     assert alone / seconds > LEAST_SHARE
     assert not scale.full or rate > LEAST_RATE
+
+
+def _add(graph: GraphStore, rows: int, prefix: str) -> None:
+    for start in range(0, rows, AT_ONCE):
+        graph.add(episodes(min(AT_ONCE, rows - start), start=start, prefix=prefix))
