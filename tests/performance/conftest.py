@@ -18,10 +18,10 @@ from ww_core.config import Settings
 Measured: TypeAlias = Callable[[str], list[Figure]]
 """From a benchmark's name to its figures."""
 
-MOST_SECONDS = 420.0
+MOST_SECONDS = 300.0
 """Of CPU time of the tests here that one process runs, and of the processes they waited for, which others on the
-machine change little: about 300 of all of them on two cores that are busy with other work, half of it of those that run
-alone. Servers that outlive the run are not in it."""
+machine change little: about 180 of all of them on two cores that are busy with other work. Servers that outlive the run
+are not in it."""
 
 ENCODED = 40
 """Texts for the encoder beside its peer."""
