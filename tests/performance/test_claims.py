@@ -44,6 +44,7 @@ def test_six_claimers_take_all(
     address = GraphAddress(kind, location)
     rows = ROWS[scale.full][kind]
     with closing(address.open()) as graph:
+        graph.ping()
         _add(graph, rows, "a")
         (_,), alone = claim_at_once(address, claimers=1, size=size)
         _add(graph, rows, "e")
