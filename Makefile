@@ -9,6 +9,8 @@ TORCH ?=
 UV := $(shell command -v uv 2>/dev/null)
 # How many files of tests run at a time: with more than cores those with deadlines wait for the others.
 FILES ?= 2
+# Where the tests are that run alone.
+ALONE := tests/performance tests/integration/test_paths_compared.py
 
 # Without compiled modules every process of every test would compile all that it loads.
 unexport PYTHONDONTWRITEBYTECODE
@@ -19,10 +21,10 @@ demo: $(READY)
 	$(BIN)/ww demo
 
 # Two files of tests run at a time, each with one thread for its arithmetic: more threads would only wait for each other.
-# What is judged by the clock runs alone.
+# What is judged by the clock runs alone, and what waits for a process that gives way to all others.
 test: lint types imports
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(FILES) --dist loadfile --no-loadscope-reorder -m 'not alone'
-	$(BIN)/pytest -m alone tests/performance
+	$(BIN)/pytest -m alone $(ALONE)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -29,7 +29,7 @@ LONGEST = (
     "integration/test_neo4j_faults",
     "performance/test_bench",
     "contract/test_graph_invariant",
-    "performance/test_consolidation_quality",
+    "integration/test_consolidation_quality",
     "integration/test_documented_commands",
     "contract/test_graph_episodes",
     "unit/embedding/test_embedding_int16",

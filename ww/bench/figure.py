@@ -103,7 +103,7 @@ class Scale:
     """How much is measured. The sizes are episodes unless they say otherwise."""
 
     name: Literal["tiny", "quick", "full"] = "quick"
-    stored: int = 20_000
+    stored: int = 10_000
     singles: int = 300
     encoded: int = 200
     """Texts for the encoder."""
