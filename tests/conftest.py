@@ -23,10 +23,10 @@ QUICK_BYTES = 1 << 30
 
 
 LONGEST = (
-    "chaos/test_chaos",
-    "integration/test_run_ended",
     "integration/test_killed_at_every_step",
+    "integration/test_run_ended",
     "integration/test_neo4j_faults",
+    "chaos/test_chaos",
     "performance/test_bench",
     "contract/test_graph_invariant",
     "integration/test_consolidation_quality",

@@ -29,6 +29,7 @@ from tests.integration.consolidating import SESSION, START, World, new_namespace
 from tests.integration.neo4j_graphs import copied
 from tests.integration.observing import observed
 from tests.unit.consolidation.blobs import blobs
+from ww.cli.app import command
 from ww_core.maintenance.fading import fade
 from ww_core.maintenance.points import payload
 from ww_core.maintenance.sweep import sweep
@@ -257,5 +258,6 @@ def killed_at_every_step(work: str, directory: Path, server: tuple[str, str] | N
 
 
 if __name__ == "__main__":
+    command()  # loads the modules of ``ww clusters``, as everything else is loaded
     address = (sys.argv[3], sys.argv[4]) if len(sys.argv) > 3 else None
     json.dump(killed_at_every_step(sys.argv[1], Path(sys.argv[2]), address), sys.stdout)

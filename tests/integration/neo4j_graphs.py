@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from neo4j import GraphDatabase
+from neo4j import Driver, GraphDatabase
 from neo4j.exceptions import Neo4jError
 
 from ww_core.stores.servers.neo4j import Neo4jGraphStore
@@ -13,11 +14,21 @@ from ww_core.stores.servers.neo4j import Neo4jGraphStore
 Open = Callable[..., Neo4jGraphStore]
 
 
-def cypher(location: str, query: str, **parameters: object) -> list[list[object]]:
-    uri, password, namespace = location.split(" ")
+@contextmanager
+def _driver(location: str) -> Iterator[Driver]:
+    uri, password, _ = location.split(" ")
     with GraphDatabase.driver(uri, auth=("neo4j", password), notifications_min_severity="OFF") as driver:
-        records, _, _ = driver.execute_query(query, {"ns": namespace, **parameters})  # type: ignore[arg-type]
-        return [list(record.values()) for record in records]
+        yield driver
+
+
+def _rows(driver: Driver, query: str, **parameters: object) -> list[list[Any]]:
+    records, _, _ = driver.execute_query(query, parameters)  # type: ignore[arg-type]
+    return [list(record.values()) for record in records]
+
+
+def cypher(location: str, query: str, **parameters: object) -> list[list[object]]:
+    with _driver(location) as driver:
+        return _rows(driver, query, **{"ns": location.split(" ")[-1], **parameters})
 
 
 _NODES = """MATCH (n) WHERE n.ns = $ns WITH labels(n) AS labels, elementId(n) AS name, properties(n) AS properties
@@ -41,14 +52,13 @@ def copied(location: str, namespace: str) -> str:
         }
 
     copies: dict[str, Any] = {}
-    nodes: list[Any] = cypher(location, _NODES)
-    for labels, names, each in nodes:
-        made = cypher(location, _MAKE.format(labels=":".join(labels)), all=[moved(one) for one in each])
-        copies |= zip(names, (name for (name,) in made), strict=True)
-    relations: list[Any] = cypher(location, _RELATIONS)
-    for kind, each in relations:
-        rows = [[copies[a], copies[b], moved(properties)] for a, b, properties in each]
-        cypher(location, _RELATE.format(kind=kind), all=rows)
+    with _driver(location) as driver:
+        for labels, names, each in _rows(driver, _NODES, ns=before):
+            made = _rows(driver, _MAKE.format(labels=":".join(labels)), all=[moved(one) for one in each])
+            copies |= zip(names, (name for (name,) in made), strict=True)
+        for kind, each in _rows(driver, _RELATIONS, ns=before):
+            rows = [[copies[a], copies[b], moved(properties)] for a, b, properties in each]
+            _rows(driver, _RELATE.format(kind=kind), all=rows)
     return namespace
 
 

@@ -106,7 +106,7 @@ from tests.contract.graphs import episodes, neo4j_settings
 from tests.support.neo4j_server import Neo4jServer
 from ww_core.stores.servers.neo4j import Neo4jGraphStore
 
-server = Neo4jServer(disk / "neo4j")
+server = Neo4jServer(disk / "neo4j", brief=True)
 server.start()
 graph = Neo4jGraphStore(neo4j_settings(f"{{server.uri}} {{server.password}} full"))
 said = {{}}

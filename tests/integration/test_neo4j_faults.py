@@ -152,7 +152,7 @@ class TestFaults:
 
 def test_an_outage_fails_fast_and_ends_without_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     skip_without_neo4j()
-    server = Neo4jServer(tmp_path)
+    server = Neo4jServer(tmp_path, brief=True)
     server.start()
     location = f"{server.uri} {server.password} outage"
     graph = Neo4jGraphStore(neo4j_settings(location))

@@ -30,9 +30,9 @@ from ww_core.stores.ports import GraphStore, Queue
 from ww_workers.settings import SOFT_SHUTDOWN_SECONDS
 
 SESSION = "ops"
-TOPICS, EACH = 65, 100
+TOPICS, EACH = 50, 100
 MANY = str(TOPICS * EACH)
-"""The cap of a run that clusters them all: ten seconds of one core, on a machine that does nothing else."""
+"""The cap of a run that clusters them all: five seconds of one core, on a machine that does nothing else."""
 ENDS_SECONDS = SOFT_SHUTDOWN_SECONDS / 2
 """Two or three on such a machine; after twice as long a worker is ended by force."""
 AT_WORK = 0.15
@@ -215,12 +215,12 @@ def test_a_cancelled_run_makes_room_for_the_next_at_once(
 def test_a_run_fails_soon_after_its_time_is_up(
     pool: Callable[..., Worker], redis_server: RedisServer, data: Path
 ) -> None:
-    pool(T4DM_CONSOLIDATION_TIME_LIMIT="3")
+    pool(T4DM_CONSOLIDATION_TIME_LIMIT="1")
     with EpisodicMemory(session_id=SESSION, data_dir=data, redis_url=redis_server.url) as memory:
         run = finished(memory.core.deployment.graph, memory.sync.consolidate(wait=0).run_id)
         assert run.status == "failed"
         assert "consolidation_time_limit" in (run.error or "")
-        assert run.seconds < 3 + ENDS_SECONDS
+        assert run.seconds < 1 + ENDS_SECONDS
 
 
 def finished(graph: GraphStore, run_id: str) -> Run:

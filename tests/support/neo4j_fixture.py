@@ -67,24 +67,24 @@ def _process(file: Path) -> psutil.Process | None:
 
 
 @pytest.fixture(scope="session")
-def neo4j_server() -> tuple[str, str]:
+def neo4j_server(request: pytest.FixtureRequest) -> tuple[str, str]:
     """URI and password: of ``NEO4J_URI`` and ``NEO4J_PASSWORD``, else of the run's own server.
 
     Tests share it: each works in a namespace of its own, and none changes what all of them see.
     """
     if uri := os.environ.get("NEO4J_URI"):
         return uri, os.environ.get("NEO4J_PASSWORD", "")
-    found = _of_this_run()
+    found = _of_this_run(request.config)
     return found["uri"], found["password"]
 
 
 @pytest.fixture(scope="session")
-def neo4j_certificate() -> Path:
+def neo4j_certificate(request: pytest.FixtureRequest) -> Path:
     """The certificate of the run's own server, which takes encrypted connections too."""
     if os.environ.get("NEO4J_URI"):
         pytest.skip("NEO4J_URI names a server whose certificate nobody knows")
     skip_without_openssl()
-    return Path(_of_this_run()["certificate"])
+    return Path(_of_this_run(request.config)["certificate"])
 
 
 def skip_without_neo4j() -> None:
@@ -95,14 +95,15 @@ def skip_without_neo4j() -> None:
         pytest.skip(reason)
 
 
-def _of_this_run() -> dict[str, Any]:
+def _of_this_run(config: pytest.Config) -> dict[str, Any]:
     skip_without_neo4j()
+    beside_others = hasattr(config, "workerinput")  # what runs alone may be judged by the clock
     directory = Path(os.environ[RUN_VARIABLE])
     found = directory / "neo4j.json"
     with (directory / "neo4j.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not found.exists():
-            started = server.Neo4jServer(directory / "neo4j")
+            started = server.Neo4jServer(directory / "neo4j", brief=beside_others)
             started.start()
             started.outlive()
             facts = {
