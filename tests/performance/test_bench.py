@@ -22,6 +22,7 @@ from ww.bench import (
     BENCHMARKS,
     Figure,
     Scale,
+    apart,
     capacity,
     conversations,
     faults,
@@ -184,10 +185,7 @@ def test_stages_are_those_of_an_episode_and_of_a_recall(measured: Measured) -> N
         assert sum(shares) == pytest.approx(100, abs=0.5)
 
 
-def test_a_large_store_is_made_once_whichever_benchmark_asks_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(kept, "alone", lambda work, *args: work(*args))  # what it takes is looked at elsewhere
+def test_a_large_store_is_made_once_whichever_benchmark_asks_first(tmp_path: Path) -> None:
     said: list[str] = []
     first, second = (
         Bench(tmp_path / name, SCALES["tiny"], Settings(data_dir=tmp_path), said.append, tmp_path)
@@ -206,8 +204,7 @@ def test_a_large_store_is_made_once_whichever_benchmark_asks_first(
 
 def test_the_largest_store_is_made_asked_and_scanned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At full scale, with few episodes in the place of a million."""
-    for module in (kept, searching):
-        monkeypatch.setattr(module, "alone", lambda work, *args: work(*args))
+    monkeypatch.setattr(apart, "alone", lambda work, *args: work(*args))
     monkeypatch.setattr(searching, "MILLION", 400)
     bench = Bench(tmp_path, SCALES["full"], Settings(data_dir=tmp_path))
     found = {figure.name: figure for figure in searching._million(bench, made_up(20, 10))}

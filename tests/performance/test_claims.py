@@ -18,7 +18,7 @@ from ww.bench.figure import Scale
 from ww_core.stores.ports import GraphStore
 
 ROWS: Mapping[bool, Mapping[str, int]] = {
-    False: {"sqlite": 6_000, "neo4j": 2_000},
+    False: {"sqlite": 6_000, "neo4j": 1_000},
     True: {"sqlite": 20_000, "neo4j": 20_000},
 }
 """By whether the scale is full."""

@@ -30,6 +30,11 @@ def alone(work: Callable[..., T], *args: Any) -> T:
         return pool.submit(work, *args).result()
 
 
+def aside(bench: Bench, work: Callable[..., T], *args: Any) -> T:
+    """``alone``, but at a tiny scale called here: a process takes seconds to start, and what it takes is not judged."""
+    return work(*args) if bench.scale.name == "tiny" else alone(work, *args)
+
+
 def most_resident() -> float:
     """GiB that this process had in memory at its most, the mapped pages of its files included."""
     status = Path("/proc/self/status")  # a child's rusage starts at its parent's: Linux knows its own

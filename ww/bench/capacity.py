@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import psutil
 
 from ww.bench import served
-from ww.bench.apart import alone
+from ww.bench.apart import aside
 from ww.bench.corpus import Corpus, drawn
 from ww.bench.figure import Bench, Figure, skipped
 from ww.bench.filled import SESSION, recaller
@@ -58,7 +58,7 @@ def _embedded(bench: Bench, corpus: Corpus) -> Iterator[Figure]:
     small = "" if corpus.size in SIZES else f"judged from {SIZES[0]:,} on"
     yield _figure(graph_disk, graph, wanted.graph_disk, what, small)
     yield _figure(vectors_disk, served.disk(settings.data_dir) - graph, wanted.vectors_disk, what, small)
-    found, mapped = alone(resident, settings, corpus.asked, corpus.queries)
+    found, mapped = aside(bench, resident, settings, corpus.asked, corpus.queries)
     what = f"{what}, after {len(corpus.asked):,} recalls, {mapped / 2**20:,.1f} MiB of it pages of files"
     yield _figure(memory, found, wanted.vectors_memory, what, small)
 

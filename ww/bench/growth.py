@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 from uuid import uuid4
 
-from ww.bench.apart import alone, most_resident
+from ww.bench.apart import aside, most_resident
 from ww.bench.corpus import Corpus, drawn, fingerprint, made_up
 from ww.bench.figure import Bench, Figure, skipped, wall
 from ww.bench.filled import SESSION, consolidate, fill
 from ww_core.config import Settings
 from ww_core.deployment import Deployment
 from ww_core.models import Run
-
-T = TypeVar("T")
 
 FIRST_SECONDS, FIRST_GIB, HOURLY_SECONDS, GROWTH = 120.0, 4.0, 10.0, 1.5
 SERVERS_SECONDS = 360.0
@@ -45,19 +43,19 @@ class Cost:
 def run(bench: Bench) -> Iterator[Figure]:
     """The first run over everything, then a run with few new episodes, at two sizes."""
     few, many, new = bench.scale.grown
-    apart = bench.scale.name != "tiny"  # a process costs seconds to start, and so does the model
-    corpus = drawn(bench, many + new) if apart else made_up(many + new, bench.scale.queries)
-    origin = "vectors made from real ones with noise" if apart else "random vectors around topics"
+    tiny = bench.scale.name == "tiny"  # the model takes seconds to load
+    corpus = made_up(many + new, bench.scale.queries) if tiny else drawn(bench, many + new)
+    origin = "random vectors around topics" if tiny else "vectors made from real ones with noise"
     hourly = {}
     for size in (few, many):
         settings = bench.place(f"grown-{size}", consolidation_time_limit=3600)
         bench.say(f"storing {size:,} episodes")
-        _do(_fill, settings, corpus, 0, size, apart=apart)
+        aside(bench, _fill, settings, corpus, 0, size)
         bench.say("first run")
-        first = _do(_consolidate, settings, apart=apart)
-        _do(_fill, settings, corpus, size, size + new, apart=apart)
+        first = aside(bench, _consolidate, settings)
+        aside(bench, _fill, settings, corpus, size, size + new)
         bench.say(f"run with {new:,} new")
-        hourly[size] = _do(_consolidate, settings, apart=apart)
+        hourly[size] = aside(bench, _consolidate, settings)
     unjudged = bench.scale.at_full(f"{STATED:,}")
     promised: dict[str, Any] = {"low_is_good": True, "unjudged": unjudged}
     note = (
@@ -77,10 +75,10 @@ def run(bench: Bench) -> Iterator[Figure]:
         f"{hourly[few].seconds:.2f} s to {hourly[many].seconds:.2f} s on the clock"
     )
     yield Figure("hourly_growth", growth, "x", GROWTH, note=note, **promised)
-    yield _on_servers(bench, corpus, many, apart=apart)
+    yield _on_servers(bench, corpus, many)
 
 
-def _on_servers(bench: Bench, corpus: Corpus, size: int, *, apart: bool) -> Figure:
+def _on_servers(bench: Bench, corpus: Corpus, size: int) -> Figure:
     """The first run over the first ``size`` episodes, the record on Neo4j and the vectors on Qdrant, in a namespace of
     its own, which is emptied."""
     uri, url = os.environ.get("NEO4J_URI"), os.environ.get("QDRANT_URL")
@@ -97,21 +95,16 @@ def _on_servers(bench: Bench, corpus: Corpus, size: int, *, apart: bool) -> Figu
     )
     bench.say(f"storing {size:,} episodes on Neo4j and Qdrant")
     try:
-        _do(_fill, settings, corpus, 0, size, apart=apart)
+        aside(bench, _fill, settings, corpus, 0, size)
         bench.say("first run")
-        cost = _do(_consolidate, settings, apart=apart)
+        cost = aside(bench, _consolidate, settings)
     finally:
-        _do(_empty, settings, apart=apart)
+        aside(bench, _empty, settings)
     note = f"{size:,} on Neo4j and Qdrant; visible after {cost.run.seconds:.1f} s, {cost.cpu:.0f} s of this side's CPU"
     unjudged = bench.scale.at_full(f"{STATED:,}")
     return Figure(
         "first_run_servers", cost.seconds, "s", SERVERS_SECONDS, low_is_good=True, note=note, unjudged=unjudged
     )
-
-
-def _do(work: Callable[..., T], *args: Any, apart: bool) -> T:
-    """The answer of the work, done in a new process, so that what it takes is its own; here where not ``apart``."""
-    return alone(work, *args) if apart else work(*args)
 
 
 def _fill(settings: Settings, corpus: Corpus, low: int, high: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
-from ww.bench.apart import alone, most_resident
+from ww.bench.apart import aside, most_resident
 from ww.bench.corpus import Corpus, fingerprint
 from ww.bench.figure import Bench
 from ww.bench.filled import consolidate, fill
@@ -47,9 +47,9 @@ def kept(bench: Bench, corpus: Corpus) -> tuple[Settings, Cost]:
     record = settings.data_dir.with_suffix(".json")
     if not record.exists():
         bench.say(f"  storing {corpus.size:,} episodes")
-        storing = alone(_store, settings, corpus)
+        storing = aside(bench, _store, settings, corpus)
         bench.say("  consolidating them")
-        cost = Cost(storing, *alone(_consolidate, settings))
+        cost = Cost(storing, *aside(bench, _consolidate, settings))
         record.write_text(json.dumps(asdict(cost)), encoding="utf-8")
     return settings, Cost(**json.loads(record.read_text(encoding="utf-8")))
 

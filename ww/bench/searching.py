@@ -9,7 +9,7 @@ from typing import cast
 
 import numpy as np
 
-from ww.bench.apart import alone, most_resident
+from ww.bench.apart import aside, most_resident
 from ww.bench.corpus import Corpus, drawn
 from ww.bench.exact import ExactScan, ScannedStore
 from ww.bench.figure import DENSE_ONLY, Bench, Figure, Scale, p95, skipped
@@ -108,9 +108,9 @@ def _million(bench: Bench, small: Corpus) -> Iterator[Figure]:
     corpus = Corpus.of(MILLION, len(small.queries), small.real, small.base)
     settings, cost = kept(bench, corpus)
     bench.say("  asking")
-    answering, (first, auto, flat) = alone(_answer, settings, corpus)
+    answering, (first, auto, flat) = aside(bench, _answer, settings, corpus)
     bench.say("  scanning them")
-    scanned = p95(alone(_scanned, corpus))
+    scanned = p95(aside(bench, _scanned, corpus))
     peer = (scanned, "an exact scan with numpy")
     size = f"{corpus.size:,} episodes in K = {cost.clusters} clusters, cached query"
     yield Figure(name, p95(auto), "ms", MILLION_TARGET, *peer, low_is_good=True,
