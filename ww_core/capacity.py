@@ -97,7 +97,7 @@ def plan(demand: Demand, *, shard_memory: int = 32 * 2**30) -> Plan:
     _check(demand, shard_memory)
     embedded, qdrant, redis, workers = (constants()[name] for name in ("embedded", "qdrant", "redis", "workers"))
     points = demand.episodes * demand.windows
-    mapped = points * embedded["memory_mapped_per_point"]
+    growing = points * embedded["memory_mapped_per_point"]
     kept = embedded["graph_disk_fixed"] + demand.episodes * embedded["graph_disk_per_episode"]
     database, log = (_in_neo4j(demand, part) for part in ("database", "log"))
     neo4j = constants()["neo4j"]
@@ -109,8 +109,8 @@ def plan(demand: Demand, *, shard_memory: int = 32 * 2**30) -> Plan:
     return Plan(
         graph_disk=round(kept + _text(demand) * embedded["graph_disk_per_character"]),
         vectors_disk=round(embedded["vectors_disk_fixed"] + points * embedded["vectors_disk_per_point"]),
-        vectors_memory=round(embedded["memory_fixed"] + points * embedded["memory_per_point"] + mapped),
-        vectors_mapped=round(mapped),
+        vectors_memory=round(embedded["memory_fixed"] + points * embedded["memory_per_point"] + growing),
+        vectors_mapped=round(embedded["memory_mapped_fixed"] + growing),
         neo4j_disk=round(database + log),
         neo4j_memory=round(neo4j["memory_fixed"] + max(neo4j["page_cache_least"], database)),
         qdrant_disk=round(copies * qdrant["disk_fixed"] + demand.replicas * points * qdrant["disk_per_point"]),

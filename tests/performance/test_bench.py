@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from unittest.mock import Mock
 
 import psutil
 import pytest
@@ -200,6 +201,18 @@ def test_a_large_store_is_made_once_whichever_benchmark_asks_first(tmp_path: Pat
     deployment = Deployment(settings)
     assert deployment.graph.counts().embedded == 300
     deployment.close()
+
+
+def test_a_large_store_that_broke_halfway_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(tmp_path, SCALES["tiny"], Settings(data_dir=tmp_path))
+    consolidate = Mock(side_effect=[MemoryError, (1.0, 1)])
+    stored: list[int] = []
+    monkeypatch.setattr(kept, "_consolidate", consolidate)
+    with pytest.raises(MemoryError):
+        kept.kept(bench, made_up(300, 2))
+    monkeypatch.setattr(kept, "fill", lambda corpus, deployment: stored.append(deployment.graph.counts().acknowledged))
+    kept.kept(bench, made_up(300, 2))
+    assert stored == [0], "nothing of the first attempt is there"
 
 
 def test_the_largest_store_is_made_asked_and_scanned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

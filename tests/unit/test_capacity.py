@@ -96,11 +96,12 @@ def test_the_memory_of_workers_and_of_neo4j_is_planned_for() -> None:
 
 
 def test_the_memory_of_vectors_says_what_may_be_taken_back() -> None:
-    """MiB of a process over 100 000 and over 1 000 000 episodes that answered 1 000 times: all, and pages of files."""
-    for episodes, resident, mapped in ((100_000, 600, 427), (1_000_000, 4_243, 2_916)):
+    """MiB of a process that answered 1 000 times: all, and pages of files. Over few episodes the plan is 30% off."""
+    measured = ((10_000, 304, 244, 0.3), (100_000, 600, 427, 0.1), (1_000_000, 4_243, 2_916, 0.1))
+    for episodes, resident, mapped, off in measured:
         planned = plan(Demand(episodes))
-        assert planned.vectors_memory / 2**20 == pytest.approx(resident, rel=0.1)
-        assert planned.vectors_mapped / 2**20 == pytest.approx(mapped, rel=0.4)
+        assert planned.vectors_memory / 2**20 == pytest.approx(resident, rel=off)
+        assert planned.vectors_mapped / 2**20 == pytest.approx(mapped, rel=off)
 
 
 def test_every_tier_is_a_preset() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict, dataclass
 
 from ww.bench.apart import aside, most_resident
@@ -46,6 +47,7 @@ def kept(bench: Bench, corpus: Corpus) -> tuple[Settings, Cost]:
     settings = bench.kept(str(corpus.size), consolidation_time_limit=LONG)
     record = settings.data_dir.with_suffix(".json")
     if not record.exists():
+        shutil.rmtree(settings.data_dir, ignore_errors=True)  # what broke halfway would be there already
         bench.say(f"  storing {corpus.size:,} episodes")
         storing = aside(bench, _store, settings, corpus)
         bench.say("  consolidating them")

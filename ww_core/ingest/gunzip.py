@@ -63,7 +63,7 @@ class _Unpacked(io.RawIOBase):
         try:
             data = self._gzip.read1(len(view))
         except EOFError:
-            raise self._damaged("the gzip file is cut off in this line", "the lines before it are taken") from None
+            raise self._damaged("the gzip file is cut off in this line", "what ended before it is taken") from None
         except (zlib.error, gzip.BadGzipFile) as error:
             what = f"the gzip file is damaged here or before: {error}"
             raise self._damaged(what, "a line before it may be wrong") from None

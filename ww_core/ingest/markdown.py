@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterator
 
@@ -21,7 +22,7 @@ def whole_fences(records: Iterator[Record]) -> Iterator[tuple[Record, bool]]:
     chars = 0  # of the paragraph so far
     fence: _Fence | None = None
     for record in records:
-        if fence is None and (opened := _FENCE.match(record.data)):
+        if fence is None and (opened := _FENCE.match(record.data.removeprefix(codecs.BOM_UTF8))):
             fence = _Fence(opened[1], room=MAX_CONTENT_CHARS - chars)
             chars = 0
         if fence is None:

@@ -24,6 +24,11 @@ def read(tmp_path: Path, text: str, name: str = "a.md") -> list[tuple[int, str]]
     return [(one.place.line, one.episode.content) for one in found if isinstance(one, Found)]
 
 
+def test_a_block_may_open_a_file_with_a_byte_order_mark(tmp_path: Path) -> None:
+    text = "\ufeff```\na\n\nb\n```\n\none\n\ntwo\n\n```\nc\n\nd\n```\n"
+    assert [content for _, content in read(tmp_path, text)] == ["```\na\n\nb\n```", "one", "two", "```\nc\n\nd\n```"]
+
+
 @pytest.mark.parametrize(
     "block",
     [

@@ -32,6 +32,7 @@ class Centroids(OpenShard):
             room.need(self._directory, room.TO_WRITE, "writing centroids")
             self._touch_centroids()
             self._writable().update(edge.UpdateOperation.upsert_points(rows))
+            self._bound_log()
 
     def centroids(self, session_id: str, attempt: str) -> list[Centroid]:
         shard = self._readable()

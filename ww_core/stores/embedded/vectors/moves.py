@@ -9,7 +9,7 @@ import qdrant_edge as edge
 from ww_core.stores import points as p
 from ww_core.stores.embedded.vectors import engine, room
 from ww_core.stores.embedded.vectors.engine import translated
-from ww_core.stores.embedded.vectors.open_shard import OpenShard
+from ww_core.stores.embedded.vectors.open_shard import AT_ONCE, OpenShard
 
 
 class Moves(OpenShard):
@@ -27,9 +27,12 @@ class Moves(OpenShard):
             room.need(self._directory, room.TO_WRITE, "writing points")
             self._touch(engine.text(record.payload, p.EPISODE) for record in points)
             for generation, group in by_generation.items():
-                rows = [edge.Point(record.id, engine.known(record), record.payload) for record in group]
                 condition = engine.older_than(generation)
-                self._writable().update(edge.UpdateOperation.upsert_points(rows, condition=condition))
+                for start in range(0, len(group), AT_ONCE):
+                    part = group[start : start + AT_ONCE]
+                    rows = [edge.Point(record.id, engine.known(record), record.payload) for record in part]
+                    self._writable().update(edge.UpdateOperation.upsert_points(rows, condition=condition))
+            self._bound_log()
 
     def discard(self, generations: Mapping[str, int]) -> None:
         if not generations or self._readable() is None:

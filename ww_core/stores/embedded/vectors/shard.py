@@ -17,6 +17,7 @@ from ww_core.stores.embedded.vectors import engine, room
 from ww_core.stores.embedded.vectors.centroids import Centroids
 from ww_core.stores.embedded.vectors.engine import translated
 from ww_core.stores.embedded.vectors.moves import Moves
+from ww_core.stores.embedded.vectors.open_shard import AT_ONCE
 from ww_core.stores.ports import CONTENT, Hit, Point, PointChange, Search, SparseVector, StoredVectors, Where
 
 READ_AND_RELEASED = 50_000
@@ -27,8 +28,6 @@ AHEAD_SECONDS = 1.0
 """After searches ended reading ahead it is not begun again for so long: each change costs them a millisecond or two."""
 SINGLY = 8
 """Different payloads from which it pays to look at what is there before they are set one by one."""
-AT_ONCE = 64
-"""Points written in one call of the engine, which keeps Python's lock: others wait 3 ms on the average, not 12."""
 MOST = 0.5
 """Share of the points above which a condition is applied to what was found instead of before."""
 MARGIN = 3.0

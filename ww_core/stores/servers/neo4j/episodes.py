@@ -83,7 +83,7 @@ class Episodes(Part):
         rows = [self._row(*first[name]) for name in sorted(first)]
         found = self._server.write(lambda tx: self._add(tx, rows), again=True, prompt=True)
         known: dict[str, tuple[str, str, str | None, str | None]] = {
-            name: (state, session, content, first) for name, state, session, content, first in found
+            name: (state, session, content, digest) for name, state, session, content, digest in found
         }
         results: list[AddResult] = []
         for episode in episodes:
