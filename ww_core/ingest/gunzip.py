@@ -7,12 +7,9 @@ import io
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, Any, cast
 
 from ww_core.errors import InvalidInput
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 SUFFIX = ".gz"
 LEVEL = 6
@@ -58,7 +55,7 @@ class _Unpacked(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: WriteableBuffer, /) -> int:
+    def readinto(self, buffer: Any, /) -> int:
         view = memoryview(buffer)
         try:
             data = self._gzip.read1(len(view))
