@@ -100,7 +100,7 @@ class Supervisor:
         held: Sequence[int] = (),
     ) -> None:
         self._children = [_Child(program, say or _print, held) for program in programs]
-        self._stop = threading.Event()
+        self._stopping = False
 
     def start(self, names: Sequence[str] = ()) -> None:
         """Start the programs of these names, or all that do not run."""
@@ -109,19 +109,20 @@ class Supervisor:
                 child.start()
 
     def request_stop(self) -> None:
-        """Make ``watch`` return; safe in a signal handler."""
-        self._stop.set()
+        """Make ``watch`` return; safe in a signal handler: no lock, which what it interrupts might hold."""
+        self._stopping = True
 
     def watch(self) -> None:
         """Keep the programs running until ``request_stop``."""
-        while not self._stop.wait(LOOK_SECONDS):
+        while not self._stopping:
             now = time.monotonic()
             for child in self._children:
                 child.watch(now)
+            threading.Event().wait(LOOK_SECONDS)
 
     def stop(self, *, within: float = STOP_SECONDS) -> None:
         """End everything: politely, then by force after ``within`` seconds; what the others need last."""
-        self._stop.set()
+        self._stopping = True
         for last in (False, True):
             children = [child for child in self._children if child.program.stops_last is last]
             for child in children:

@@ -111,12 +111,16 @@ def test_a_hangup_ends_it_and_what_outlives_a_killed_one_holds_the_lock(
     until(lambda: not _alive(children), what="what it started has ended")
 
     with (tmp_path / "up.log").open("ab") as err, (tmp_path / "answer").open("wb") as out:
-        third = subprocess.Popen(
-            _up(data_dir, "--pools", "maintain", "--no-beat", "--no-flower"),
-            env=clean_environment(PYTHONPATH=str(ROOT)),
-            stdout=out,
-            stderr=err,
-        )
+        before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it would be ignored, as it should be
+        try:
+            third = subprocess.Popen(
+                _up(data_dir, "--pools", "maintain", "--no-beat", "--no-flower"),
+                env=clean_environment(PYTHONPATH=str(ROOT)),
+                stdout=out,
+                stderr=err,
+            )
+        finally:
+            signal.signal(signal.SIGHUP, before)
     try:
         _runs(third, tmp_path)
         children = psutil.Process(third.pid).children(recursive=True)
