@@ -104,3 +104,10 @@ class Tally:
         """(k,) mean cosine of the members to their centroid."""
         lengths = np.linalg.norm(self._sums, axis=1) / np.maximum(self.sizes, 1)
         return np.asarray(np.clip(lengths, 0.0, 1.0), dtype=np.float32)
+
+
+def distance_to(vectors: Vector, centroids: Vector, nearest: NDArray[np.int32]) -> Vector:
+    """Cosine distance (n,) of each of ``vectors`` (n, d) to its ``centroids[nearest]``; 2 where there are none."""
+    if not len(centroids):
+        return np.full(len(vectors), 2.0, dtype=np.float32)
+    return np.asarray(1.0 - np.einsum("nd,nd->n", vectors, centroids[nearest]), dtype=np.float32)

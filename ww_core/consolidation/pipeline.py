@@ -10,16 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ww_core.config import Settings
-from ww_core.consolidation.assignment import assign, has_drifted, radius
+from ww_core.consolidation.adoption import Adoption
+from ww_core.consolidation.assignment import assign, distance_to
 from ww_core.consolidation.beside import one_thread
 from ww_core.consolidation.clustering import Clustering, cluster
 from ww_core.consolidation.clustering import centroids as mean_rows
 from ww_core.consolidation.folding import Folding
-from ww_core.consolidation.groups import Group, Groups, new_cluster_id, rows_by_label, shape
-from ww_core.consolidation.identity import Matching, match
-from ww_core.consolidation.naming import Namer, renew_exemplars
-from ww_core.consolidation.restructure import Restructure
-from ww_core.consolidation.sampling import EXEMPLARS_PER_CLUSTER, POOL, draw
+from ww_core.consolidation.groups import Groups, rows_by_label
+from ww_core.consolidation.identity import match
+from ww_core.consolidation.naming import Namer
+from ww_core.consolidation.sampling import POOL, draw
 from ww_core.consolidation.selection import New, Sample, Selector, collect_new
 from ww_core.consolidation.sink import Sink
 from ww_core.hooks import Hooks
@@ -78,10 +78,6 @@ class Pipeline:
         self._rng = np.random.default_rng([settings.consolidation_seed, run.seq, zlib.crc32(run.session_id.encode())])
         self._assigned = self._noise = self._folded = 0
         self._unplaced: list[str] = []
-        self._overall = 0.0
-        """Radius of all clusters together."""
-        self._clustered: set[int] = set()
-        """Places of the groups whose shape was found anew in this run."""
 
     def work(self) -> Outcome | None:
         """Consolidate what is new; None where nothing is."""
@@ -117,8 +113,6 @@ class Pipeline:
             known_centroids=groups.centroids,
             weights=sample.weights,
         )
-        inside = found.labels >= 0
-        self._overall = radius(_distance(sample.vectors[inside], means, found.labels[inside]))
         with self._metrics.timer("consolidation.copies"):
             folding = Folding(
                 self._graph,
@@ -131,10 +125,21 @@ class Pipeline:
                 first=self._current is None,
                 step=lambda: self._step(0.3),
             )
-        if whole:
-            places = self._adopt_whole(groups, sample, found, means, matching)
-        else:
-            places = self._adopt_part(groups, sample, found, means, matching)
+        adoption = Adoption(
+            self._graph,
+            self._vectors,
+            self._settings,
+            groups,
+            sample,
+            found,
+            means,
+            matching,
+            run=self._run,
+            sink=self._sink,
+            step=lambda: self._step(0.35),
+            rng=self._rng,
+        )
+        places = adoption.whole() if whole else adoption.part()
         with self._metrics.timer("consolidation.assign"):
             self._place_sample(groups, sample, found, places, folding)
             if not whole:
@@ -147,7 +152,7 @@ class Pipeline:
             Namer(
                 groups, [([sample.episodes[r] for r in rows], sample.vectors[rows]) for rows in members], self._hooks
             ).name(lambda: self._step(0.9))
-        for i in self._clustered:
+        for i in adoption.clustered:
             groups.items[i].clustered_size = int(groups.tally.sizes[i])
             groups.items[i].strays = groups.tally.strays[i] = 0
         room = int(LEFTOVER_SHARE * cap)
@@ -177,134 +182,6 @@ class Pipeline:
                     rows[known.cluster_id] = (mean / max(float(np.linalg.norm(mean)), 1e-12)).astype(np.float32)
         return Groups.known(self._run.session_id, self._current.clusters, rows)
 
-    # -- what the clustering says about the clusters
-
-    def _adopt_whole(
-        self, groups: Groups, sample: Sample, found: Clustering, means: Vector, matching: Matching
-    ) -> NDArray[np.int32]:
-        """The found clusters replace the known ones; each row's place among the groups (n,), -1 for none."""
-        ids = [group.cluster_id for group in groups.items]
-        places = np.full(len(sample.episodes), -1, dtype=np.int32)
-        for i in matching.gone:
-            groups.items[i].gone, groups.items[i].change = True, "gone"
-            groups.tally.let_go(i)
-        for label, rows in enumerate(rows_by_label(found.labels, found.count)):
-            fate = matching.found[label]
-            medoid, radius = shape(sample.vectors[rows], means[label], self._overall)
-            if fate.known is None:
-                place = self._new_group(groups, sample.episodes[rows[medoid]].episode_id, means[label])
-            else:
-                place = fate.known
-                groups.tally.let_go(place)
-                groups.centroids[place] = means[label]
-            group = groups.items[place]
-            group.radius, group.change = radius, fate.change
-            group.parents = tuple(ids[j] for j in fate.parents)
-            group.exemplars = draw([sample.episodes[r].episode_id for r in rows], EXEMPLARS_PER_CLUSTER, self._rng)
-            group.strays = 0
-            self._clustered.add(place)
-            places[rows] = place
-        groups.tally.take_in(sample.vectors[places >= 0], places[places >= 0])
-        return places
-
-    def _adopt_part(
-        self, groups: Groups, sample: Sample, found: Clustering, means: Vector, matching: Matching
-    ) -> NDArray[np.int32]:
-        """Known clusters take in what was found with them and stay otherwise as they are, unless they have grown or
-        drifted; each row's place among the groups (n,), -1 for none."""
-        known = len(groups)
-        rework = Restructure(
-            self._graph, self._vectors, self._settings, groups, self._run, self._sink, lambda: self._step(0.35)
-        )
-        rows_of = rows_by_label(found.labels, found.count)
-        for fate, rows in zip(matching.found, rows_of, strict=True):
-            for j in (fate.known,) if fate.known is not None else fate.parents[:1]:
-                coming = float(sample.weights[rows[sample.new[rows]]].sum())
-                rework.arriving[j] = rework.arriving.get(j, 0.0) + coming
-        homes = {label: fate.known for label, fate in enumerate(matching.found) if fate.known is not None}
-        for i in range(known):
-            homes |= self._split_or_widen(i, groups, sample, rows_of, means, matching, rework)
-        for fate in matching.found:
-            if fate.change == "merged" and fate.known is not None:
-                for j in fate.parents:
-                    if j in matching.gone and rework.may(j) and fate.known not in rework.done:
-                        rework.merge(j, fate.known)
-        places = sample.known.copy()
-        rework.follow(places, sample.vectors)
-        for label, fate in enumerate(matching.found):
-            if label not in homes and fate.parents:
-                homes[label] = fate.parents[0]
-        self._place_free(groups, sample, rows_of, means, homes, places)
-        self._clustered |= rework.done | set(range(known, len(groups)))
-        self._take_in_sample(groups, sample, places)
-        return places
-
-    def _split_or_widen(
-        self,
-        i: int,
-        groups: Groups,
-        sample: Sample,
-        rows_of: Sequence[NDArray[np.int64]],
-        means: Vector,
-        matching: Matching,
-        rework: Restructure,
-    ) -> dict[int, int]:
-        """Take the known cluster ``i`` apart where it fell apart, into places by label; else give it its new radius
-        where it has drifted."""
-        parts = [label for label, fate in enumerate(matching.found) if i in fate.parents and fate.change == "split"]
-        parts.sort(key=lambda label: (matching.found[label].known != i, label))
-        if len(parts) > 1 and rework.may(i):
-            pieces = [(rows_of[label], means[label]) for label in parts]
-            return dict(zip(parts, rework.split(i, sample, pieces, self._overall, self._rng), strict=True))
-        if has_drifted(groups.items[i].strays, groups.items[i].clustered_size):
-            # It holds together all the same: what it is made of has moved or widened.
-            own = sample.vectors[sample.known == i]
-            if len(own):
-                groups.items[i].radius = shape(own, groups.centroids[i], self._overall)[1]
-            self._clustered.add(i)
-        return {}
-
-    def _place_free(
-        self,
-        groups: Groups,
-        sample: Sample,
-        rows_of: Sequence[NDArray[np.int64]],
-        means: Vector,
-        homes: dict[int, int],
-        places: NDArray[np.int32],
-    ) -> None:
-        """Give the rows that no known cluster had a place, in ``places`` (n,): the home of their label, a new cluster
-        where it has none, or where each fits."""
-        for label, rows in enumerate(rows_of):
-            free = rows[sample.known[rows] < 0]
-            home = homes.get(label)
-            if home is None and len(free) > 1:
-                medoid, radius = shape(sample.vectors[free], means[label], self._overall)
-                home = self._new_group(groups, sample.episodes[free[medoid]].episode_id, means[label])
-                groups.items[home].radius = radius
-            if home is None or groups.items[home].gone:
-                # Too few to be a cluster, or theirs was just merged away: each goes where it fits.
-                to = assign(sample.vectors[free], groups.open_centroids(), groups.radii())
-                places[free] = np.where(to.inside, to.nearest, -1)
-            else:
-                places[free] = home
-
-    def _take_in_sample(self, groups: Groups, sample: Sample, places: NDArray[np.int32]) -> None:
-        joined = (places >= 0) & (sample.known < 0)
-        groups.tally.take_in(sample.vectors[joined], places[joined])
-        centroids = groups.tally.centroids()
-        for i, rows in enumerate(rows_by_label(np.where(joined, places, -1).astype(np.int32), len(groups))):
-            if not len(rows):
-                continue
-            group, total = groups.items[i], int(groups.tally.sizes[i])
-            groups.centroids[i] = centroids[i]
-            names = [sample.episodes[r].episode_id for r in rows]
-            renew_exemplars(group, group.exemplars, names, total=total, arrived=len(rows), rng=self._rng)
-
-    def _new_group(self, groups: Groups, medoid_id: str, centroid: Vector) -> int:
-        cluster_id = new_cluster_id(groups.session_id, self._run.seq, medoid_id)
-        return groups.append(Group(cluster_id, 0.0, created_at=self._run.started_at), centroid)
-
     # -- where the episodes go
 
     def _place_sample(
@@ -320,7 +197,7 @@ class Pipeline:
             dtype=np.int32,
         )
         nearest = np.where(nearest < 0, to.nearest, nearest)
-        distance = _distance(sample.vectors, groups.centroids, nearest)
+        distance = distance_to(sample.vectors, groups.centroids, nearest)
         heads = folding.of_sample(nearest)
         batch: list[Membership] = []
         arrived: list[Membership] = []
@@ -392,12 +269,6 @@ def _first_rows(labels: NDArray[np.int32], places: NDArray[np.int32]) -> list[tu
         if len(placed):
             pairs.append((label, placed))
     return pairs
-
-
-def _distance(vectors: Vector, centroids: Vector, nearest: NDArray[np.int32]) -> Vector:
-    if not len(centroids):
-        return np.full(len(vectors), 2.0, dtype=np.float32)
-    return np.asarray(1.0 - np.einsum("nd,nd->n", vectors, centroids[nearest]), dtype=np.float32)
 
 
 def _differs(before: Membership, after: Membership) -> bool:
