@@ -186,11 +186,10 @@ class EpisodicMemory:
     ) -> Receipt:
         """Store one episode; it is durable when this returns, and embedded in the background.
 
-        ``content``: 1 to 50 000 characters, one of them visible, kept exactly as given; an Episode, a mapping of these
-        keywords or a chat message (``role``, ``content``) is taken as well. ``timestamp``: aware datetime or ISO 8601
-        text with an offset, now by default. ``context``: JSON object up to 16 KiB. ``outcome``: success, failure,
-        partial or neutral. ``importance``: 0 to 1, 0.5 by default. ``episode_id``: 1 to 128 characters; storing it
-        twice keeps one episode.
+        ``content``: 1 to 50 000 characters, one of them visible, kept as given; or an Episode, a mapping of these
+        keywords, a chat message (``role``, ``content``). ``timestamp``: aware datetime or ISO 8601 text with an offset,
+        now by default. ``context``: JSON object up to 16 KiB. ``outcome``: success, failure, partial or neutral.
+        ``importance``: 0 to 1, 0.5 by default. ``episode_id``: 1 to 128 characters; storing it twice keeps one episode.
 
         Raises InvalidInput, EpisodeConflict, StoreUnavailable.
         """
