@@ -93,7 +93,7 @@ def test_a_packed_file_that_was_cut_is_taken_up_to_there_and_then_as_a_whole(cli
     first = cli("ingest", str(packed), "--no-wait", "--rejects", str(rejects))
     assert (first["rejected"], cli.code, rejects.read_bytes()) == (1, 1, b"")
     assert cli.err == (
-        f"{packed}:{first['accepted'] + 1}: the gzip file is cut off in this line (the lines before it are taken; "
+        f"{packed}:{first['accepted'] + 1}: the gzip file is cut off in this line (what ended before it is taken; "
         "give the whole file again, and nothing is stored twice)\n"
     )
     assert 100 < first["accepted"] < 300
