@@ -108,7 +108,7 @@ def _openable(file: str) -> Iterator[None]:
 
 def import_(
     ctx: typer.Context,
-    file: str = typer.Argument(..., metavar="FILE", help="What `ww export` wrote; - is standard input."),
+    file: str = typer.Argument(..., metavar="FILE", help="What `ww export` wrote, also as .gz; - is standard input."),
     rejects: Path | None = typer.Option(None, "--rejects", metavar="FILE", help="Keep refused lines here."),
     wait: bool | None = NO_WAIT,
 ) -> None:
