@@ -30,7 +30,7 @@ from ww_workers import ending
 
 ending.SOFT_SHUTDOWN_SECONDS, ending.FORCE_SECONDS = 2, 3.0
 
-def windows_as_made(self, texts):
+def windows_as_made(self, lists):
     print("hears nothing", flush=True)
     while True:
         time.sleep(1)

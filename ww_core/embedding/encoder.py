@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -94,20 +94,45 @@ class TextEncoder:
 
     def encode_windows(self, texts: Sequence[str], *, kind: Kind = "document", rows: int | None = None) -> list[Vector]:
         """float32 (w, d), unit rows, for each text: one row per window. Raises what ``encode`` raises."""
-        made = dict(self.windows_as_made(texts, kind=kind, rows=rows))
+        made = dict(self.windows_as_made([texts], kind=kind, rows=rows))
         return [made[place] for place in range(len(texts))]
 
     def windows_as_made(
-        self, texts: Sequence[str], *, kind: Kind = "document", rows: int | None = None
+        self, lists: Iterable[Sequence[str]], *, kind: Kind = "document", rows: int | None = None
     ) -> Generator[tuple[int, Vector]]:
-        """The same text by text, with its place, as soon as it is made: first those of one window, then the longer."""
-        for start, pieces in self._read_ahead(texts, kind):
-            short = [place for place, ids in enumerate(pieces) if len(ids) <= self._pieces.max_tokens]
-            for lines, vectors in self._runner.embed_as_made([pieces[place] for place in short], rows):
-                for line, vector in zip(lines, vectors, strict=True):
-                    yield start + short[line], vector[np.newaxis]
-            long = sorted(set(range(len(pieces))).difference(short))
-            yield from self._longer([(start + place, texts[start + place]) for place in long], kind, rows)
+        """The same text by text, as soon as it is made, with its place in all that the ``lists`` hold.
+
+        Of a list those of one window come first, then the longer. The next one is asked for as Runner.embed_as_made
+        says.
+        """
+        owners: list[tuple[int, int, int]] = []  # of each window: the place of its text, its number, and how many
+        unfinished: dict[int, dict[int, Vector]] = {}
+
+        def pieces() -> Iterator[list[list[int]]]:
+            for windows in self._windows(lists, kind):
+                for place, of_one in windows:
+                    owners.extend((place, number, len(of_one)) for number in range(len(of_one)))
+                yield [ids for _, of_one in windows for ids in of_one]
+
+        for numbers, vectors in self._runner.embed_as_made(pieces(), rows):
+            for number, vector in zip(numbers, vectors, strict=True):
+                place, window, windows = owners[number]
+                made = unfinished.setdefault(place, {})
+                made[window] = vector
+                if len(made) == windows:
+                    del unfinished[place]
+                    yield place, np.stack([made[each] for each in range(windows)])
+
+    def _windows(self, lists: Iterable[Sequence[str]], kind: Kind) -> Iterator[list[tuple[int, list[list[int]]]]]:
+        """Texts that go into the model together: the place of each and the word pieces of its windows."""
+        before = 0
+        for texts in lists:
+            for start, pieces in self._read_ahead(texts, kind):
+                fits = [len(ids) <= self._pieces.max_tokens for ids in pieces]
+                yield [(before + start + i, [ids]) for i, ids in enumerate(pieces) if fits[i]]
+                long = [(before + start + i, texts[start + i]) for i, fit in enumerate(fits) if not fit]
+                yield from self._longer(long, kind)
+            before += len(texts)
 
     def _read_ahead(self, texts: Sequence[str], kind: Kind) -> Iterator[tuple[int, list[list[int]]]]:
         """The word pieces of a chunk and where it starts; a device works on one chunk while the next is tokenised."""
@@ -127,24 +152,17 @@ class TextEncoder:
                     coming = reader.submit(read, following)
                 yield start, pieces
 
-    def _longer(self, texts: Sequence[tuple[int, str]], kind: Kind, rows: int | None) -> Iterator[tuple[int, Vector]]:
+    def _longer(self, texts: Sequence[tuple[int, str]], kind: Kind) -> Iterator[list[tuple[int, list[list[int]]]]]:
         """Texts of several windows, a few at a time: all at once, none would be whole before the last pass."""
         waiting: list[tuple[int, list[list[int]]]] = []
         for place, text in texts:
             parts = self._prompted(self._pieces.windows(text, limit=self._window_tokens(kind)), kind)
             if waiting and sum(len(windows) for _, windows in waiting) + len(parts) > _WINDOWS:
-                yield from self._whole(waiting, rows)
+                yield waiting
                 waiting = []
             waiting.append((place, parts))
         if waiting:
-            yield from self._whole(waiting, rows)
-
-    def _whole(
-        self, texts: Sequence[tuple[int, Sequence[Sequence[int]]]], rows: int | None
-    ) -> Iterator[tuple[int, Vector]]:
-        made = self._runner.embed([ids for _, windows in texts for ids in windows], rows)
-        ends = np.cumsum([len(windows) for _, windows in texts])[:-1]
-        yield from zip([place for place, _ in texts], np.split(made, ends), strict=True)
+            yield waiting
 
     def token_vectors(self, texts: Sequence[str], *, kind: Kind = "document") -> list[TokenVectors]:
         """The last hidden state of every word piece of each text, for late interaction."""

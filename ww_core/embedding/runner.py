@@ -6,9 +6,10 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +37,13 @@ BATCH_ROWS = {"cuda": 64, "mps": 64, "cpu": 8}  # texts of one forward pass wher
 _DEVICE_TOKENS = {"cuda": 65_536, "mps": 8_192}
 # Of these, padding: with more, another pass costs a CPU less. A GPU is idle while a pass is launched.
 _CPU_PADDING = 8
+_ASKED_AFTER = 0.75
+"""Share of a list after which the next one is asked for: the shortest texts alone are over before it is there."""
 _CPU_TOKENS_PER_THREAD, _MIN_CPU_TOKENS, _MAX_CPU_TOKENS = 256, 512, 4_096
+
+
+_Numbered: TypeAlias = tuple[Sequence[int], Sequence[Sequence[int]]]
+"""Places, and the word pieces of the text at each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +205,8 @@ class Runner:
     def _sample(self, backend: Backend, texts: Sequence[str]) -> Vector:
         pieces = self.pieces.ids(texts)
         result = np.empty((len(pieces), self.source.dimension), dtype=np.float32)
-        for places, vectors in self._passes(backend, pieces, self._rows(None), self._tokens()):
+        numbered: Iterator[_Numbered] = iter([(range(len(pieces)), pieces)])
+        for places, vectors in self._passes(backend, numbered, self._rows(None), self._tokens()):
             result[list(places)] = vectors
         return result
 
@@ -216,25 +224,50 @@ class Runner:
         Raises EncodingFailed, OutOfMemory, ModelUnavailable.
         """
         result = np.empty((len(pieces), self.source.dimension), dtype=np.float32)
-        for places, vectors in self.embed_as_made(pieces, rows):
+        for places, vectors in self.embed_as_made([pieces], rows):
             result[list(places)] = vectors
         return result
 
     def embed_as_made(
-        self, pieces: Sequence[Sequence[int]], rows: int | None = None
+        self, lists: Iterable[Sequence[Sequence[int]]], rows: int | None = None
     ) -> Iterator[tuple[tuple[int, ...], Vector]]:
-        """The same pass by pass: places in ``pieces``, longest first, and float32 (b, d) for them."""
+        """The same pass by pass: places in all that the ``lists`` hold, and float32 (b, d) for them.
+
+        The longest of a list come first. The next list is asked for when most of the one before is made or under way:
+        where the path runs several passes at a time, those go on meanwhile.
+        """
         rows, tokens = self._rows(rows), self._tokens()
-        left = dict(enumerate(pieces))
-        while left:
-            places = list(left)
+        coming = iter(lists)
+        drawn = 0
+        left: dict[int, Sequence[int]] = {}
+        read = False
+        trouble: Exception | None = None
+
+        def numbered() -> Iterator[_Numbered]:
+            nonlocal drawn, read, trouble
+            if left:  # what a pass that failed took with it
+                yield list(left), list(left.values())
+            while trouble is None and self.backend is backend:  # a path that was found meanwhile has the next list
+                try:
+                    pieces = next(coming, None)
+                except Exception as error:  # not the path's: what is under way is made first
+                    trouble = error
+                    return
+                if pieces is None:
+                    read = True
+                    return
+                places = range(drawn, drawn + len(pieces))
+                drawn = places.stop
+                left.update(zip(places, pieces, strict=True))
+                yield places, pieces
+
+        while left or not read:
             backend = self.backend
             try:
-                for batch, vectors in self._passes(backend, list(left.values()), rows, tokens):
-                    made = tuple(places[row] for row in batch)
-                    for place in made:
+                for places, vectors in self._passes(backend, numbered(), rows, tokens):
+                    for place in places:
                         del left[place]
-                    yield made, vectors
+                    yield places, vectors
             except EncodingFailed as error:
                 if backend.name == REFERENCE:
                     raise
@@ -246,6 +279,8 @@ class Runner:
                 rows, tokens = max(1, rows // 2), max(self.pieces.max_tokens, tokens // 2)
                 logger.warning("Batch halved", extra={"action": "embedding.batch_halved", "rows": rows})
                 _free_device_memory(self.device)
+            if trouble is not None and not left:
+                raise trouble
 
     def token_states(
         self, pieces: Sequence[Sequence[int]], rows: int | None = None
@@ -261,23 +296,32 @@ class Runner:
                 yield row, vectors[line], batch.ids[line, :length].copy(), states[line, :length]
 
     def _passes(
-        self, backend: Backend, pieces: Sequence[Sequence[int]], rows: int, tokens: int
+        self, backend: Backend, lists: Iterator[_Numbered], rows: int, tokens: int
     ) -> Iterator[tuple[tuple[int, ...], Vector]]:
         under_way: deque[tuple[int, ...]] = deque()
 
         def feed() -> Iterator[Batch]:
             padding = _CPU_PADDING if self.device == "cpu" else None
             step = WIDTH_STEP if self.device == "cuda" else 1
-            for batch in self.pieces.batches(pieces, rows=rows, tokens=tokens, padding=padding, step=step):
-                under_way.append(batch.rows)
-                yield batch
+            following = next(lists, None)
+            while following is not None:
+                (places, pieces), following = following, None
+                given, asked = 0, False
+                for batch in self.pieces.batches(pieces, rows=rows, tokens=tokens, padding=padding, step=step):
+                    if not asked and given >= _ASKED_AFTER * len(pieces):
+                        following, asked = next(lists, None), True
+                    given += len(batch.rows)
+                    under_way.append(tuple(places[row] for row in batch.rows))
+                    yield batch
+                if not asked:
+                    following = next(lists, None)
 
         with _Translated(self.device):
             for vectors in backend.run(feed()):
                 places = under_way.popleft()
                 if not np.isfinite(vectors).all():
                     bad = places[int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])]
-                    raise EncodingFailed(f"the model gave a vector that is not finite (text {bad} of {len(pieces)})")
+                    raise EncodingFailed(f"the model gave a vector that is not finite (text {bad})")
                 yield places, unit(vectors)
 
     def _rows(self, rows: int | None) -> int:

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
@@ -170,37 +170,43 @@ class EmbeddingService:
         The bulk path: it reads the cache and leaves it as it is, and one bulk at a time runs the model in this process.
         """
         texts = list(texts)
-        made = dict(self.windows_as_made(texts))
+        made = dict(self.windows_as_made([texts])) if texts else {}
         return [made[place] for place in range(len(texts))]
 
-    def windows_as_made(self, texts: Sequence[str]) -> Generator[tuple[int, Vector]]:
-        """What ``embed_windows`` gives, text by text with its place, as soon as it is made, in no order.
+    def windows_as_made(self, lists: Iterable[Sequence[str]]) -> Generator[tuple[int, Vector]]:
+        """What ``embed_windows`` gives, text by text as soon as it is made, in no order, with its place in all that the
+        ``lists`` hold.
 
+        A list is asked for when there is not much left of the one before: while the model is at that, where it can be.
         Other bulks have their turn between two passes of the model.
         """
-        _check(texts)
-        places: dict[str, list[int]] = {}
-        for place, text in enumerate(texts):
-            places.setdefault(text, []).append(place)
+        bulk = _Bulk(lists, self._known)
+        while not bulk.read:
+            lists = self._counted(bulk.missing())
+            made_of = self._encoder().windows_as_made(lists, rows=self._settings.embedding_batch_size)
+            with closing(made_of) as stream:
+                while True:
+                    with self._bulk:  # never while this is suspended: whoever reads it may be writing, or waiting
+                        made = next(stream, None)
+                    yield from bulk.known()
+                    if made is None:
+                        break
+                    number, rows = made
+                    yield from ((place, rows) for place in bulk.places[number])
+
+    def _known(self, texts: Sequence[str]) -> dict[str, Vector]:
+        """float32 (1, d) of those that the cache holds."""
         # of a long text the cache holds the mean of its windows, which is no window
-        known = {
+        return {
             text: row[np.newaxis]
-            for (_, text), row in self._cache.peek([self._key(text, "document") for text in places]).items()
+            for (_, text), row in self._cache.peek([self._key(text, "document") for text in texts]).items()
             if len(self.windows(text)) == 1
         }
-        missing = [text for text in places if text not in known]
-        yield from ((place, row.copy()) for text, row in known.items() for place in places[text])
-        if not missing:
-            return
-        encoder = self._encoder(len(missing))
-        with closing(encoder.windows_as_made(missing, rows=self._settings.embedding_batch_size)) as stream:
-            while True:
-                with self._bulk:  # never while this is suspended: whoever reads it may be writing, or waiting
-                    made = next(stream, None)
-                if made is None:
-                    return
-                number, rows = made
-                yield from ((place, rows) for place in places[missing[number]])
+
+    def _counted(self, lists: Iterable[list[str]]) -> Iterator[list[str]]:
+        for texts in lists:
+            self._encoder(len(texts))
+            yield texts
 
     def windows(self, text: str) -> list[str]:
         """``text`` as overlapping slices that each fit the model; ``[text]`` where it fits."""
@@ -257,6 +263,44 @@ class EmbeddingService:
 
     def _encode(self, texts: Sequence[str], kind: Kind) -> list[Vector]:
         return self._encoder(len(texts)).encode_windows(texts, kind=kind, rows=self._settings.embedding_batch_size)
+
+
+class _Bulk:
+    """Lists of texts on their way to the model, which sees each text of a list once, and none that is known."""
+
+    def __init__(self, lists: Iterable[Sequence[str]], look: Callable[[Sequence[str]], Mapping[str, Vector]]) -> None:
+        self._lists = iter(lists)
+        self._look = look
+        self._before = 0
+        self._found: list[tuple[int, Vector]] = []
+        self.places: list[list[int]] = []
+        """Where the texts stand that ``missing`` gave since it was called last."""
+        self.read = False
+        """Whether there is no list left."""
+
+    def missing(self) -> Iterator[list[str]]:
+        """What the model has to see of each list, until it has to see nothing of one: what is known of that need not
+        wait for the next."""
+        self.places = []
+        for texts in self._lists:
+            _check(texts)
+            places: dict[str, list[int]] = {}
+            for place, text in enumerate(texts, self._before):
+                places.setdefault(text, []).append(place)
+            self._before += len(texts)
+            known = self._look(list(places))
+            self._found += [(place, row.copy()) for text, row in known.items() for place in places[text]]
+            missing = [text for text in places if text not in known]
+            if not missing:
+                return
+            self.places += [places[text] for text in missing]
+            yield missing
+        self.read = True
+
+    def known(self) -> list[tuple[int, Vector]]:
+        """What was found since it was asked last: places and rows."""
+        found, self._found = self._found, []
+        return found
 
 
 def _check(texts: Sequence[str]) -> None:

@@ -59,15 +59,21 @@ class WordPieces:
                 return [e.ids for e in self._tokenizer.encode_batch_fast(list(texts))]
             except (TypeError, UnicodeError, ValueError):
                 pass  # one text is at fault: the loop below says which
-        return [self._encode(text, index).ids for index, text in enumerate(texts)]
+        return [self._ids(text, index) for index, text in enumerate(texts)]
 
-    def _encode(self, text: str, index: int = -1) -> Encoding:
+    def _ids(self, text: str, index: int) -> list[int]:
+        try:
+            (encoding,) = self._tokenizer.encode_batch_fast([text])  # without places: a fifth less time
+        except (TypeError, UnicodeError, ValueError) as error:
+            raise _refused(error, index) from error
+        ids: list[int] = encoding.ids
+        return ids
+
+    def _encode(self, text: str) -> Encoding:
         try:
             return self._tokenizer.encode(text)
         except (TypeError, UnicodeError, ValueError) as error:
-            raise TextRefused(
-                f"text {index} cannot be tokenised: {error}", hint="text must be valid Unicode", index=index
-            ) from error
+            raise _refused(error, -1) from error
 
     def windows(self, text: str, *, limit: int | None = None) -> list[str]:
         """``[text]`` where it has at most ``limit`` word pieces (default ``window_tokens``), else overlapping slices.
@@ -147,6 +153,10 @@ class WordPieces:
         # keep the closing special token, as the model saw it in training
         tail = 1 if self._specials > 1 else 0
         return [*pieces[: self.max_tokens - tail], *pieces[len(pieces) - tail :]]
+
+
+def _refused(error: Exception, index: int) -> TextRefused:
+    return TextRefused(f"text {index} cannot be tokenised: {error}", hint="text must be valid Unicode", index=index)
 
 
 def _load(source: ModelSource) -> tuple[Tokenizer, int]:

@@ -7,9 +7,10 @@ import random
 import threading
 import time
 import traceback as tracebacks
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Protocol
 from uuid import uuid4
 
@@ -17,12 +18,12 @@ from ww_core.config import Settings
 from ww_core.embedding.errors import OutOfMemory
 from ww_core.errors import ConfigurationError, InvalidInput, StoreUnavailable, Unavailable
 from ww_core.maintenance.breaker import CircuitBreaker
+from ww_core.maintenance.leases import Lease, Leases
 from ww_core.maintenance.parts import Embedder, Failed, in_parts
 from ww_core.maintenance.points import Sparse
-from ww_core.maintenance.writing import Lease, Outage, Writer
+from ww_core.maintenance.writing import Outage, Writer
 from ww_core.models import State, Vector
 from ww_core.observability.metrics import Metrics
-from ww_core.observability.summary import CLAIMABLE, CLAIMED
 from ww_core.stores.ports import Claim, Fingerprint, GraphStore, VectorStore
 
 log = logging.getLogger(__name__)
@@ -201,10 +202,8 @@ class _Shift:
         self._should_stop = should_stop
         self._should_yield = should_yield
         self._on_progress = on_progress
-        self._leases: list[Lease] = []
+        self._leases = Leases(drain.graph, drain.settings, drain.metrics, drain.clock)
         self._failed = self._dead = 0
-        self._full = False
-        """The last claim got as many rows as it asked for."""
         self._writer = Writer(
             drain.graph,
             drain.vectors,
@@ -220,7 +219,7 @@ class _Shift:
         error: BaseException | None = None
         try:
             self._rounds()
-            self._writer.settle(idle=self._renew)
+            self._writer.settle(idle=self._leases.renew)
             drain.in_order()
         except Outage as outage:
             error = outage.__cause__ or outage
@@ -231,17 +230,16 @@ class _Shift:
         finally:
             self._writer.close()
             report = self._report(error)
-            self._give_back(report.retry_in)
+            self._leases.give_back(report.retry_in)
         self._tell(report)
         return report
 
     def _report(self, error: BaseException | None) -> DrainReport:
         if error is None:
-            more = any(lease.held for lease in self._leases) or self._due()
+            more = self._leases.held > 0 or self._due()
             return DrainReport(self._writer.written, self._failed, self._dead, more=more)
-        held = sum(len(lease.held) for lease in self._leases)
         return self._drain.out_of_order(
-            error, held=held, embedded=self._writer.written, failed=self._failed, dead=self._dead
+            error, held=self._leases.held, embedded=self._writer.written, failed=self._failed, dead=self._dead
         )
 
     def _due(self) -> bool:
@@ -250,113 +248,86 @@ class _Shift:
         except StoreUnavailable:
             return False
 
-    # -- claiming
+    # -- claiming and embedding
 
     def _rounds(self) -> None:
         graph, empty = self._drain.graph, 0
         while not self._over():
-            claims, lease = self._claim()
-            if lease is not None:
+            claimed = self._leases.claim()
+            if claimed is not None:
                 empty = 0
-                self._embed(lease, claims)
+                self._embed(self._leases.in_turn(claimed, self._over))
+                if self._leases.trouble is not None:
+                    self._writer.settle(idle=self._leases.renew)
+                    raise self._leases.trouble
                 continue
-            self._writer.settle(idle=self._renew)
+            self._writer.settle(idle=self._leases.renew)
             empty += 1
             if empty > EMPTY_LOOKS or not graph.has_work():
                 return
             _pause(LOOK_SECONDS * (0.5 + random.random()))
 
-    def _claim(self) -> tuple[list[Claim], Lease | None]:
+    def _embed(self, leased: Iterable[tuple[Lease, Sequence[Claim]]]) -> None:
+        """Have all claims go through the model one after the other, and hand on part by part what is made of them."""
         drain = self._drain
-        token, seconds = uuid4().hex, drain.settings.embedding_lease
-        before = drain.clock()
-        with drain.metrics.timer("embed.claim"):
-            claims = drain.graph.claim(drain.settings.embedding_claim_size, token=token, lease_seconds=seconds)
-        if not claims:
-            return [], None
-        self._full = len(claims) >= drain.settings.embedding_claim_size
-        drain.metrics.increment(CLAIMED, len(claims))
-        drain.metrics.increment(CLAIMABLE, drain.settings.embedding_claim_size)
-        lease = Lease(token, claims, seconds, before)
-        self._leases = [other for other in self._leases if other.held]
-        self._leases.append(lease)
-        return claims, lease
+        left: dict[int, tuple[Lease, Claim]] = {}
 
-    def _give_back(self, delay: float) -> None:
-        for lease in self._leases:
-            held = lease.held
-            if not held:
-                continue
-            try:
-                self._drain.graph.release(lease.token, held, delay_seconds=delay)
-            except StoreUnavailable:
-                log.warning(
-                    "could not give rows back; their lease will end",
-                    extra={"action": "drain.release_failed", "episodes": len(held)},
-                )
-        self._leases.clear()
+        def texts() -> Iterator[list[str]]:
+            before = 0
+            for lease, claims in leased:
+                held = set(lease.held)
+                mine = [claim for claim in claims if claim.episode.episode_id in held]
+                if mine and not self._over():
+                    left.update(enumerate(((lease, claim) for claim in mine), before))
+                    before += len(mine)
+                    yield [claim.episode.content for claim in mine]
 
-    def _renew(self) -> None:
-        now = self._drain.clock()
-        for lease in self._leases:
-            if now - lease.renewed > lease.seconds / 3 and lease.held:
-                lease.renewed = now
-                if self._drain.graph.extend(lease.token, lease_seconds=lease.seconds) == 0:
-                    lease.drop(lease.held)
-
-    # -- embedding
-
-    def _embed(self, lease: Lease, claims: Sequence[Claim]) -> None:
-        """Embed all claims in one pass of the model, and hand on part by part what is made of them."""
-        drain, held = self._drain, set(lease.held)
-        left = dict(enumerate(claim for claim in claims if claim.episode.episode_id in held))
-        if not left or self._over():
-            return
         since = drain.clock()
         parts = in_parts(
-            drain.embedding,
-            [claim.episode.content for claim in left.values()],
-            over=self._over,
-            clock=drain.clock,
-            interruptions=drain.interruptions,
+            drain.embedding, texts(), over=self._over, clock=drain.clock, interruptions=drain.interruptions
         )
         try:
             with closing(parts):
                 for part in parts:
-                    self._hand_on(lease, [(left.pop(place), rows) for place, rows in part], since)
-                    if self._over() or not lease.held:
+                    self._hand_on([(*left.pop(place), rows) for place, rows in part], since)
+                    if self._over() or not self._leases.held:
                         return
                     since = drain.clock()
         except Failed as failed:
-            self._halve(lease, list(left.values()), failed.error)
+            self._halve(list(left.values()), failed.error)
 
-    def _hand_on(self, lease: Lease, part: Sequence[tuple[Claim, Vector]], since: float) -> None:
+    def _hand_on(self, part: Sequence[tuple[Lease, Claim, Vector]], since: float) -> None:
         """Have a part written that was begun at ``since``, and let others have their turn."""
-        drain, held = self._drain, set(lease.held)
+        drain = self._drain
         seconds = drain.clock() - since
         drain.metrics.observe("embed.encode", seconds)
-        mine = [(claim, rows) for claim, rows in part if claim.episode.episode_id in held]
-        if mine:
-            self._writer.put(lease, [claim for claim, _ in mine], [rows for _, rows in mine], idle=self._renew)
-        self._tell(DrainReport(self._writer.written, self._failed, self._dead, more=self._full))
+        for lease in {id(lease): lease for lease, _, _ in part}.values():
+            held = set(lease.held)
+            mine = [(c, rows) for owner, c, rows in part if owner is lease and c.episode.episode_id in held]
+            if mine:
+                self._writer.put(
+                    lease, [claim for claim, _ in mine], [rows for _, rows in mine], idle=self._leases.renew
+                )
+        self._tell(DrainReport(self._writer.written, self._failed, self._dead, more=self._leases.full))
         let_pass(self._should_yield, self._should_stop, min(YIELD_SECONDS, seconds), drain.clock)
-        self._renew()
+        self._leases.renew()
 
-    def _halve(self, lease: Lease, claims: Sequence[Claim], error: Exception) -> None:
+    def _halve(self, left: Sequence[tuple[Lease, Claim]], error: Exception) -> None:
         """Something fails on these; it is counted against a text that stands alone where the text is at fault."""
         if isinstance(error, MemoryError | OutOfMemory):
-            if len(claims) == 1:
+            if len(left) == 1:
                 raise Outage("memory") from error
         elif isinstance(error, Unavailable | ConfigurationError | OSError):
             raise Outage("the model") from error
-        elif len(claims) == 1:
+        elif len(left) == 1:
             if not isinstance(error, InvalidInput):
                 self._probe(error)
-            self._refuse(lease, claims[0], error)
+            self._refuse(*left[0], error)
             return
-        middle = len(claims) // 2
-        self._embed(lease, claims[:middle])
-        self._embed(lease, claims[middle:])
+        middle = len(left) // 2
+        for half in (left[:middle], left[middle:]):
+            together = groupby(half, key=lambda claimed: claimed[0])
+            self._embed([(lease, [claim for _, claim in claims]) for lease, claims in together])
 
     def _probe(self, error: Exception) -> None:
         """A model that fails on any text is out of order; nothing is wrong with this one."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from typing import Protocol, TypeAlias
 
@@ -11,13 +11,13 @@ from ww_core.models import Vector
 PART_SECONDS = 1.0
 
 Made: TypeAlias = tuple[int, Vector]
-"""A text's place, and float32 (w, d): a row for each of its windows."""
+"""A text's place in all lists, and float32 (w, d): a row for each of its windows."""
 
 
 class Embedder(Protocol):
     """What this needs of the embedding service."""
 
-    def windows_as_made(self, texts: Sequence[str]) -> Generator[Made]: ...
+    def windows_as_made(self, lists: Iterable[Sequence[str]]) -> Generator[Made]: ...
 
 
 class Failed(Exception):
@@ -30,20 +30,21 @@ class Failed(Exception):
 
 def in_parts(
     embedder: Embedder,
-    texts: Sequence[str],
+    lists: Iterable[Sequence[str]],
     *,
     over: Callable[[], bool],
     clock: Callable[[], float],
     interruptions: tuple[type[BaseException], ...] = (),
 ) -> Generator[list[Made]]:
-    """All ``texts`` in one pass of the model; what is made by then is a part once ``over`` says so.
+    """The texts of all ``lists``, one after the other through the model; what is made by then is a part once ``over``
+    says so.
 
     Raises Failed, after what was made before; ``interruptions`` pass.
     """
     part: list[Made] = []
     since = clock()
     failure: Exception | None = None
-    with closing(embedder.windows_as_made(texts)) as made:
+    with closing(embedder.windows_as_made(lists)) as made:
         try:
             for one in made:
                 part.append(one)

@@ -15,6 +15,7 @@ from typing import Any
 
 from ww_core.errors import InvalidInput, StoreUnavailable, WorldWeaverError
 from ww_core.maintenance import scrub
+from ww_core.maintenance.leases import Lease
 from ww_core.maintenance.points import Sparse, points, words
 from ww_core.models import Vector
 from ww_core.observability.metrics import ATTEMPTS, Metrics
@@ -30,27 +31,6 @@ AHEAD = 2
 
 class Outage(Exception):
     """Something other than the text is at fault: nothing is counted against it. The reason is the cause."""
-
-
-class Lease:
-    """The claims that one token holds, until they are marked, refused or given back. Thread-safe."""
-
-    def __init__(self, token: str, claims: Sequence[Claim], seconds: float, now: float) -> None:
-        self.token = token
-        self.seconds = seconds
-        self.renewed = now
-        self._held = {claim.episode.episode_id: claim for claim in claims}
-        self._lock = threading.Lock()
-
-    @property
-    def held(self) -> list[str]:
-        with self._lock:
-            return list(self._held)
-
-    def drop(self, episode_ids: Collection[str]) -> None:
-        with self._lock:
-            for episode_id in episode_ids:
-                self._held.pop(episode_id, None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ imports this module.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 
 from ww_core.embedding.service import EmbeddingService
 from ww_core.models import Vector
@@ -15,10 +15,14 @@ from ww_workers.chaos.texts import POISON
 _windows_as_made = EmbeddingService.windows_as_made
 
 
-def _made_or_failed(self: EmbeddingService, texts: Sequence[str]) -> Generator[tuple[int, Vector]]:
+def _made_or_failed(self: EmbeddingService, lists: Iterable[Sequence[str]]) -> Generator[tuple[int, Vector]]:
+    yield from _windows_as_made(self, map(_refused, lists))
+
+
+def _refused(texts: Sequence[str]) -> Sequence[str]:
     if any(POISON in text for text in texts):
         raise RuntimeError("the encoder cannot take this text")
-    yield from _windows_as_made(self, texts)
+    return texts
 
 
 EmbeddingService.windows_as_made = _made_or_failed  # type: ignore[method-assign]

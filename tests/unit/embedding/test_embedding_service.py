@@ -7,8 +7,9 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -19,7 +20,6 @@ from ww_core.config import Settings
 from ww_core.embedding import EmbeddingService, TextRefused, encoder
 from ww_core.embedding.runner import ModelOptions, Runner
 from ww_core.errors import ConfigurationError, InvalidInput, ModelUnavailable
-from ww_core.models import Vector
 
 Sized = Callable[..., Settings]
 
@@ -277,20 +277,24 @@ def test_prompts_the_model_was_trained_with_are_used(tiny_model: Callable[..., P
 
 def test_long_texts_are_made_a_few_at_a_time(service: EmbeddingService, monkeypatch: pytest.MonkeyPatch) -> None:
     passes: list[int] = []
-    embed = Runner.embed
+    embed = Runner.embed_as_made
 
-    def counted(self: Runner, pieces: Sequence[Sequence[int]], rows: int | None = None) -> Vector:
-        passes.append(len(pieces))
-        return embed(self, pieces, rows)
+    def counted(self: Runner, lists: Iterable[Sequence[Sequence[int]]], rows: int | None = None) -> Iterator[Any]:
+        def counting() -> Iterator[Sequence[Sequence[int]]]:
+            for pieces in lists:
+                passes.append(len(pieces))
+                yield pieces
 
-    monkeypatch.setattr(Runner, "embed", counted)
+        return embed(self, counting(), rows)
+
+    monkeypatch.setattr(Runner, "embed_as_made", counted)
     monkeypatch.setattr(encoder, "_WINDOWS", 4)
     texts = [filler(1500 + i) for i in range(5)] + ["short"]
-    seen = [(place, len(rows), len(passes)) for place, rows in service.windows_as_made(texts)]
-    assert seen[0] == (5, 1, 0), "what is one window does not wait"
+    seen = [(place, len(rows), len(passes)) for place, rows in service.windows_as_made([texts])]
+    assert seen[0] == (5, 1, 1), "what is one window does not wait"
     assert [place for place, _, _ in seen[1:]] == [0, 1, 2, 3, 4]
     assert seen[1][2] < seen[-1][2] == len(passes)
-    assert sum(passes) == sum(windows for _, windows, _ in seen[1:])
+    assert sum(passes) == sum(windows for _, windows, _ in seen)
 
 
 def test_token_vectors_mean_to_the_texts_vector(service: EmbeddingService) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from itertools import count
 from zlib import crc32
 
 import numpy as np
@@ -26,14 +27,16 @@ class Embedder:
         self.before([])
 
     def embed_windows(self, texts: Sequence[str]) -> list[Vector]:
-        return [rows for _, rows in self.windows_as_made(texts)]
+        return [rows for _, rows in self.windows_as_made([texts])]
 
-    def windows_as_made(self, texts: Sequence[str]) -> Generator[tuple[int, Vector]]:
-        for start in range(0, len(texts), AT_ONCE):
-            some = texts[start : start + AT_ONCE]
-            self.calls.append(len(some))
-            self.before(some)
-            yield from ((place, self._rows(text)) for place, text in enumerate(some, start))
+    def windows_as_made(self, lists: Iterable[Sequence[str]]) -> Generator[tuple[int, Vector]]:
+        place = count()
+        for texts in lists:
+            for start in range(0, len(texts), AT_ONCE):
+                some = texts[start : start + AT_ONCE]
+                self.calls.append(len(some))
+                self.before(some)
+                yield from ((next(place), self._rows(text)) for text in some)
 
     def _rows(self, text: str) -> Vector:
         rng = np.random.default_rng(crc32(text.encode()))

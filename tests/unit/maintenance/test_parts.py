@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,9 @@ class Slow:
         self.seconds, self.closed = 0.0, False
         self._fails_at, self._error = fails_at, error
 
-    def windows_as_made(self, texts: Sequence[str]) -> Generator[Made]:
+    def windows_as_made(self, lists: Iterable[Sequence[str]]) -> Generator[Made]:
         try:
+            (texts,) = lists
             for place in reversed(range(len(texts))):
                 if place == self._fails_at and self._error is not None:
                     raise self._error
@@ -30,7 +31,7 @@ class Slow:
 
 
 def parts(model: Slow, n: int, over: Callable[[], bool] = lambda: False, **options: Any) -> Generator[list[Made]]:
-    return in_parts(model, ["text"] * n, over=over, clock=lambda: model.seconds, **options)
+    return in_parts(model, [["text"] * n], over=over, clock=lambda: model.seconds, **options)
 
 
 def places(part: Sequence[Made]) -> list[int]:

@@ -1,0 +1,129 @@
+"""Claims in turn: the next before the model has nothing to do, but what may kill a worker by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.unit.maintenance.conftest import Bench
+from ww_core.errors import StoreUnavailable
+from ww_core.maintenance.drain import never
+from ww_core.maintenance.leases import Lease, Leases
+from ww_core.stores.ports import Claim
+
+SIZE = 4
+
+
+@pytest.fixture
+def small(bench: Bench) -> Bench:
+    bench.settings = bench.settings.replace(embedding_claim_size=SIZE)
+    return bench
+
+
+def leases(bench: Bench) -> Leases:
+    return Leases(bench.graph, bench.settings, bench.metrics, bench.clock)
+
+
+def first(made: Leases) -> tuple[Lease, list[Claim]]:
+    claimed = made.claim()
+    assert claimed is not None
+    return claimed
+
+
+def names(turn: Iterator[tuple[Lease, list[Claim]]]) -> list[list[str]]:
+    return [[claim.episode.episode_id for claim in claims] for _, claims in turn]
+
+
+def test_claims_follow_each_other_until_there_are_none(small: Bench) -> None:
+    ids = small.store(*(f"text {i}" for i in range(10)))
+    made = leases(small)
+    assert names(made.in_turn(first(made), never)) == [ids[:4], ids[4:8], ids[8:]]
+    assert (made.held, made.claim(), made.full) == (10, None, False)
+    made.give_back(0.0)
+    assert small.graph.counts().pending == 10
+
+
+def test_nothing_is_claimed_when_it_is_over(small: Bench) -> None:
+    ids = small.store(*(f"text {i}" for i in range(10)))
+    made = leases(small)
+    assert names(made.in_turn(first(made), lambda: True)) == [ids[:4]]
+    assert made.held == SIZE
+
+
+def test_what_was_handed_out_before_is_under_way_with_nothing_else(small: Bench) -> None:
+    suspects = small.store(*(f"suspect {i}" for i in range(3)))
+    small.graph.claim(3, token="dead", lease_seconds=1)
+    small.seconds = 2
+    small.graph.expire_leases(max_attempts=3)
+    ids = small.store(*(f"text {i}" for i in range(6)))
+    made = leases(small)
+    turns = []
+    while (claimed := made.claim()) is not None:
+        turns.append(names(made.in_turn(claimed, never)))
+    assert turns == [[suspects[:2]], [suspects[2:]], [ids[:4], ids[4:]]]
+
+
+def test_it_waits_for_what_is_under_way_and_is_given_back_with_it(small: Bench) -> None:
+    small.store(*(f"text {i}" for i in range(4)))
+    made = leases(small)
+    turn = made.in_turn(first(made), never)
+    assert len(next(turn)[1]) == 4
+    suspects = small.store("suspect")
+    small.graph.claim(1, token="dead", lease_seconds=0.001)
+    small.seconds = 1
+    small.graph.expire_leases(max_attempts=3)
+    assert list(turn) == [], "it is not begun beside the others"
+    assert names(iter([first(made)])) == [suspects]
+    made.give_back(0.0)
+    assert (small.graph.counts().pending, made.held) == (5, 0)
+
+
+def test_a_claim_that_fails_is_trouble_for_later(small: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    small.store(*(f"text {i}" for i in range(8)))
+    made = leases(small)
+    turn = made.in_turn(first(made), never)
+    next(turn)
+
+    def away(*_: Any, **__: Any) -> list[Claim]:
+        raise StoreUnavailable("the graph is away")
+
+    monkeypatch.setattr(small.graph, "claim", away)
+    assert list(turn) == []
+    assert isinstance(made.trouble, StoreUnavailable)
+
+
+def test_a_text_that_fails_is_not_counted_to_those_before_it(small: Bench) -> None:
+    small.store(*(f"text {i}" for i in range(4)), "poison", *(f"text {i}" for i in range(5, 12)))
+
+    def refuse(texts: Any) -> None:
+        if "poison" in texts:
+            raise RuntimeError("cannot encode")
+
+    small.embedder.before = refuse
+    drain = small.drain()
+    report = drain.run()
+    assert (report.embedded, report.failed, report.dead, report.outage) == (11, 1, 1, "")
+    (letter,) = small.graph.dead_letters()
+    assert (letter.episode_id, letter.attempts) == ("e4", 2)
+    assert small.verify().ok
+
+
+def test_what_was_embedded_before_the_outbox_failed_is_kept(small: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    small.store(*(f"text {i}" for i in range(12)))
+    claim, calls = small.graph.claim, iter(range(100))
+
+    def twice(*arguments: Any, **how: Any) -> list[Claim]:
+        if next(calls) == 2:
+            raise StoreUnavailable("the graph is away")
+        return claim(*arguments, **how)
+
+    monkeypatch.setattr(small.graph, "claim", twice)
+    drain = small.drain()
+    report = drain.run()
+    assert (report.embedded, report.failed, report.dead) == (8, 0, 0)
+    assert "the graph is away" in report.outage
+    small.seconds += 60
+    assert drain.run().embedded == 4
+    assert small.verify().ok
