@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import count, zip_longest
 from typing import Literal
 
 import numpy as np
@@ -105,18 +105,19 @@ class TextEncoder:
         Of a list those of one window come first, then the longer. The next one is asked for as Runner.embed_as_made
         says.
         """
-        owners: list[tuple[int, int, int]] = []  # of each window: the place of its text, its number, and how many
+        owners: dict[int, tuple[int, int, int]] = {}  # of a window: the place of its text, its number, and how many
         unfinished: dict[int, dict[int, Vector]] = {}
 
         def pieces() -> Iterator[list[list[int]]]:
+            numbers = count()
             for windows in self._windows(lists, kind):
                 for place, of_one in windows:
-                    owners.extend((place, number, len(of_one)) for number in range(len(of_one)))
+                    owners.update((next(numbers), (place, window, len(of_one))) for window in range(len(of_one)))
                 yield [ids for _, of_one in windows for ids in of_one]
 
         for numbers, vectors in self._runner.embed_as_made(pieces(), rows):
             for number, vector in zip(numbers, vectors, strict=True):
-                place, window, windows = owners[number]
+                place, window, windows = owners.pop(number)
                 made = unfinished.setdefault(place, {})
                 made[window] = vector
                 if len(made) == windows:

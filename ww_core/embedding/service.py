@@ -182,9 +182,8 @@ class EmbeddingService:
         """
         bulk = _Bulk(lists, self._known)
         while not bulk.read:
-            lists = self._counted(bulk.missing())
-            made_of = self._encoder().windows_as_made(lists, rows=self._settings.embedding_batch_size)
-            with closing(made_of) as stream:
+            missing, rows_at_once = self._counted(bulk.missing()), self._settings.embedding_batch_size
+            with closing(self._encoder().windows_as_made(missing, rows=rows_at_once)) as stream:
                 while True:
                     with self._bulk:  # never while this is suspended: whoever reads it may be writing, or waiting
                         made = next(stream, None)
@@ -192,7 +191,7 @@ class EmbeddingService:
                     if made is None:
                         break
                     number, rows = made
-                    yield from ((place, rows) for place in bulk.places[number])
+                    yield from ((place, rows) for place in bulk.places.pop(number))
 
     def _known(self, texts: Sequence[str]) -> dict[str, Vector]:
         """float32 (1, d) of those that the cache holds."""
@@ -273,15 +272,15 @@ class _Bulk:
         self._look = look
         self._before = 0
         self._found: list[tuple[int, Vector]] = []
-        self.places: list[list[int]] = []
-        """Where the texts stand that ``missing`` gave since it was called last."""
+        self.places: dict[int, list[int]] = {}
+        """Where each of the texts stands that ``missing`` gave since it was called last, until it is made."""
         self.read = False
         """Whether there is no list left."""
 
     def missing(self) -> Iterator[list[str]]:
         """What the model has to see of each list, until it has to see nothing of one: what is known of that need not
         wait for the next."""
-        self.places = []
+        given = 0
         for texts in self._lists:
             _check(texts)
             places: dict[str, list[int]] = {}
@@ -293,7 +292,8 @@ class _Bulk:
             missing = [text for text in places if text not in known]
             if not missing:
                 return
-            self.places += [places[text] for text in missing]
+            self.places.update(enumerate((places[text] for text in missing), given))
+            given += len(missing)
             yield missing
         self.read = True
 
@@ -304,6 +304,8 @@ class _Bulk:
 
 
 def _check(texts: Sequence[str]) -> None:
+    if isinstance(texts, str):
+        raise InvalidInput("a list of texts is a str", hint="give a list of it")
     for index, text in enumerate(texts):
         if not isinstance(text, str):
             raise InvalidInput(f"text {index} is {type(text).__name__}, not str")

@@ -315,7 +315,7 @@ class _Shift:
     def _halve(self, left: Sequence[tuple[Lease, Claim]], error: Exception) -> None:
         """Something fails on these; it is counted against a text that stands alone where the text is at fault."""
         if isinstance(error, MemoryError | OutOfMemory):
-            if len(left) == 1:
+            if len(left) <= 1:
                 raise Outage("memory") from error
         elif isinstance(error, Unavailable | ConfigurationError | OSError):
             raise Outage("the model") from error
@@ -324,6 +324,8 @@ class _Shift:
                 self._probe(error)
             self._refuse(*left[0], error)
             return
+        elif not left:
+            raise Outage("the model") from error
         middle = len(left) // 2
         for half in (left[:middle], left[middle:]):
             together = groupby(half, key=lambda claimed: claimed[0])

@@ -50,8 +50,6 @@ class Leases:
         self._metrics = metrics
         self._clock = clock
         self._leases: list[Lease] = []
-        self._next: tuple[Lease, list[Claim]] | None = None
-        """Claimed and not handed out: what is to be by itself waits until nothing else is under way."""
         self.full = False
         """The last claim got as many rows as it asked for."""
         self.trouble: Exception | None = None
@@ -64,9 +62,6 @@ class Leases:
 
     def claim(self) -> tuple[Lease, list[Claim]] | None:
         """The next episodes that are due, None where there are none."""
-        if self._next is not None:
-            waiting, self._next = self._next, None
-            return waiting
         token, seconds = uuid4().hex, self._settings.embedding_lease
         before = self._clock()
         with self._metrics.timer("embed.claim"):
@@ -84,22 +79,24 @@ class Leases:
     def in_turn(
         self, first: tuple[Lease, list[Claim]], over: Callable[[], bool]
     ) -> Iterator[tuple[Lease, list[Claim]]]:
-        """``first``, and whenever more is asked for the next claim, until there is none, or it is ``over``, or one
-        fails: that is the ``trouble`` then, and not of whoever asks.
+        """``first``, and whenever more is asked for the next claim, as long as they come in full and it is not
+        ``over``. One that fails is the ``trouble`` then, and not of whoever asks.
 
-        What was handed out before is never under way with anything else: it may be what killed a worker, and that shows
-        by killing one again.
+        What was handed out before is never held with anything else: it may be what killed a worker, and that shows by
+        killing one again.
         """
         yield first
         claims = first[1]
-        while not over() and _first_time(claims):
+        while self.full and not over() and _first_time(claims):
             try:
                 following = self.claim()
+                if following is not None and not _first_time(following[1]):
+                    self._release(following[0], 0.0)
+                    return
             except Exception as error:  # raised again by the drain, when what it has is written
                 self.trouble = error
                 return
-            if following is None or not _first_time(following[1]):
-                self._next = following
+            if following is None:
                 return
             yield following
             claims = following[1]
@@ -107,17 +104,19 @@ class Leases:
     def give_back(self, delay: float) -> None:
         """Release what is held; it is due again after ``delay`` seconds."""
         for lease in self._leases:
-            held = lease.held
-            if not held:
-                continue
             try:
-                self._graph.release(lease.token, held, delay_seconds=delay)
+                self._release(lease, delay)
             except StoreUnavailable:
                 log.warning(
                     "could not give rows back; their lease will end",
-                    extra={"action": "drain.release_failed", "episodes": len(held)},
+                    extra={"action": "drain.release_failed", "episodes": len(lease.held)},
                 )
         self._leases.clear()
+
+    def _release(self, lease: Lease, delay: float) -> None:
+        if held := lease.held:
+            self._graph.release(lease.token, held, delay_seconds=delay)
+            lease.drop(held)
 
     def renew(self) -> None:
         """Extend those that a third of their time is over of."""

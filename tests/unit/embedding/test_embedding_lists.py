@@ -61,16 +61,17 @@ def lists(runner: Runner, log: list[str], *texts: list[str]) -> Iterator[list[li
         yield runner.pieces.ids(some)
 
 
-def collected(runner: Runner, made: Iterator[tuple[tuple[int, ...], Vector]]) -> Vector:
-    found = {place: row for places, rows in made for place, row in zip(places, rows, strict=True)}
-    assert sorted(found) == list(range(len(found)))
-    return np.stack([found[place] for place in sorted(found)])
+def collected(made: Iterator[tuple[tuple[int, ...], Vector]]) -> Vector:
+    found = [(place, row) for places, rows in made for place, row in zip(places, rows, strict=True)]
+    found.sort(key=lambda one: one[0])
+    assert [place for place, _ in found] == list(range(len(found))), "each once"
+    return np.stack([row for _, row in found])
 
 
 def test_the_next_list_is_asked_for_while_passes_are_under_way(runner: Runner) -> None:
     wanted = runner.embed(runner.pieces.ids([*FIRST, *SECOND]))
     backend = runner.backend = Ahead(runner)
-    found = collected(runner, runner.embed_as_made(lists(runner, backend.log, FIRST, SECOND), rows=1))
+    found = collected(runner.embed_as_made(lists(runner, backend.log, FIRST, SECOND), rows=1))
     assert (found * wanted).sum(axis=1).min() > 0.99999
     asked = backend.log.index("list 1")
     assert backend.log[:asked].count("begun 1") - backend.log[:asked].count("made 1") >= 2
@@ -83,7 +84,7 @@ def test_what_fails_in_the_middle_is_made_by_the_reference_and_nothing_twice(run
     made = runner.embed_as_made(lists(runner, backend.log, FIRST, SECOND), rows=1)
     first = next(made)
     backend.fails = True
-    found = collected(runner, iter([first, *made]))
+    found = collected(iter([first, *made]))
     assert (found * wanted).sum(axis=1).min() > 0.99999
     assert runner.backend.name == "torch"
 
@@ -98,7 +99,7 @@ def test_a_path_that_is_found_meanwhile_has_the_next_list(runner: Runner) -> Non
         yield runner.pieces.ids(SECOND)
         yield runner.pieces.ids(FIRST)
 
-    assert len(collected(runner, runner.embed_as_made(changing()))) == 2 * len(FIRST) + len(SECOND)
+    assert len(collected(runner.embed_as_made(changing()))) == 2 * len(FIRST) + len(SECOND)
     assert [line for line in new.log if line.startswith("made")], "it took over at the third list"
 
 

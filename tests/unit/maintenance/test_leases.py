@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.unit.maintenance.conftest import Bench
 from ww_core.errors import StoreUnavailable
 from ww_core.maintenance.drain import never
 from ww_core.maintenance.leases import Lease, Leases
+from ww_core.models import Vector
 from ww_core.stores.ports import Claim
 
 SIZE = 4
@@ -40,7 +42,7 @@ def test_claims_follow_each_other_until_there_are_none(small: Bench) -> None:
     ids = small.store(*(f"text {i}" for i in range(10)))
     made = leases(small)
     assert names(made.in_turn(first(made), never)) == [ids[:4], ids[4:8], ids[8:]]
-    assert (made.held, made.claim(), made.full) == (10, None, False)
+    assert (made.held, made.full, made.claim()) == (10, False, None)
     made.give_back(0.0)
     assert small.graph.counts().pending == 10
 
@@ -65,7 +67,7 @@ def test_what_was_handed_out_before_is_under_way_with_nothing_else(small: Bench)
     assert turns == [[suspects[:2]], [suspects[2:]], [ids[:4], ids[4:]]]
 
 
-def test_it_waits_for_what_is_under_way_and_is_given_back_with_it(small: Bench) -> None:
+def test_it_is_given_back_at_once_where_something_is_under_way(small: Bench) -> None:
     small.store(*(f"text {i}" for i in range(4)))
     made = leases(small)
     turn = made.in_turn(first(made), never)
@@ -75,6 +77,7 @@ def test_it_waits_for_what_is_under_way_and_is_given_back_with_it(small: Bench) 
     small.seconds = 1
     small.graph.expire_leases(max_attempts=3)
     assert list(turn) == [], "it is not begun beside the others"
+    assert (small.graph.counts().leased, made.held) == (4, 4), "nor held: a worker that dies now says nothing of it"
     assert names(iter([first(made)])) == [suspects]
     made.give_back(0.0)
     assert (small.graph.counts().pending, made.held) == (5, 0)
@@ -85,6 +88,7 @@ def test_a_claim_that_fails_is_trouble_for_later(small: Bench, monkeypatch: pyte
     made = leases(small)
     turn = made.in_turn(first(made), never)
     next(turn)
+    assert made.full
 
     def away(*_: Any, **__: Any) -> list[Claim]:
         raise StoreUnavailable("the graph is away")
@@ -92,6 +96,39 @@ def test_a_claim_that_fails_is_trouble_for_later(small: Bench, monkeypatch: pyte
     monkeypatch.setattr(small.graph, "claim", away)
     assert list(turn) == []
     assert isinstance(made.trouble, StoreUnavailable)
+
+
+def test_a_claim_that_was_not_full_is_handed_on_before_the_next(small: Bench) -> None:
+    ids = small.store("text 0", "text 1")
+    made = leases(small)
+    turn = made.in_turn(first(made), never)
+    assert len(next(turn)[1]) == 2
+    more = small.store("text 2")
+    assert list(turn) == []
+    assert names(iter([first(made)])) == [more]
+    assert made.held == len(ids + more)
+
+
+@pytest.mark.parametrize("poison", [3, 4, 9])
+def test_a_text_that_fails_while_two_claims_are_under_way_is_found(small: Bench, poison: int) -> None:
+    texts = [f"text {i}" for i in range(12)]
+    texts[poison] = "poison"
+    small.store(*texts)
+    rows = small.embedder.embed_windows(texts)
+
+    def ahead(lists: Iterable[Sequence[str]]) -> Iterator[tuple[int, Vector]]:
+        # draws all lists before it makes anything of them, as a path with many passes under way would
+        drawn = [text for some in lists for text in some]
+        for place in reversed(range(len(drawn))):
+            if drawn[place] == "poison":
+                raise RuntimeError("cannot encode")
+            yield place, rows[texts.index(drawn[place])] if drawn[place] in texts else np.ones((1, 8), np.float32)
+
+    small.embedder.windows_as_made = ahead  # type: ignore[assignment, method-assign]
+    report = small.drain().run()
+    assert (report.embedded, report.failed, report.dead, report.outage) == (11, 1, 1, "")
+    assert [letter.episode_id for letter in small.graph.dead_letters()] == [f"e{poison}"]
+    assert small.verify().ok
 
 
 def test_a_text_that_fails_is_not_counted_to_those_before_it(small: Bench) -> None:
