@@ -13,7 +13,9 @@ from sklearn.metrics import adjusted_rand_score
 from tests.integration.consolidating import SESSION, TOPICS, World, texts
 from tests.unit.consolidation.blobs import blobs
 from ww.bench.agreement import persistence
-from ww_core.models import Cluster
+from ww_core.consolidation import pipeline
+from ww_core.consolidation.clustering import Clustering
+from ww_core.models import Cluster, Vector
 
 
 def test_a_session_becomes_named_clusters(world: World) -> None:
@@ -146,6 +148,38 @@ def test_a_cluster_that_has_grown_is_split_where_it_falls_apart(tmp_path: Path) 
     assert {c.cluster_id: c.size for c in after.clusters if c.cluster_id in parts} == {
         name: places.count(name) for name in parts
     }
+    made.close()
+
+
+def test_what_splits_off_from_two_clusters_at_once_is_one_cluster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, truth = blobs(4, 160)
+    made = World(tmp_path, consolidation_max_samples=150)
+    old, new = np.arange(640) < 400, np.arange(640) >= 400
+    ids = made.store(texts(truth[old]), rows[old])
+    before = made.consolidate()
+    assert len(before.clusters) == 4
+    torn = {made.places(ids)[np.flatnonzero(truth[old] == topic)[0]] for topic in (0, 1)}
+
+    odd = np.arange(640) % 2 == 1
+    finer = np.where((truth < 2) & odd, 4, truth).astype(np.int32)
+
+    def found(vectors: Vector, **_: object) -> Clustering:
+        labels = finer[(vectors @ rows.T).argmax(axis=1)]
+        return Clustering(labels, labels)
+
+    monkeypatch.setattr(pipeline, "cluster", found)
+    ids += made.store(texts(truth[new]), rows[new])
+    after = made.consolidate()
+    parts = {c.cluster_id: c for c in after.clusters if c.change == "split"}
+    (common,) = set(parts) - torn
+    assert len(parts) == 3
+    assert set(parts[common].parents) == torn
+    places = np.array(made.places(ids), dtype=object)
+    assert {c.cluster_id: c.size for c in after.clusters} == {name: (places == name).sum() for name in set(places)}
+    topics = np.concatenate([truth[old], truth[new]])
+    assert set(topics[places == common]) == {0, 1}, "it has members that were of the one, and of the other"
     made.close()
 
 

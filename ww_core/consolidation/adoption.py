@@ -97,8 +97,10 @@ class Adoption:
                 coming = float(sample.weights[rows[sample.new[rows]]].sum())
                 rework.arriving[j] = rework.arriving.get(j, 0.0) + coming
         homes = {label: fate.known for label, fate in enumerate(matching.found) if fate.known is not None}
+        torn_off: dict[int, int] = {}
         for i in range(known):
-            homes |= self._split_or_widen(i, rework)
+            torn_off |= self._split_or_widen(i, rework, torn_off)
+        homes |= torn_off
         for fate in matching.found:
             if fate.change == "merged" and fate.known is not None:
                 for j in fate.parents:
@@ -114,14 +116,14 @@ class Adoption:
         self._take_in(places)
         return places
 
-    def _split_or_widen(self, i: int, rework: Restructure) -> dict[int, int]:
+    def _split_or_widen(self, i: int, rework: Restructure, torn_off: Mapping[int, int]) -> dict[int, int]:
         """Take the known cluster ``i`` apart where it fell apart, into places by label; else give it its new radius
-        where it has drifted."""
+        where it has drifted. ``torn_off``: places of what was made of the parts of others, which may be of this too."""
         groups, sample, means, matching = self._groups, self._sample, self._means, self._matching
         parts = [label for label, fate in enumerate(matching.found) if i in fate.parents and fate.change == "split"]
-        parts.sort(key=lambda label: (matching.found[label].known != i, label))
-        if len(parts) > 1 and rework.may(i):
-            pieces = [(self._rows_of[label], means[label]) for label in parts]
+        parts.sort(key=lambda label: (matching.found[label].known != i, label in torn_off, label))
+        if len(parts) > 1 and parts[0] not in torn_off and rework.may(i):
+            pieces = [(self._rows_of[label], means[label], torn_off.get(label)) for label in parts]
             return dict(zip(parts, rework.split(i, sample, pieces, self._overall, self._rng), strict=True))
         if has_drifted(groups.items[i].strays, groups.items[i].clustered_size):
             # It holds together all the same: what it is made of has moved or widened.

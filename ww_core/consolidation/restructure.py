@@ -66,20 +66,25 @@ class Restructure:
         self,
         i: int,
         sample: Sample,
-        parts: Sequence[tuple[NDArray[np.int64], Vector]],
+        parts: Sequence[tuple[NDArray[np.int64], Vector, int | None]],
         overall: float,
         rng: np.random.Generator,
     ) -> list[int]:
         """Take a cluster apart into what was found of it; the first part keeps its id. The places of the parts.
 
-        ``parts``: the rows of the sample in each and their unit mean (d,); ``overall``: radius of all clusters.
+        ``parts``: the rows of the sample in each, their unit mean (d,), and the place of the cluster where it was torn
+        off another one as well in this run; ``overall``: radius of all clusters.
         """
         groups, group = self._groups, self._groups.items[i]
         old = group.cluster_id
         places = []
-        for number, (rows, mean) in enumerate(parts):
+        for number, (rows, mean, made) in enumerate(parts):
             medoid, radius = shape(sample.vectors[rows], mean, overall)
-            if number == 0:
+            parents, exemplars = [old], []
+            if made is not None:
+                place, part = made, groups.items[made]
+                parents, exemplars = [*part.parents, old], [*part.exemplars]
+            elif number == 0:
                 place, part = i, group
                 groups.tally.let_go(i)
                 groups.centroids[i] = mean
@@ -88,8 +93,8 @@ class Restructure:
                 part = Group(name, radius, created_at=self._run.started_at)
                 place = groups.append(part, mean)
             known = [sample.episodes[r].episode_id for r in rows if sample.known[r] == i]
-            part.radius, part.change, part.parents, part.strays = radius, "split", (old,), 0
-            part.exemplars = draw(known, EXEMPLARS_PER_CLUSTER, rng)
+            part.radius, part.change, part.parents, part.strays = radius, "split", tuple(parents), 0
+            part.exemplars = (*exemplars, *draw(known, EXEMPLARS_PER_CLUSTER, rng))[: 2 * EXEMPLARS_PER_CLUSTER]
             places.append(place)
         self.done |= set(places)
         self.moved[i] = places
