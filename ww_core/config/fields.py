@@ -63,7 +63,10 @@ class Fields(BaseSettings):
         3600, gt=0, le=31_536_000, description="seconds an embedding is kept before it is computed again"
     )
     embedding_claim_size: int = Field(
-        512, ge=1, le=100_000, description="episodes leased at a time; a killed worker leaves two or three such claims to others"
+        512,
+        ge=1,
+        le=100_000,
+        description="episodes leased at a time; a killed worker leaves two or three such claims to others",
     )
     embedding_lease: float = Field(
         60, ge=1, le=3600, description="seconds without a sign of life until claimed episodes go to another worker"
