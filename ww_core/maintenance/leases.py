@@ -41,6 +41,10 @@ def _first_time(claims: Sequence[Claim]) -> bool:
     return all(claim.deliveries == 1 for claim in claims)
 
 
+MOST_AHEAD = 2
+"""Claims that may be held, whole or in part, when one more is taken."""
+
+
 class Leases:
     """The leases of one run of a drain."""
 
@@ -79,15 +83,16 @@ class Leases:
     def in_turn(
         self, first: tuple[Lease, list[Claim]], over: Callable[[], bool]
     ) -> Iterator[tuple[Lease, list[Claim]]]:
-        """``first``, and whenever more is asked for the next claim, as long as they come in full and it is not
-        ``over``. One that fails is the ``trouble`` then, and not of whoever asks.
+        """``first``, and whenever more is asked for the next claim, as long as they come in full, not too many are held
+        and it is not ``over``. One that fails is the ``trouble`` then, and not of whoever asks.
 
         What was handed out before is never held with anything else: it may be what killed a worker, and that shows by
         killing one again.
         """
         yield first
         claims = first[1]
-        while self.full and not over() and _first_time(claims):
+        most = MOST_AHEAD * self._settings.embedding_claim_size
+        while self.full and self.held < most and not over() and _first_time(claims):
             try:
                 following = self.claim()
                 if following is not None and not _first_time(following[1]):

@@ -103,9 +103,11 @@ def test_what_stands_before_the_end_of_a_cut_file_is_read(tmp_path: Path, suffix
 
 def test_damage_is_named_with_the_line_that_it_was_met_in(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl.gz"
-    packing = bytearray(gzip.compress(noise(5000), 0))
-    second = 10 + 5 + int.from_bytes(packing[11:13], "little")
-    packing[second] = 0xFF  # no kind of block
+    packing = bytearray(gzip.compress(noise(40_000), 0))
+    block = 10
+    while block < 1 << 19:  # further than any version of the library reads at a time
+        block += 5 + int.from_bytes(packing[block + 1 : block + 3], "little")
+    packing[block] = 0xFF  # no kind of block
     path.write_bytes(packing)
     *found, refused = read(path)
     assert isinstance(refused, Refused)
