@@ -103,6 +103,17 @@ def test_a_packed_file_that_was_cut_is_taken_up_to_there_and_then_as_a_whole(cli
     assert cli("ingest", str(plain), "--no-wait")["duplicates"] == 300
 
 
+def test_what_workers_have_not_embedded_is_told_where_nothing_is_found(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("T4DM_REDIS_URL", "redis://127.0.0.1:1/0")  # nobody there
+    assert cli("recall", "what colour were the lamps")["results"] == []
+    assert "not embedded yet" not in cli.err
+    assert cli("store", "the harbour lights were green", "--no-wait")["state"] == "pending"
+    assert cli("recall", "what colour were the lamps")["results"] == []
+    assert "1 episode is not embedded yet and cannot be found; `ww status` says whether workers are there" in cli.err
+
+
 def test_what_was_left_pending_is_picked_up_by_the_next_command(cli: Cli) -> None:
     receipt = cli("store", "the harbour lights were green", "--no-wait")
     assert receipt["state"] == "pending"

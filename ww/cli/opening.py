@@ -169,3 +169,12 @@ def catch_up(memory: EpisodicMemory) -> None:
         through = False
     if not through:
         note("some episodes are still pending and cannot be found by meaning yet; `ww flush` waits for them")
+
+
+def tell_backlog(memory: EpisodicMemory) -> None:
+    """Where workers do it and nothing was found: what it may be that they have not embedded yet."""
+    counts = memory.sync.counts()
+    waiting = counts.pending + counts.leased
+    if waiting and not embedded(memory.settings):
+        few = "1 episode is" if waiting == 1 else f"{waiting} episodes are"
+        note(f"{few} not embedded yet and cannot be found; `ww status` says whether workers are there")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ww.cli import episodes, values
-from ww.cli.opening import catch_up, opened
+from ww.cli.opening import catch_up, opened, tell_backlog
 from ww.cli.options import everywhere, globals_of
 from ww.cli.output import emit, harmless, moment, note, one_line, pick
 from ww_core.errors import InvalidInput, NotFound
@@ -98,6 +98,8 @@ def recall(
             archived=None if archived else False,
             explain=explain,
         )
+        if not len(found):
+            tell_backlog(memory)
         beside = {one.episode_id: _beside(memory, one.episode_id, around) for one in (found if around else ())}
     if found.mode == WORDS_ALONE:
         note("no model took part: words alone decided (`ww doctor` says whether the model can be used)")

@@ -114,7 +114,8 @@ def read_file(path: Path, known: Collection[str]) -> Layer:
         place = f"{path}:{mark.line + 1}" if mark else str(path)
         problem = getattr(error, "problem", None) or "not YAML"
         # The problem only: the parser's own text quotes the line, which may hold a password.
-        raise ConfigurationError(f"{place} is not valid YAML: {problem}") from None
+        hint = "settings are lines of `key: value`: `ww config --init` writes such a file"
+        raise ConfigurationError(f"{place} is not valid YAML: {problem}", hint=hint) from None
     if root is None:
         return {}
     if not isinstance(root, yaml.MappingNode):
