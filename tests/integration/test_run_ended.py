@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,29 +22,39 @@ import pytest
 
 from tests.processes import BOUND, ROOT, RedisServer, Worker, clean_environment, until
 from tests.unit.consolidation.blobs import blobs
+from ww.bench.figure import cpu
 from ww.bench.filled import embedded
 from ww.memory.episodic import EpisodicMemory
 from ww_core.config import Settings
+from ww_core.consolidation.clustering import cluster
 from ww_core.deployment import Deployment
 from ww_core.models import Episode, Run
 from ww_core.stores.ports import GraphStore, Queue
 from ww_workers.settings import SOFT_SHUTDOWN_SECONDS
 
 SESSION = "ops"
-TOPICS, EACH = 50, 100
-MANY = str(TOPICS * EACH)
-"""The cap of a run that clusters them all: five seconds of one core, on a machine that does nothing else."""
+TOPICS, FEWEST = 50, 100
+LONG_SECONDS = 5.0
+"""That clustering all of them takes at least, whatever the machine: it must not be over before it is broken off."""
 ENDS_SECONDS = SOFT_SHUTDOWN_SECONDS / 2
-"""Two or three on such a machine; after twice as long a worker is ended by force."""
+"""Two or three on a machine that does nothing else; after twice as long a worker is ended by force."""
 AT_WORK = 0.15
 """Progress of a run that has read everything."""
+
+
+@lru_cache(maxsize=1)
+def many() -> int:
+    """Episodes of the session, and the cap of a run that clusters them all."""
+    rows, _ = blobs(TOPICS, FEWEST, dimension=384, spread=0.6)
+    took = cpu(lambda: cluster(rows))
+    return TOPICS * round(FEWEST * max(1.0, (LONG_SECONDS / took) ** 0.5))
 
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data directory with a session that nobody has consolidated yet."""
     directory = tmp_path_factory.mktemp("large")
-    rows, truth = blobs(TOPICS, EACH, dimension=384, spread=0.6)
+    rows, truth = blobs(TOPICS, many() // TOPICS, dimension=384, spread=0.6)
     start = datetime(2026, 1, 1, tzinfo=UTC)
     episodes = [
         Episode(f"{i} belongs to topic {label}", f"e{i:07}", SESSION, start + timedelta(minutes=i))
@@ -65,7 +76,7 @@ def data(template: Path, tmp_path: Path) -> Path:
 def command(data: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Starts ``ww consolidate`` without a broker; each is ended with the test."""
     line = [sys.executable, "-m", "ww.cli", "--data-dir", str(data), "--session", SESSION, "--json", "consolidate"]
-    environment = clean_environment(PYTHONPATH=str(ROOT), T4DM_CONSOLIDATION_MAX_SAMPLES=MANY)
+    environment = clean_environment(PYTHONPATH=str(ROOT), T4DM_CONSOLIDATION_MAX_SAMPLES=str(many()))
     with ExitStack() as ends:
 
         def start(stderr: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
@@ -82,7 +93,7 @@ def pool(start_worker: Callable[..., Worker], data: Path) -> Callable[..., Worke
     """Starts a worker that only consolidates."""
 
     def start(**environment: str) -> Worker:
-        environment["T4DM_CONSOLIDATION_MAX_SAMPLES"] = MANY
+        environment["T4DM_CONSOLIDATION_MAX_SAMPLES"] = str(many())
         return start_worker(data, "-Q", Queue.CONSOLIDATE.value, "-c", "1", **environment)
 
     return start
@@ -159,7 +170,7 @@ def test_what_a_killed_command_left_the_next_one_does(
     killed.wait()
     out, _ = command().communicate(timeout=BOUND)
     (run,) = json.loads(out)["runs"]
-    assert (run["status"], run["considered"], len(run["clusters"])) == ("done", TOPICS * EACH, TOPICS)
+    assert (run["status"], run["considered"], len(run["clusters"])) == ("done", many(), TOPICS)
     assert [(one["run_id"], one["status"]) for one in listed(data)] == [(run["run_id"], "done")]
 
 
@@ -178,7 +189,7 @@ def test_a_worker_that_is_told_to_end_hands_its_run_to_the_next(
             assert client.llen(Queue.CONSOLIDATE.value) >= 1, "whoever comes goes on at once"
         pool()
         run = finished(memory.core.deployment.graph, requested.run_id)
-        assert (run.status, run.considered, len(run.clusters)) == ("done", TOPICS * EACH, TOPICS)
+        assert (run.status, run.considered, len(run.clusters)) == ("done", many(), TOPICS)
         assert len(memory.sync.runs()) == 1
 
 
