@@ -173,8 +173,9 @@ def catch_up(memory: EpisodicMemory) -> None:
 
 def tell_backlog(memory: EpisodicMemory) -> None:
     """Where workers do it and nothing was found: what it may be that they have not embedded yet."""
+    if embedded(memory.settings):
+        return
     counts = memory.sync.counts()
-    waiting = counts.pending + counts.leased
-    if waiting and not embedded(memory.settings):
-        few = "1 episode is" if waiting == 1 else f"{waiting} episodes are"
-        note(f"{few} not embedded yet and cannot be found; `ww status` says whether workers are there")
+    if waiting := counts.pending + counts.leased:
+        those = "1 episode is" if waiting == 1 else f"{waiting} episodes are"
+        note(f"{those} not embedded yet and cannot be found; `ww status` says whether workers are there")
