@@ -123,11 +123,12 @@ class Refresh:
         return RefreshReport(done[Dirty.PAYLOAD], done[Dirty.CONTEXT], more=should_stop() or self._clock() >= end)
 
     def renew(self, episode_ids: Sequence[str]) -> None:
-        """Make the contexts of these episodes anew, as far as they live; their flags stay as they are.
+        """Make the contexts of these episodes anew, as far as they live and have points; their flags stay as they are.
 
         Raises StoreUnavailable.
         """
-        self._renew(self._graph.get(sorted(episode_ids)))
+        living = self._graph.get(sorted(episode_ids))
+        self._renew({name: e for name, e in living.items() if e.windows or e.embedded_at is not None})
 
     def _payload(self, rows: Sequence[DirtyRow]) -> None:
         with self._metrics.timer("refresh.payload"):
